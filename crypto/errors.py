@@ -1,11 +1,12 @@
 """Errors: a stable code, what it happened to, and the exit code that the code implies.
 
 Rules
-1. A code is `FN-` and four digits; its first digit is the exit code: 2 usage, 3 input refused, 4 peer not reachable, 5 refused by
-   the peer or not permitted, 6 integrity failure, 7 store trouble. A code, once released, never changes its meaning.
+1. A code is `FN-` and four digits; its first digit is the exit code: 2 usage, 3 input refused, 4 peer not reachable,
+   5 refused by the peer or not permitted, 6 integrity failure, 7 store trouble. A code that was released never changes
+   its meaning.
 2. An error's class decides the reaction (here and in `fednode.sync.errors`), its code decides the words.
-3. Words for people live in the message catalogue (`node/messages/*.toml`), never in the code that raises. Parameters are values
-   that those words name; no secret is ever a parameter.
+3. Words for people live in the message catalogue (`node/messages/*.toml`), never in the code that raises. Parameters are
+   values that those words name; no secret is ever a parameter.
 
 >>> error = IntegrityError("FN-6201", log="hebei/13/1/sys.catalog", size=7)
 >>> str(error), error.exit_code, error.params["size"]
@@ -24,8 +25,8 @@ _CODE = re.compile(r"FN-[2-7][0-9]{3}")
 class FednodeError(Exception):
     """Anything that fednode reports to a person or a peer. `params` are the values its message names.
 
-    Making one never raises: the code may have come from a peer. That the codes in our own source are well formed, and of a family
-    (`exit_codes`) that their class stands for, is checked by tests/tidy."""
+    Making one never raises: the code may have come from a peer. That the codes in our own source are well formed, and
+    of a family (`exit_codes`) that their class stands for, is checked by tests/tidy."""
 
     exit_codes: ClassVar[frozenset[int]] = frozenset(range(2, 8))
 

@@ -1,1 +1,1 @@
-"""What runs: store, projections, carriers, scheduler, command line, web. Everything that touches the world is in here."""
+"""What runs: store, projections, carriers, scheduler, command line, web. Everything that touches the world."""

@@ -1,1 +1,1 @@
-"""The wire contract: fednode.proto and the code that scripts/generate makes from it (committed, never edited by hand)."""
+"""The wire contract: fednode.proto, and the code that scripts/generate makes from it (never edited by hand)."""

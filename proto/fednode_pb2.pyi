@@ -1,0 +1,322 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Envelope(_message.Message):
+    __slots__ = ("header", "commit", "wraps", "body", "signature")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    WRAPS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    header: bytes
+    commit: bytes
+    wraps: _containers.RepeatedScalarFieldContainer[bytes]
+    body: bytes
+    signature: bytes
+    def __init__(self, header: _Optional[bytes] = ..., commit: _Optional[bytes] = ..., wraps: _Optional[_Iterable[bytes]] = ..., body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Header(_message.Message):
+    __slots__ = ("version", "suite", "log", "first", "count", "root", "checkpoint", "last_hlc", "readers", "sealer")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    LAST_HLC_FIELD_NUMBER: _ClassVar[int]
+    READERS_FIELD_NUMBER: _ClassVar[int]
+    SEALER_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    log: str
+    first: int
+    count: int
+    root: bytes
+    checkpoint: bytes
+    last_hlc: int
+    readers: _containers.RepeatedScalarFieldContainer[bytes]
+    sealer: str
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., log: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., root: _Optional[bytes] = ..., checkpoint: _Optional[bytes] = ..., last_hlc: _Optional[int] = ..., readers: _Optional[_Iterable[bytes]] = ..., sealer: _Optional[str] = ...) -> None: ...
+
+class Body(_message.Message):
+    __slots__ = ("schema_version", "seed", "keys", "key_lengths", "first_hlc", "hlc_deltas", "ops", "payloads", "payload_lengths", "bases", "stripped", "leaves", "salts")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    KEY_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_HLC_FIELD_NUMBER: _ClassVar[int]
+    HLC_DELTAS_FIELD_NUMBER: _ClassVar[int]
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    BASES_FIELD_NUMBER: _ClassVar[int]
+    STRIPPED_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    SALTS_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    seed: bytes
+    keys: bytes
+    key_lengths: _containers.RepeatedScalarFieldContainer[int]
+    first_hlc: int
+    hlc_deltas: _containers.RepeatedScalarFieldContainer[int]
+    ops: bytes
+    payloads: bytes
+    payload_lengths: _containers.RepeatedScalarFieldContainer[int]
+    bases: _containers.RepeatedScalarFieldContainer[int]
+    stripped: _containers.RepeatedScalarFieldContainer[int]
+    leaves: bytes
+    salts: bytes
+    def __init__(self, schema_version: _Optional[int] = ..., seed: _Optional[bytes] = ..., keys: _Optional[bytes] = ..., key_lengths: _Optional[_Iterable[int]] = ..., first_hlc: _Optional[int] = ..., hlc_deltas: _Optional[_Iterable[int]] = ..., ops: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., payload_lengths: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., stripped: _Optional[_Iterable[int]] = ..., leaves: _Optional[bytes] = ..., salts: _Optional[bytes] = ...) -> None: ...
+
+class Frame(_message.Message):
+    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    RENEW_FIELD_NUMBER: _ClassVar[int]
+    RENEWED_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    hello: Hello
+    chunk: Chunk
+    ack: Ack
+    credit: Credit
+    idle: Idle
+    beat: Beat
+    bye: Bye
+    want: Want
+    missing: Missing
+    renew: Renew
+    renewed: Renewed
+    late: Late
+    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ...) -> None: ...
+
+class Cursor(_message.Message):
+    __slots__ = ("store", "lsn", "check")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    store: bytes
+    lsn: int
+    check: bytes
+    def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants")
+    VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    HAVE_FIELD_NUMBER: _ClassVar[int]
+    ACKED_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    FEEDS_FIELD_NUMBER: _ClassVar[int]
+    WANTS_FIELD_NUMBER: _ClassVar[int]
+    version_min: int
+    version_max: int
+    software: str
+    node: str
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    now_ms: int
+    catalog_version: int
+    store: bytes
+    have: Cursor
+    acked: int
+    window: int
+    partial: Partial
+    feeds: bool
+    wants: bool
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ...) -> None: ...
+
+class Partial(_message.Message):
+    __slots__ = ("lsn", "digest", "offset")
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    lsn: int
+    digest: bytes
+    offset: int
+    def __init__(self, lsn: _Optional[int] = ..., digest: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("lsn", "offset", "data", "total", "digest", "first_parent")
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PARENT_FIELD_NUMBER: _ClassVar[int]
+    lsn: int
+    offset: int
+    data: bytes
+    total: int
+    digest: bytes
+    first_parent: Cosignature
+    def __init__(self, lsn: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., total: _Optional[int] = ..., digest: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
+
+class Cosignature(_message.Message):
+    __slots__ = ("time_s", "signature", "witness")
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    time_s: int
+    signature: bytes
+    witness: str
+    def __init__(self, time_s: _Optional[int] = ..., signature: _Optional[bytes] = ..., witness: _Optional[str] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("lsn", "cosignature", "refused")
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    lsn: int
+    cosignature: Cosignature
+    refused: str
+    def __init__(self, lsn: _Optional[int] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class Credit(_message.Message):
+    __slots__ = ("bytes",)
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    def __init__(self, bytes: _Optional[int] = ...) -> None: ...
+
+class Idle(_message.Message):
+    __slots__ = ("lsn",)
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    lsn: int
+    def __init__(self, lsn: _Optional[int] = ...) -> None: ...
+
+class Beat(_message.Message):
+    __slots__ = ("now_ms",)
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    now_ms: int
+    def __init__(self, now_ms: _Optional[int] = ...) -> None: ...
+
+class Bye(_message.Message):
+    __slots__ = ("code", "detail", "retry_after_ms")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    detail: str
+    retry_after_ms: int
+    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class Want(_message.Message):
+    __slots__ = ("log", "first")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    first: int
+    def __init__(self, log: _Optional[str] = ..., first: _Optional[int] = ...) -> None: ...
+
+class Missing(_message.Message):
+    __slots__ = ("log", "first")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    first: int
+    def __init__(self, log: _Optional[str] = ..., first: _Optional[int] = ...) -> None: ...
+
+class Renew(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class Renewed(_message.Message):
+    __slots__ = ("chain", "refused")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    refused: str
+    def __init__(self, chain: _Optional[_Iterable[bytes]] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class Late(_message.Message):
+    __slots__ = ("lsn", "log", "size", "root", "first_parent")
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PARENT_FIELD_NUMBER: _ClassVar[int]
+    lsn: int
+    log: str
+    size: int
+    root: bytes
+    first_parent: Cosignature
+    def __init__(self, lsn: _Optional[int] = ..., log: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
+
+class ChainRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChainReply(_message.Message):
+    __slots__ = ("chain", "version_min", "version_max", "now_ms")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    version_min: int
+    version_max: int
+    now_ms: int
+    def __init__(self, chain: _Optional[_Iterable[bytes]] = ..., version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., now_ms: _Optional[int] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("node", "secret", "request", "software", "addresses")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    secret: bytes
+    request: bytes
+    software: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., secret: _Optional[bytes] = ..., request: _Optional[bytes] = ..., software: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JoinReply(_message.Message):
+    __slots__ = ("chain", "addresses", "refused", "params", "now_ms")
+    class ParamsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    refused: str
+    params: _containers.ScalarMap[str, str]
+    now_ms: int
+    def __init__(self, chain: _Optional[_Iterable[bytes]] = ..., addresses: _Optional[_Iterable[str]] = ..., refused: _Optional[str] = ..., params: _Optional[_Mapping[str, str]] = ..., now_ms: _Optional[int] = ...) -> None: ...
