@@ -5,8 +5,8 @@ Rules
    5 refused by the peer or not permitted, 6 integrity failure, 7 store trouble. A code that was released never changes
    its meaning.
 2. An error's class decides the reaction (here and in `fednode.sync.errors`), its code decides the words.
-3. Words for people live in the message catalogue (`node/messages/*.toml`), never in the code that raises. Parameters are
-   values that those words name; no secret is ever a parameter.
+3. Words for people live in the message catalogue (`node/messages/*.toml`), never in the code that raises. Parameters
+   are values that those words name; no secret is ever a parameter.
 
 >>> error = IntegrityError("FN-6201", log="hebei/13/1/sys.catalog", size=7)
 >>> str(error), error.exit_code, error.params["size"]
@@ -50,7 +50,7 @@ class FednodeError(Exception):
 
 
 class IntegrityError(FednodeError):
-    """A proof does not hold: signature, hash, tree, ciphertext or certificate. Evidence is kept; never retried as it is."""
+    """A proof does not hold: signature, hash, tree, ciphertext, certificate. Keep the evidence; no retry as it is."""
 
     exit_codes = frozenset({6})
 

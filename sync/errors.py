@@ -34,7 +34,7 @@ class PeerError(FednodeError):
 
 
 class Unavailable(FednodeError):
-    """A peer cannot be reached, or is busy. `retry_after_ms`: when it asked to be tried again, 0 when it did not say."""
+    """A peer cannot be reached, or is busy. `retry_after_ms`: when to try again, 0 when it did not say."""
 
     exit_codes = frozenset({4})
 

@@ -1,8 +1,8 @@
-"""The one catalogue of words for people: `*.toml` in this folder, one file per area, each text in English and in Chinese.
+"""The one catalogue of words for people: `*.toml` in this folder, one file per area, each text in English and Chinese.
 
 Rules
-1. An error code is a table with `en` and `zh`, and optionally `en_hint` and `zh_hint`: what to do next. Any other text is
-   a table with a dotted, quoted name (`["status.pending"]`) and `en` and `zh`.
+1. An error code is a table with `en` and `zh`, and optionally `en_hint` and `zh_hint`: what to do next. Any other text
+   is a table with a dotted, quoted name (`["status.pending"]`) and `en` and `zh`.
 2. A key stands in one file only. Both languages name the same `{parameters}`; tests/tidy checks it, and that every code
    raised in the packages is here.
 3. Parameters may come from a peer: control and formatting characters are written as escapes, so no text can move the
