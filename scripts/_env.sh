@@ -30,7 +30,7 @@ _stamp() {
 _install() {
   local python
   if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-    python=$(_find_python)
+    python=$(_find_python) || exit 1
     "$python" -c 'import venv, ensurepip' 2>/dev/null || _die "$python has no venv module." \
       "Debian and Ubuntu pack it apart: apt install python3-venv"
     echo "fednode: making .venv with $("$python" --version)" >&2

@@ -45,7 +45,7 @@ class Source:
 def sources(*folders: str) -> tuple[Source, ...]:
     """Every Python file in the folders, generated code left out."""
     return tuple(
-        Source(str(path.relative_to(ROOT)), text := path.read_text(encoding="utf-8"), ast.parse(text))
+        Source(str(path.relative_to(ROOT)), text := path.read_text(encoding="utf-8"), ast.parse(text, str(path)))
         for folder in folders
         for path in sorted((ROOT / folder).rglob("*.py"))
         if not path.name.endswith("_pb2.py")

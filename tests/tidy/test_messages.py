@@ -1,4 +1,4 @@
-"""The catalogue of words agrees with the code that raises: each code is there in both languages, naming what it gets."""
+"""The catalogue of words agrees with the code that raises: each code is there in both languages, with its values."""
 
 from __future__ import annotations
 
