@@ -1,0 +1,278 @@
+"""gRPC: the only module that imports grpc. Bytes of frames out, bytes of frames in; errors of the network become `Unavailable`.
+
+Rules
+1. Two ports. The exchange asks for a client certificate of the trust domain (mutual TLS 1.3); the enrolment port cannot, since who
+   joins has none yet: it serves the chain (public) and `Join` (a secret in, a certificate out), nothing else.
+2. Frames are raw bytes here: a decoder that raised inside gRPC would reach the peer as UNKNOWN. Decoding is the driver's.
+3. The client checks the parent's DNS name (`certs.dns_name`), since gRPC cannot check a URI name.
+4. Who joins fetches the chain first, over TLS that proves nothing yet, checks the root's hash against the token, and only then opens
+   a second connection, verified against that root, over which the secret goes.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fednode.proto import fednode_pb2 as pb
+from fednode.sync.errors import StoreError, Unavailable
+from fednode.sync.wire import FRAME_BYTES_MAX
+
+EXCHANGE = "/fednode.v1.Exchange/Run"
+ENROL_CHAIN = "/fednode.v1.Enrol/Chain"
+ENROL_JOIN = "/fednode.v1.Enrol/Join"
+ENROL_BYTES_MAX = 64 * 1024
+CONNECT_S = 10.0
+JOIN_S = 30.0
+KEEPALIVE_MS = 30_000
+SESSIONS_MAX = 6_000
+
+_LIMITS = [
+    ("grpc.max_receive_message_length", FRAME_BYTES_MAX + 1024),
+    ("grpc.max_send_message_length", FRAME_BYTES_MAX + 1024),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_metadata_size", 4096),
+]
+_SERVER = [*_LIMITS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 16)]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """PEM: this node's TLS key, its chain (own certificate first, without the root), the root."""
+
+    key: bytes
+    chain: bytes
+    root: bytes
+
+
+class Stream(Protocol):
+    """One exchange's bytes. `read` returns None at the end; both raise Unavailable FN-4501 when the link is gone."""
+
+    async def read(self) -> bytes | None: ...
+    async def write(self, data: bytes) -> None: ...
+
+
+def pem(chain: tuple[bytes, ...]) -> bytes:
+    """DER certificates as PEM."""
+    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+
+
+def _gone(error: grpc.RpcError, address: str) -> Unavailable:
+    code = error.code() if hasattr(error, "code") else None
+    details = error.details() if hasattr(error, "details") else str(error)
+    return Unavailable("FN-4501", address=address, reason=f"{code.name if code else ''}: {(details or '')[:300]}")
+
+
+# ---------------------------------------------------------------- the child's side
+
+
+class _Call:
+    def __init__(self, call: Any, address: str) -> None:
+        self._call, self._address = call, address
+
+    async def read(self) -> bytes | None:
+        try:
+            data = await self._call.read()
+        except grpc.RpcError as error:
+            raise _gone(error, self._address) from error
+        return None if data is grpc.aio.EOF else bytes(data)
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._call.write(data)
+        except grpc.RpcError as error:
+            raise _gone(error, self._address) from error
+        except Exception as error:  # grpc.aio raises InvalidStateError and the like once a call is over
+            raise Unavailable("FN-4501", address=self._address, reason=str(error)) from error
+
+
+async def dial(address: str, credentials: Credentials, name: str, use: Callable[[Stream], Awaitable[T]]) -> T:
+    """Open an exchange with the parent and let `use` drive it. `name`: the parent's DNS name in its certificate."""
+    tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
+    options = [*_LIMITS, ("grpc.ssl_target_name_override", name), ("grpc.enable_retries", 0)]
+    async with grpc.aio.secure_channel(address, tls, options=options) as channel:
+        call = channel.stream_stream(EXCHANGE)(wait_for_ready=False)
+        try:
+            await call.wait_for_connection()
+        except grpc.RpcError as error:
+            raise _gone(error, address) from error
+        try:
+            return await use(_Call(call, address))
+        finally:
+            call.cancel()
+
+
+async def _unary(address: str, root: bytes, name: str | None, method: str, request: bytes) -> bytes:
+    options = list(_LIMITS)
+    if name:
+        options.append(("grpc.ssl_target_name_override", name))  # type: ignore[arg-type]
+    async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root), options=options) as channel:
+        try:
+            return bytes(await channel.unary_unary(method)(request, timeout=JOIN_S))
+        except grpc.RpcError as error:
+            raise _gone(error, address) from error
+
+
+def presented_certificate(address: str) -> bytes:
+    """The certificate (DER) that a server presents, unverified. Raises Unavailable FN-4501."""
+    host, _, port = address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S) as raw,
+            context.wrap_socket(raw) as wrapped,
+        ):
+            der = wrapped.getpeercert(binary_form=True)
+    except (OSError, ValueError) as error:
+        raise Unavailable("FN-4501", address=address, reason=str(error)) from error
+    if not der:
+        raise Unavailable("FN-4501", address=address, reason="no certificate")
+    return der
+
+
+async def fetch_chain(address: str) -> tuple[tuple[bytes, ...], bytes, int]:
+    """(chain, certificate that TLS showed, the server's clock in ms) of an enrolment server: nothing of it is trusted yet."""
+    leaf = presented_certificate(address)
+    certificate = x509.load_der_x509_certificate(leaf)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    dns = names.get_values_for_type(x509.DNSName)
+    reply = pb.ChainReply.FromString(await _unary(address, pem((leaf,)), dns[0] if dns else None, ENROL_CHAIN, b""))
+    return tuple(reply.chain), leaf, reply.now_ms
+
+
+async def join(address: str, root_der: bytes, name: str, request: pb.JoinRequest) -> pb.JoinReply:
+    """Send a JoinRequest over TLS verified against the pinned root."""
+    data = await _unary(address, pem((root_der,)), name, ENROL_JOIN, request.SerializeToString())
+    return pb.JoinReply.FromString(data)
+
+
+# ---------------------------------------------------------------- the parent's side
+
+
+class _Served:
+    def __init__(self, context: Any, peer: str) -> None:
+        self._context, self._peer = context, peer
+
+    async def read(self) -> bytes | None:
+        try:
+            data = await self._context.read()
+        except grpc.RpcError as error:
+            raise _gone(error, self._peer) from error
+        except Exception as error:  # the call was cancelled under us
+            raise Unavailable("FN-4501", address=self._peer, reason=str(error)) from error
+        return None if data is grpc.aio.EOF else bytes(data)
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._context.write(data)
+        except Exception as error:  # as above: grpc.aio has no common class for it
+            raise Unavailable("FN-4501", address=self._peer, reason=str(error)) from error
+
+
+OnExchange = Callable[[Stream, bytes], Awaitable[None]]  # stream, the child's certificate (DER) as TLS verified it
+OnChain = Callable[[], Awaitable[pb.ChainReply]]
+OnJoin = Callable[[pb.JoinRequest], Awaitable[pb.JoinReply]]
+
+
+class _Handler(grpc.GenericRpcHandler):
+    """The methods of one port."""
+
+    def __init__(self, methods: dict[str, Any]) -> None:
+        self._methods = methods
+
+    def service(self, handler_call_details: Any) -> Any:
+        return self._methods.get(handler_call_details.method)
+
+
+def _exchange_handler(on_exchange: OnExchange) -> _Handler:
+    async def run(_requests: AsyncIterator[bytes], context: Any) -> None:
+        auth = context.auth_context()
+        shown = auth.get("x509_pem_cert", [b""])[0]
+        certificate = x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
+        await on_exchange(_Served(context, context.peer()), certificate)
+
+    return _Handler({EXCHANGE: grpc.stream_stream_rpc_method_handler(run)})
+
+
+def _enrol_handler(on_chain: OnChain, on_join: OnJoin) -> _Handler:
+    async def chain(_request: bytes, _context: Any) -> bytes:
+        return (await on_chain()).SerializeToString()
+
+    async def join_(request: bytes, context: Any) -> bytes:
+        if len(request) > ENROL_BYTES_MAX:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5501")
+        try:
+            parsed = pb.JoinRequest.FromString(request)
+        except Exception:  # protobuf's DecodeError: not for the peer to see
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5502")
+        return (await on_join(parsed)).SerializeToString()
+
+    return _Handler(
+        {
+            ENROL_CHAIN: grpc.unary_unary_rpc_method_handler(chain),
+            ENROL_JOIN: grpc.unary_unary_rpc_method_handler(join_),
+        }
+    )
+
+
+async def _start(server: grpc.aio.Server, address: str, tls: grpc.ServerCredentials) -> int:
+    try:
+        port = server.add_secure_port(address, tls)
+    except RuntimeError as error:
+        raise StoreError("FN-7620", address=address) from error
+    if port == 0:
+        raise StoreError("FN-7620", address=address)
+    await server.start()
+    return port
+
+
+class Server:
+    """The two ports of a node that has children. `credentials` is asked again for each new connection: certificates rotate live."""
+
+    def __init__(self, credentials: Callable[[], Credentials]) -> None:
+        self._credentials = credentials
+        self._servers: list[grpc.aio.Server] = []
+        self.port = self.enrol_port = 0
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        now = self._credentials()
+        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], now.root)
+
+    async def start(
+        self, listen: str, enrol_listen: str, on_exchange: OnExchange, on_chain: OnChain, on_join: OnJoin
+    ) -> None:
+        """Raises StoreError FN-7620 when a port is taken."""
+        mutual = grpc.dynamic_ssl_server_credentials(
+            self._configuration(), self._configuration, require_client_authentication=True
+        )
+        server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
+        server.add_generic_rpc_handlers((_exchange_handler(on_exchange),))
+        self.port = await _start(server, listen, mutual)
+        self._servers.append(server)
+        plain = grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)
+        enrol = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=64)
+        enrol.add_generic_rpc_handlers((_enrol_handler(on_chain, on_join),))
+        self.enrol_port = await _start(enrol, enrol_listen, plain)
+        self._servers.append(enrol)
+
+    async def stop(self, grace_s: float) -> None:
+        for server in self._servers:
+            await server.stop(grace_s)
+        self._servers.clear()

@@ -1,0 +1,499 @@
+"""The running node: serves its children, keeps an exchange with its parent, keeps the projections up to date. And one exchange by hand.
+
+Rules
+1. Changes are pushed: an exchange stays open, and is woken as soon as something was stored, by whichever process.
+2. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on.
+3. A stop is clean: no new sessions, a Bye to those that are open, what is queued is stored, then the end.
+4. Errors end at the session that had them; the daemon goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fednode.crypto import certs
+from fednode.crypto.certs import Identity
+from fednode.crypto.errors import FednodeError
+from fednode.node import carrier, poke
+from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
+from fednode.node.schedule import Jobs, retrying
+from fednode.node.store import Peer, Store
+from fednode.node.writer import Link, Writer
+from fednode.proto import fednode_pb2 as pb
+from fednode.sync import clock, wire
+from fednode.sync import exchange as ex
+from fednode.sync.enrol import renewal_due
+from fednode.sync.errors import PeerError, StoreError, Unavailable
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+
+log = logging.getLogger("fednode.daemon")
+GRACE_S = 3.0
+WATCH_S = 1.0
+BUSY_RETRY_MS = 60_000
+SKEW_WARN_MS = 5 * 60 * 1000
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What one exchange moved. `pending`: changes saved here that the parent does not hold yet."""
+
+    parent: str = ""
+    address: str = ""
+    sent: int = 0
+    acked: int = 0
+    received: int = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    pending: int = 0
+    applied: int = 0
+
+
+class ProjectorThread:
+    """Keeps state.db up to date; full text when nothing else is to be done."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._wanted = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="fednode-projector", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wanted.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wanted.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        projector = self._app.new_projector()
+        try:
+            while not self._stopping:
+                self._wanted.clear()
+                try:
+                    busy = projector.catch_up(steps=1) or (not self._wanted.is_set() and projector.index_text(steps=1))
+                except FednodeError as error:
+                    log.error("projection stopped", extra={"code": error.code, "params": dict(error.params)})
+                    busy = 0
+                    self._wanted.wait(WATCH_S)
+                if not busy:
+                    self._wanted.wait()
+        finally:
+            projector.close()
+            projector.store.close()
+
+
+class Engine(Hooks):
+    """What sessions share: the writer thread, a reading store, admission. Used by the daemon and by one exchange by hand."""
+
+    def __init__(self, app: App, on_moved: Callable[[], None] = lambda: None) -> None:
+        self.app = app
+        self.store: Store = app.new_store()
+        self.sessions: set[Session] = set()
+        self._on_moved = on_moved
+        self.writer = WriterThread(app.new_writer, self.moved)
+
+    def close(self) -> None:
+        self.writer.stop()
+        self.store.close()
+
+    def moved(self) -> None:
+        """The store has grown: wake everyone whose feed may have."""
+        for session in list(self.sessions):
+            session.wake()
+        self._on_moved()
+
+    # ------------------------------------------------------------ admission
+
+    def hello(self, peer: Peer | None, half: ex.HalfSegment | None, feeds: bool = True, wants: bool = True) -> wire.Hello:
+        """This node's greeting to a peer."""
+        trust = self.app.trust
+        return wire.Hello(
+            trust.node,
+            (),
+            self.app.now_ms(),
+            self.store.store_id,
+            peer.have if peer else wire.Cursor(),
+            peer.acked if peer else 0,
+            ex.WINDOW_BYTES,
+            wire.Partial(half.lsn, half.digest, len(half.data)) if half else None,
+            feeds,
+            wants,
+            trust.catalog_version,
+            self.app.software,
+        )
+
+    async def welcome(self, identity: Identity, hello: wire.Hello, from_parent: bool) -> tuple[Peer, Link, int, tuple[wire.Outcome, ...]]:
+        """The peer's row and link, where to start its feed, and outcomes that it has not heard of."""
+        role = "parent" if from_parent else "child"
+        sound = self._sound(hello.have)
+
+        def enter(writer: Writer) -> Peer:
+            with writer.store.write() as tx:
+                peer = tx.ensure_peer(identity.node, role)
+                if peer.have.store != hello.store:
+                    tx.set_have(peer.id, wire.Cursor(hello.store, 0, b""))
+                if sound:
+                    tx.raise_acked(peer.id, hello.have.lsn)
+                tx.touch_peer(peer.id, self.app.now_ms())
+                found = writer.store.peer(identity.node)
+                return found if found is not None else peer
+
+        peer: Peer = await self.writer.call(enter)
+        link = Link(identity, peer.id, hello.store, from_parent, peer.have.lsn, position=peer.have.lsn)
+        rows = self.store.outcomes_for(peer.id, hello.acked, peer.have.lsn)
+        mine = self.app.trust.node
+        acks = tuple(
+            wire.Outcome(
+                lsn,
+                wire.Cosignature(time_s, signature or b"")
+                if time_s is not None and self.app.trust.directory.parent_of(name.origin) == mine
+                else None,
+            )
+            for lsn, name, _, _, time_s, signature in rows
+        )
+        return peer, link, hello.have.lsn if sound else 0, acks
+
+    def _sound(self, have: wire.Cursor) -> bool:
+        """Whether a peer's cursor is a place in this store's own order."""
+        if have.store != self.store.store_id or have.lsn > self.store.lsn:
+            return False
+        return not have.check or self.store.cursor_at(have.lsn).check == have.check
+
+    async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
+        """Check a child: the certificate that TLS verified, issued by this node, in force, not revoked."""
+        identity = self._child(certificate, hello)
+        session.exchange.half = half = self.store.partial(identity.node)
+        peer, link, start, acks = await self.welcome(identity, hello, from_parent=False)
+        scope = identity.scope
+        return Welcome(
+            link,
+            ex.Admission(start, acks, self.hello(peer, half)),
+            lambda after, size: self.store.feed_down(scope, after, size),
+            lambda name, first, until: self.store.feed_down(scope, 0, ex.PULL_BYTES, name, first, until)[0],
+        )
+
+    def _child(self, certificate: bytes, hello: wire.Hello) -> Identity:
+        trust = self.app.trust
+        shown = certs.parse(certificate)
+        identity = trust.directory.get(shown.node)
+        if hello.node != shown.node or shown.domain != trust.domain:
+            raise PeerError("FN-5510", node=hello.node, certificate=shown.node)
+        if trust.directory.is_revoked(shown.node):
+            raise PeerError("FN-5511", node=shown.node)
+        if identity is None or trust.directory.parent_of(shown.node) != trust.node:
+            raise PeerError("FN-5512", node=shown.node)
+        if shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key:
+            raise PeerError("FN-5513", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
+        return identity
+
+    async def admit_parent(self, session: Session, hello: wire.Hello) -> Welcome:
+        """Check the parent: TLS has verified its name; here that it is the one above, and not revoked."""
+        parent = self.app.trust.parent
+        if parent is None or hello.node != parent.node:
+            raise PeerError("FN-5510", node=hello.node, certificate=parent.node if parent else "")
+        if self.app.trust.directory.is_revoked(parent.node):
+            raise PeerError("FN-5511", node=parent.node)
+        _, link, start, acks = await self.welcome(parent, hello, from_parent=True)
+        return Welcome(
+            link,
+            ex.Admission(start, acks),
+            self.store.feed_up,
+            lambda name, first, until: self.store.feed_up(0, ex.PULL_BYTES, name, first, until)[0],
+        )
+
+    # ------------------------------------------------------------ sessions
+
+    async def converse(self, stream: carrier.Stream, *, once: bool, feeds: bool = True, wants: bool = True) -> tuple[ex.Close, Report]:
+        """One exchange with the parent over an open stream."""
+        parent = self.app.trust.parent
+        if parent is None:
+            raise StoreError("FN-7613", node=self.app.trust.node)
+        half = self.store.partial(parent.node)
+        hello = self.hello(self.store.peer(parent.node), half, feeds, wants)
+        exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half)
+        session = Session(
+            stream, exchange, self.writer, self.store, self.app.now_ms, lambda h: self.admit_parent(session, h), self
+        )
+        return await self._run(session)
+
+    async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
+        """One exchange with a child that has connected."""
+        exchange = ex.Exchange(dials=False)
+        session = Session(
+            stream, exchange, self.writer, self.store, self.app.now_ms, lambda h: self.admit_child(session, certificate, h), self
+        )
+        close, _ = await self._run(session)
+        if close.error is not None and not isinstance(close.error, Unavailable):
+            log.warning("session ended", extra={"peer": _name(session), "reason": str(close.error)})
+
+    async def _run(self, session: Session) -> tuple[ex.Close, Report]:
+        self.sessions.add(session)
+        try:
+            close = await session.run()
+        finally:
+            self.sessions.discard(session)
+        await self._note_end(session, close)
+        return close, session.report
+
+    async def _note_end(self, session: Session, close: ex.Close) -> None:
+        link = session.link
+        if link is None:
+            return
+        code = getattr(close.error, "code", None)
+
+        def note(writer: Writer) -> None:
+            with writer.store.write() as tx:
+                tx.touch_peer(link.peer_id, self.app.now_ms(), code)
+
+        with contextlib.suppress(FednodeError):
+            await self.writer.call(note)
+
+    # ------------------------------------------------------------ hooks
+
+    def admitted(self, session: Session) -> None:
+        me = self.app.trust.me
+        if session.link is not None and session.link.from_parent and renewal_due(me, self.app.now_ms() // 1000):
+            asyncio.get_running_loop().call_soon(self._ask_renewal, session)
+
+    def _ask_renewal(self, session: Session) -> None:
+        session._handle(session.exchange.ask_renewal(self.app.renewal_request(), self.app.now_ms()))
+
+    def effect(self, session: Session, effect: ex.Effect) -> None:
+        if isinstance(effect, ex.PeerClock):
+            self._clock(session, effect)
+        elif isinstance(effect, ex.Alert):
+            log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": _name(session)})
+        elif isinstance(effect, ex.RenewAsked):
+            asyncio.ensure_future(self._renew(session, effect.request))
+        elif isinstance(effect, ex.RenewAnswered):
+            self._renewed(session, effect)
+
+    def _clock(self, session: Session, reading: ex.PeerClock) -> None:
+        delta = clock.offset(reading.sent_ms, reading.received_ms, reading.remote_ms)
+        if abs(delta) <= max(50, (reading.received_ms - reading.sent_ms) // 2):
+            return
+        moved = self.app.clock_offset_ms + delta
+        if abs(moved) > SKEW_WARN_MS:
+            log.warning("clock is off", extra={"offset_ms": moved, "parent": reading.remote_ms})
+        self.app.clock_offset_ms = moved
+        session.exchange.shift(delta)
+
+        def keep(writer: Writer) -> None:
+            with writer.store.write() as tx:
+                tx.set_meta("clock_offset_ms", moved)
+
+        asyncio.ensure_future(_quietly(self.writer.call(keep)))
+
+    async def _renew(self, session: Session, request: bytes) -> None:
+        peer = session.peer
+        if peer is None:
+            return
+        try:
+            chain = await self.writer.call(lambda writer: self.app.renew(writer, peer, request))
+            effects = session.exchange.answer_renewal(chain, "", self.app.now_ms())
+        except FednodeError as error:
+            effects = session.exchange.answer_renewal((), error.code, self.app.now_ms())
+        session._handle(effects)
+
+    def _renewed(self, session: Session, answer: ex.RenewAnswered) -> None:
+        if answer.refused:
+            log.warning("renewal refused", extra={"code": answer.refused})
+            return
+        try:
+            self.app.install_chain(answer.chain)
+        except FednodeError as error:
+            log.error("renewal not usable", extra={"code": error.code, "params": dict(error.params)})
+            return
+        log.info("certificate renewed")
+        session.end(None)
+
+
+async def _quietly(awaitable: Any) -> None:
+    with contextlib.suppress(FednodeError):
+        await awaitable
+
+
+def _name(session: Session) -> str:
+    return session.peer.node if session.peer else "?"
+
+
+# ---------------------------------------------------------------- one exchange by hand
+
+
+async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncReport:
+    """One exchange with the parent, now. Raises Unavailable (nothing lost), PeerError (refused by the parent), StoreError."""
+    parent = app.trust.parent
+    if parent is None:
+        raise StoreError("FN-7621")
+    engine = Engine(app)
+    report = SyncReport(parent=parent.node)
+    try:
+        last: Exception = Unavailable("FN-4506", parent=parent.node)
+        for address in app.parent_addresses():
+            report.address = address
+            try:
+                close, moved = await carrier.dial(
+                    address, app.credentials(), app.parent_dns(), lambda s: engine.converse(s, once=True, feeds=up, wants=down)
+                )
+            except Unavailable as error:
+                last = error
+                continue
+            _add(report, moved)
+            if close.error is None:
+                break
+            last = close.error
+            if not isinstance(close.error, Unavailable):
+                raise close.error
+        else:
+            raise last
+    finally:
+        peer = engine.store.peer(parent.node)
+        report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
+        await asyncio.to_thread(engine.close)
+    projector = app.new_projector()
+    try:
+        report.applied = projector.catch_up()
+    finally:
+        projector.close()
+    poke.poke(app.home.run_dir)
+    return report
+
+
+def _add(report: SyncReport, moved: Report) -> None:
+    report.sent += moved.sent
+    report.acked += moved.acked
+    report.received += moved.received
+    report.refused += moved.refused
+    report.bytes_sent += moved.bytes_sent
+    report.bytes_received += moved.bytes_received
+
+
+# ---------------------------------------------------------------- the daemon
+
+
+class Daemon:
+    """`fednode run`."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.projector = ProjectorThread(app)
+        self.engine = Engine(app, self.projector.wake)
+        self.server = carrier.Server(app.credentials)
+        self._stop = asyncio.Event()
+        self._redial = asyncio.Event()
+        self._data_version = -1
+        self._dialer: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Ask for a clean end; safe from a signal handler in the loop."""
+        self._stop.set()
+
+    async def run(self, ready: Callable[[int, int], None] = lambda port, enrol_port: None) -> None:
+        """Until `stop`. `ready` is called with the ports once they are open. Raises StoreError FN-7620 when a port is taken."""
+        app = self.app
+        jobs = Jobs()
+        listener = poke.Listener(app.home.run_dir, self._poked)
+        try:
+            if app.trust.me.may_issue:
+                await self.server.start(
+                    app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._chain, self._join
+                )
+            self.projector.wake()
+            jobs.every("watch", WATCH_S, self._watch)
+            jobs.start()
+            if app.trust.parent is not None:
+                self._dialer = asyncio.create_task(self._dial_for_ever())
+            ready(self.server.port, self.server.enrol_port)
+            await self._stop.wait()
+        finally:
+            jobs.stop()
+            listener.close()
+            await self._shut()
+
+    async def _shut(self) -> None:
+        if self._dialer is not None:
+            self._dialer.cancel()
+        for session in list(self.engine.sessions):
+            session.end(None)
+        await asyncio.sleep(0)
+        await self.server.stop(GRACE_S)
+        if self._dialer is not None:
+            await asyncio.gather(self._dialer, return_exceptions=True)
+        await asyncio.to_thread(self.engine.close)
+        await asyncio.to_thread(self.projector.stop)
+
+    # ------------------------------------------------------------ other processes
+
+    def _poked(self) -> None:
+        self.app.trust.refresh(self.engine.store)
+        self.engine.moved()
+
+    def _watch(self) -> None:
+        """Another process may have written without poking."""
+        version = self.engine.store.data_version()
+        if version != self._data_version:
+            self._data_version = version
+            self._poked()
+
+    # ------------------------------------------------------------ the parent
+
+    async def _dial_for_ever(self) -> None:
+        while not self._stop.is_set():
+            async for attempt in retrying():
+                with attempt:
+                    await self._dial_once()
+
+    async def _dial_once(self) -> None:
+        app = self.app
+        last: Exception = Unavailable("FN-4506", parent=app.trust.parent.node if app.trust.parent else "")
+        for address in app.parent_addresses():
+            try:
+                close, _ = await carrier.dial(
+                    address, app.credentials(), app.parent_dns(), lambda stream: self.engine.converse(stream, once=False)
+                )
+            except Unavailable as error:
+                last = error
+                continue
+            if close.error is None:
+                return
+            log.warning("exchange with the parent ended", extra={"reason": str(close.error), "address": address})
+            if isinstance(close.error, Unavailable):
+                last = close.error
+                continue
+            raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(close.error)) from close.error
+        raise last
+
+    # ------------------------------------------------------------ enrolment
+
+    async def _chain(self) -> pb.ChainReply:
+        chain = self.app.trust.directory.chain(self.app.trust.node)
+        return pb.ChainReply(
+            chain=chain, version_min=wire.PROTOCOL_MIN, version_max=wire.PROTOCOL_MAX, now_ms=self.app.now_ms()
+        )
+
+    async def _join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        try:
+            reply: pb.JoinReply = await self.engine.writer.call(lambda writer: self.app.enrol(writer, request))
+        except FednodeError as error:
+            log.warning("join refused", extra={"node": request.node, "code": error.code})
+            params = {key: str(value) for key, value in error.params.items()}
+            return pb.JoinReply(refused=error.code, params=params, now_ms=self.app.now_ms())
+        return reply
+
+
+async def serve(app: App, ready: Callable[[int, int], None], stopper: Callable[[Callable[[], None]], None]) -> None:
+    """Run the daemon until told to stop. `stopper` is handed the function that stops it (for signal handlers)."""
+    daemon = Daemon(app)
+    stopper(daemon.stop)
+    await daemon.run(ready)

@@ -1,0 +1,383 @@
+"""Carries out the effects of an exchange over a byte stream, and feeds the results back. The same for gRPC and for tests.
+
+Rules
+1. The event loop owns the exchanges and one reading Store; one writer thread owns the Writer and its Store. Nothing else writes.
+2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports.
+3. After each group it says what moved (`moved`): sessions whose feed may have grown are woken, projections too.
+4. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged, the peer
+   comes back later; the node goes on reading and serving what it has.
+
+One session:  driver.run(stream, exchange, admit) -> Close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fednode.crypto.certs import Identity
+from fednode.crypto.errors import FednodeError
+from fednode.node.carrier import Stream
+from fednode.node.store import Store
+from fednode.node.writer import Link, Writer
+from fednode.sync import exchange as ex
+from fednode.sync import wire
+from fednode.sync.errors import Unavailable
+
+log = logging.getLogger("fednode.driver")
+GROUP_COMMITS_MAX = 256
+GROUP_BYTES_MAX = 8 * 1024 * 1024
+TICK_S = 5.0
+STORE_RETRY_MS = 30_000
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a group changed: segments that go up, areas (or "*") that go down."""
+
+    up: bool = False
+    down: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return self.up or bool(self.down)
+
+
+class WriterThread:
+    """Runs jobs on a Writer of its own. `make` is called in the thread. Jobs are grouped commits, or functions of the Writer."""
+
+    def __init__(self, make: Callable[[], Writer], on_group: Callable[[], None]) -> None:
+        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._make, self._on_group = make, on_group
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
+        self._thread.start()
+
+    def commit(self, link: Link, commit: ex.Commit, done: Callable[[ex.Done | Exception], None]) -> None:
+        """Store one incoming item; `done` is called in the event loop, after its group is durable."""
+        self._jobs.put((link, commit, done))
+
+    async def call(self, function: Callable[[Writer], Any]) -> Any:
+        """Run a function of the Writer in its thread."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._jobs.put((function, future))
+        return await future
+
+    def stop(self) -> None:
+        """Finish what is queued, then end."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _run(self) -> None:
+        writer = self._make()
+        try:
+            while (job := self._jobs.get()) is not None:
+                group, last = self._gather(job)
+                if group:
+                    self._commit(writer, group)
+                if last is not None and len(last) == 2:
+                    self._function(writer, *last)
+                self._post(self._on_group)
+                if last is None and group and self._ended:
+                    return
+        finally:
+            writer.store.close()
+
+    _ended = False
+
+    def _gather(self, job: Any) -> tuple[list[Any], Any]:
+        """The commits that wait, up to the limits, and the job that ended the run."""
+        group, size = [], 0
+        while True:
+            if job is None:
+                self._ended = True
+                return group, None
+            if len(job) == 2:
+                return group, job
+            group.append(job)
+            size += len(job[1].data)
+            if len(group) >= GROUP_COMMITS_MAX or size >= GROUP_BYTES_MAX:
+                return group, None
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, None
+
+    def _commit(self, writer: Writer, group: list[Any]) -> None:
+        try:
+            reports = writer.incoming([(link, commit) for link, commit, _ in group])
+        except FednodeError as error:
+            log.error("store trouble", extra={"code": error.code, "params": dict(error.params)})
+            for _, _, done in group:
+                self._post(done, error)
+            return
+        except Exception as error:  # a bug must not silence the writer: the sessions end, the next group is tried
+            log.exception("writer failed")
+            for _, _, done in group:
+                self._post(done, error)
+            return
+        for (_, _, done), (_, report) in zip(group, reports, strict=True):
+            self._post(done, report)
+
+    def _function(self, writer: Writer, function: Callable[[Writer], Any], future: asyncio.Future[Any]) -> None:
+        def settle(setter: Callable[[Any], None], value: Any) -> None:
+            if not future.done():
+                setter(value)
+
+        try:
+            value = function(writer)
+        except Exception as error:  # handed to whoever awaits it
+            self._post(settle, future.set_exception, error)
+            return
+        self._post(settle, future.set_result, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What admission found out: who the peer is, its link for the writer, and what the exchange needs."""
+
+    link: Link
+    admission: ex.Admission
+    feed: Callable[[int, int], tuple[list[ex.Item], bool]]
+    again: Callable[[str, int, int], list[ex.Item]]
+    matches: Callable[[], bool] | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What a session moved."""
+
+    sent: int = 0
+    acked: int = 0
+    received: int = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)  # (by whom, code)
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class Session:
+    """One exchange on one stream."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        exchange: ex.Exchange,
+        writer: WriterThread,
+        store: Store,
+        now_ms: Callable[[], int],
+        admit: Callable[[wire.Hello], Awaitable[Welcome]],
+        hooks: Hooks,
+    ) -> None:
+        self.exchange, self.report = exchange, Report()
+        self.peer: Identity | None = None
+        self.link: Link | None = None
+        self._stream, self._writer, self._store, self._now_ms = stream, writer, store, now_ms
+        self._admit, self._hooks = admit, hooks
+        self._welcome: Welcome | None = None
+        self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._closed: asyncio.Future[ex.Close] = asyncio.get_running_loop().create_future()
+        self._reports: list[ex.Done] = []
+        self._acks: list[wire.Outcome] = []
+        self._acking = False
+
+    async def run(self) -> ex.Close:
+        """Drive it to its end. Never raises for the peer's or the network's faults: see Close.error."""
+        tasks = [asyncio.create_task(job()) for job in (self._read, self._write, self._tick)]
+        try:
+            self._handle(self.exchange.start(self._now_ms()))
+            close = await self._closed
+            self._out.put_nowait(None)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(tasks[1], 5)
+            while self._acks or self._acking:
+                await self._flush_acks()
+            return close
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._keep_half()
+
+    async def _keep_half(self) -> None:
+        if self.link is None or self.peer is None:
+            return
+        half, node = self.exchange.half, self.peer.node
+        if half is None and self._store.partial(node) is None:
+            return
+
+        def keep(writer: Writer) -> None:
+            with writer.store.write() as tx:
+                tx.set_partial(node, half)
+
+        with contextlib.suppress(FednodeError):
+            await self._writer.call(keep)
+
+    def end(self, error: Exception | None, retry_after_ms: int = 0) -> None:
+        """End from this side."""
+        effects = (
+            self.exchange.refuse(error, self._now_ms(), retry_after_ms) if error else self.exchange.finish(self._now_ms())
+        )
+        self._handle(effects)
+
+    def wake(self) -> None:
+        """The feed may have grown."""
+        self._handle(self.exchange.wake(self._now_ms()))
+
+    # ------------------------------------------------------------ tasks
+
+    async def _read(self) -> None:
+        try:
+            while (data := await self._stream.read()) is not None:
+                self.report.bytes_received += len(data)
+                self._handle(self.exchange.receive(data, self._now_ms()))
+            self._finish(ex.Close(Unavailable("FN-4501", address="", reason="the peer hung up")))
+        except Unavailable as error:
+            self._finish(ex.Close(error))
+
+    async def _write(self) -> None:
+        try:
+            while (data := await self._out.get()) is not None:
+                await self._stream.write(data)
+                self.report.bytes_sent += len(data)
+        except Unavailable as error:
+            self._finish(ex.Close(error))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._handle(self.exchange.tick(self._now_ms()))
+
+    def _finish(self, close: ex.Close) -> None:
+        if not self._closed.done():
+            self._closed.set_result(close)
+
+    # ------------------------------------------------------------ effects
+
+    def _handle(self, effects: list[ex.Effect]) -> None:
+        for effect in effects:
+            _DO[type(effect)](self, effect)
+
+    def _do_send(self, effect: ex.Send) -> None:
+        self._out.put_nowait(effect.data)
+
+    def _do_admit(self, effect: ex.Admit) -> None:
+        asyncio.ensure_future(self._admitting(effect.hello))
+
+    async def _admitting(self, hello: wire.Hello) -> None:
+        try:
+            self._welcome = await self._admit(hello)
+        except FednodeError as error:
+            retry = getattr(error, "retry_after_ms", 0) or 0
+            self._handle(self.exchange.refuse(error, self._now_ms(), retry))
+            return
+        self.link, self.peer = self._welcome.link, self._welcome.link.peer
+        self._hooks.admitted(self)
+        self._handle(self.exchange.admitted(self._welcome.admission, self._now_ms()))
+
+    def _do_pull(self, effect: ex.Pull) -> None:
+        if self._welcome is None:
+            return
+        try:
+            items, drained = self._welcome.feed(effect.after, effect.bytes_max)
+        except FednodeError as error:
+            self._handle(self.exchange.refuse(error, self._now_ms()))
+            return
+        self.report.sent += len(items)
+        self._handle(self.exchange.feed(items, drained, self._now_ms()))
+
+    def _do_again(self, effect: ex.Again) -> None:
+        if self._welcome is not None:
+            items = self._welcome.again(effect.log, effect.first, effect.until)
+            self._handle(self.exchange.resend(effect.log, effect.first, items, self._now_ms()))
+
+    def _do_commit(self, effect: ex.Commit) -> None:
+        if self.link is None:
+            raise RuntimeError("commit before admission")
+        self._writer.commit(self.link, effect, self._committed)
+
+    def _committed(self, report: ex.Done | Exception) -> None:
+        if isinstance(report, Exception):
+            code = getattr(report, "code", "FN-7607")
+            self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self._now_ms(), STORE_RETRY_MS))
+            return
+        self.report.received += 1
+        if report.refused and self.peer is not None:
+            self.report.refused.append(("us", report.refused))
+        if not self._reports:
+            asyncio.get_running_loop().call_soon(self._flush_reports)
+        self._reports.append(report)
+
+    def _flush_reports(self) -> None:
+        reports, self._reports = self._reports, []
+        self._handle(self.exchange.committed(reports, self._now_ms()))
+
+    def _do_acked(self, effect: ex.Acked) -> None:
+        self.report.acked += len(effect.outcomes)
+        self.report.refused += [("peer", outcome.refused) for outcome in effect.outcomes if outcome.refused]
+        self._acks.extend(effect.outcomes)
+        if not self._acking:
+            asyncio.ensure_future(self._flush_acks())
+
+    async def _flush_acks(self) -> None:
+        """Store acknowledgements, those that came meanwhile together."""
+        if self._acking:
+            await asyncio.sleep(0)
+            return
+        link, peer = self.link, self.peer
+        if link is None or peer is None:
+            self._acks.clear()
+            return
+        self._acking = True
+        try:
+            while self._acks:
+                taken, self._acks = self._acks, []
+                outcomes = [(one.lsn, one.cosignature, one.refused) for one in taken]
+                await self._writer.call(lambda writer, o=outcomes: writer.acknowledged(link.peer_id, o, peer))
+                self._hooks.acked(self)
+        except FednodeError as error:
+            self._handle(self.exchange.refuse(error, self._now_ms()))
+        finally:
+            self._acking = False
+
+    def _do_hook(self, effect: ex.Effect) -> None:
+        self._hooks.effect(self, effect)
+
+    def _do_close(self, effect: ex.Close) -> None:
+        self._finish(effect)
+
+
+_DO: dict[type, Callable[[Session, Any], None]] = {
+    ex.Send: Session._do_send,
+    ex.Admit: Session._do_admit,
+    ex.Pull: Session._do_pull,
+    ex.Again: Session._do_again,
+    ex.Commit: Session._do_commit,
+    ex.Acked: Session._do_acked,
+    ex.PeerClock: Session._do_hook,
+    ex.RenewAsked: Session._do_hook,
+    ex.RenewAnswered: Session._do_hook,
+    ex.Alert: Session._do_hook,
+    ex.Close: Session._do_close,
+}
+
+
+class Hooks:
+    """What the daemon wants to know of its sessions; each method may be overridden."""
+
+    def admitted(self, session: Session) -> None:
+        """The peer is known."""
+
+    def acked(self, session: Session) -> None:
+        """Acknowledgements of the peer are stored."""
+
+    def effect(self, session: Session, effect: ex.Effect) -> None:
+        """A clock reading, a renewal, an alert."""

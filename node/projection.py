@@ -1,0 +1,465 @@
+"""state.db: the record tables that people query, made from log.db and made again from it whenever needed.
+
+Rules
+1. The cursor (arrival number) is committed with the rows that it covers. `synchronous=NORMAL`: a power cut may take the tail, the
+   cursor goes with it, and catching up repairs it.
+2. The winner of a record is what `fednode.sync.merge` says: the same for any order of arrival. Losers are in `superseded`, those
+   that the winner had not seen are marked as conflicts.
+3. A segment of new records goes in as one statement that reads the columns as JSON: SQLite works on it without Python's global
+   lock, so verification goes on meanwhile. Only records that exist already take the row-by-row way.
+4. Views (one for each dataset, a named column for each field), indexes and full text follow the catalog. Full text is brought up
+   to date when it is asked for, or when nothing else is to be done.
+
+>>> fts_phrase("棉一东社区 licence")
+'"棉 一 东 社 区 licence"'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fednode.node import sqlite
+from fednode.node.schema import migrate, state_migrations
+from fednode.node.store import Held, Store
+from fednode.node.trust import Trust
+from fednode.sync import merge
+from fednode.sync.catalog import Dataset
+from fednode.sync.change import DELETE, UPSERT, Columns, LogName
+from fednode.sync.clock import NO_BOUND, effective
+from fednode.sync.errors import StoreError
+from fednode.sync.identity import LEVELS
+
+SEGMENTS_PER_STEP = 8
+CACHE_KIB = 64 * 1024
+TEXT_ROWS_PER_STEP = 2_000
+_CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+_encode = msgspec.json.Encoder().encode
+
+_INSERT = """insert or ignore into record
+    (dataset, area, key, op, effective, hlc, base, log, seq, schema_version, payload)
+    select ?1, ?2, j.value ->> 0, 1, min(j.value ->> 1, ?3), j.value ->> 1, 0, ?4, ?5 + j.key, ?6, j.value ->> 2
+    from json_each(?7) j"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The current version of a record."""
+
+    id: int
+    key: str
+    op: int
+    payload: bytes | None
+    effective: int
+    hlc: int
+    base: int
+    log: int
+    seq: int
+    schema_version: int
+
+
+def fts_text(text: str) -> str:
+    """Text as it is indexed: every CJK character is a word."""
+    return " ".join(_CJK.sub(r" \1 ", text).split())
+
+
+def fts_phrase(text: str) -> str:
+    """The full-text query that finds `text` as a phrase."""
+    return '"' + fts_text(text).replace('"', '""') + '"'
+
+
+class Projector:
+    """state.db of one node. Not thread-safe: one for each thread; several processes may share the file."""
+
+    def __init__(self, path: Path, store: Store, trust: Trust) -> None:
+        self.path, self.store, self.trust = path, store, trust
+        self.connection = sqlite.connect(path, synchronous="NORMAL", cache_kib=CACHE_KIB)
+        try:
+            migrate(self.connection, state_migrations, path)
+        except sqlite.DatabaseError as error:
+            raise sqlite.trouble(error, path) from error
+        self._logs: dict[int, LogName] = {}
+        self._views = -1
+        self._check_store()
+
+    def _check_store(self) -> None:
+        """A state.db of another store (restored, copied) is made again."""
+        row = self.connection.execute("select value from meta where key = 'store_id'").fetchone()
+        if row is not None and row[0] == self.store.store_id and self.cursor <= self.store.lsn:
+            return
+        self._clear()
+
+    def _clear(self) -> None:
+        with sqlite.transaction(self.connection, self.path) as c:
+            views = [r[0] for r in c.execute("select name from sqlite_master where type = 'view'")]
+            indexes = [r[0] for r in c.execute("select name from sqlite_master where type = 'index' and name like 'field:%'")]
+            for name in views:
+                c.execute(f'drop view "{name}"')
+            for name in indexes:
+                c.execute(f'drop index "{name}"')
+            for table in ("record", "superseded", "stale_text", "meta", "dataset", "area"):
+                c.execute(f"delete from {table}")
+            c.execute("drop table if exists record_fts")
+            c.execute("insert into meta values ('store_id', ?), ('lsn', 0)", (self.store.store_id,))
+        self._views = -1
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @property
+    def cursor(self) -> int:
+        """The arrival number up to which records are in the tables."""
+        row = self.connection.execute("select value from meta where key = 'lsn'").fetchone()
+        return int(row[0]) if row else 0
+
+    # ------------------------------------------------------------ following the log
+
+    def catch_up(self, steps: int | None = None) -> int:
+        """Apply what is new, at most `steps` transactions. Returns the number of changes applied."""
+        applied = 0
+        while steps is None or steps > 0:
+            count, more = self.step()
+            applied += count
+            if not more:
+                break
+            steps = None if steps is None else steps - 1
+        return applied
+
+    def step(self) -> tuple[int, bool]:
+        """One bounded transaction. Returns changes applied, and whether there may be more."""
+        start = self.cursor
+        held = self.store.segments(start, SEGMENTS_PER_STEP)
+        late = self.store.late_after(start, SEGMENTS_PER_STEP)
+        if not held and not late:
+            self._sync_views()
+            return 0, False
+        self.trust.refresh(self.store)
+        self._sync_views()
+        last = min(
+            held[-1].lsn if len(held) == SEGMENTS_PER_STEP else NO_BOUND,
+            late[-1][0] if len(late) == SEGMENTS_PER_STEP else NO_BOUND,
+        )
+        work: list[tuple[int, Held | None, int]] = [(one.lsn, one, 0) for one in held]
+        work += [(lsn, None, segment) for lsn, segment in late]
+        work = sorted((item for item in work if item[0] <= last), key=lambda item: item[0])
+        prepared = [(lsn, one, target, self.store.columns(one) if one else None) for lsn, one, target in work]
+        applied = 0
+        with sqlite.transaction(self.connection, self.path) as c:
+            if self.cursor != start:  # another process was faster
+                return 0, True
+            for _, one, target, columns in prepared:
+                if one is None:
+                    self._late(target)
+                elif columns is not None and not one.name.is_system:
+                    applied += self._apply(one, columns)
+            c.execute("insert or replace into meta values ('lsn', ?)", (work[-1][0],))
+        return applied, True
+
+    def rebuild(self) -> int:
+        """Make everything again from log.db. Returns the number of changes applied."""
+        self._clear()
+        return self.catch_up()
+
+    def _id(self, table: str, column: str, value: str) -> int:
+        row = self.connection.execute(f"select id from {table} where {column} = ?", (value,)).fetchone()
+        if row is None:
+            row = self.connection.execute(f"insert into {table} ({column}) values (?) returning id", (value,)).fetchone()
+        return int(row[0])
+
+    def _area_of(self, name: LogName) -> str:
+        if name.audience:
+            return name.audience
+        origin = self.trust.directory.get(name.origin)
+        return origin.scope[0] if origin else name.origin
+
+    def _apply(self, held: Held, columns: Columns) -> int:
+        name = held.name
+        self._logs[held.log_id] = name
+        dataset, area = self._id("dataset", "name", name.dataset), self._id("area", "code", self._area_of(name))
+        declared = self.trust.dataset(name.dataset)
+        rule = declared.merge if declared else "latest"
+        keys = [key.decode() for key in columns.keys]
+        plain = not columns.leaves and not columns.bases and columns.ops.count(UPSERT) == len(keys) and rule != "field"
+        if plain:
+            limit = NO_BOUND if held.bound is None else held.bound
+            rows = _encode(list(zip(keys, columns.hlcs, [p.decode() for p in columns.payloads], strict=True)))
+            done = self.connection.execute(
+                _INSERT, (dataset, area, limit, held.log_id, held.first, columns.schema_version, rows.decode())
+            ).rowcount
+            if done == len(keys):
+                return done
+        there = self._current(dataset, area, keys)
+        for position, key in enumerate(keys):
+            if position in columns.leaves:
+                continue
+            seq = held.first + position
+            row = there.get(key)
+            if row is None or (row.log, row.seq) != (held.log_id, seq):
+                there[key] = self._merge_one(dataset, area, key, row, held, columns, position, rule)
+        return len(keys)
+
+    def _merge_one(
+        self, dataset: int, area: int, key: str, row: Row | None, held: Held, columns: Columns, position: int, rule: str
+    ) -> Row:
+        hlc = columns.hlcs[position]
+        op = columns.ops[position]
+        new = Row(
+            row.id if row else 0,
+            key,
+            op,
+            columns.payloads[position] if op == UPSERT else None,
+            effective(hlc, held.bound),
+            hlc,
+            columns.base(position),
+            held.log_id,
+            held.first + position,
+            columns.schema_version,
+        )
+        if row is None:
+            new = self._put(dataset, area, new, insert=True)
+            return self._resolve(dataset, area, key, rule) if rule == "field" else new
+        if (new.log, new.seq) == (row.log, row.seq) or self._is_superseded(dataset, area, new):
+            return row
+        if rule == "field":
+            self._supersede(dataset, area, new, False)
+            return self._resolve(dataset, area, key, rule)
+        newer = merge.order(rule, self._version(new)) > merge.order(rule, self._version(row))
+        if newer:
+            self._supersede(dataset, area, row, new.base != row.hlc)
+            return self._put(dataset, area, new, insert=False)
+        self._supersede(dataset, area, new, True)
+        self._mark_conflicts(dataset, area, key, rule, row)
+        return row
+
+    def _version(self, row: Row) -> merge.Version:
+        name = self._log_name(row.log)
+        origin = self.trust.directory.get(name.origin)
+        rank = len(LEVELS) - LEVELS.index(origin.level) if origin and origin.level in LEVELS else 0
+        return merge.Version(
+            row.effective, row.hlc, name.origin, name.incarnation, row.seq, rank, row.op, row.base, place=row.log
+        )
+
+    def _log_name(self, log_id: int) -> LogName:
+        if log_id not in self._logs:
+            self._logs = {one: name for one, name, _ in self.store.logs()}
+        return self._logs[log_id]
+
+    def _put(self, dataset: int, area: int, row: Row, *, insert: bool) -> Row:
+        payload = row.payload.decode() if row.payload is not None else None
+        values = (row.op, row.effective, row.hlc, row.base, row.log, row.seq, row.schema_version, payload)
+        if insert:
+            got = self.connection.execute(
+                """insert into record (dataset, area, key, op, effective, hlc, base, log, seq, schema_version, payload)
+                   values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning id""",
+                (dataset, area, row.key, *values),
+            ).fetchone()
+            return replace(row, id=int(got[0]))
+        self.connection.execute(
+            """update record set op = ?, effective = ?, hlc = ?, base = ?, log = ?, seq = ?, schema_version = ?, payload = ?
+               where id = ?""",
+            (*values, row.id),
+        )
+        self.connection.execute("insert or ignore into stale_text values (?)", (row.id,))
+        return row
+
+    def _supersede(self, dataset: int, area: int, row: Row, conflict: bool) -> None:
+        self.connection.execute(
+            "insert or replace into superseded values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (dataset, area, row.key, row.log, row.seq, row.op, row.effective, row.hlc, row.base, row.schema_version, int(conflict)),
+        )  # fmt: skip
+
+    def _is_superseded(self, dataset: int, area: int, row: Row) -> bool:
+        found = self.connection.execute(
+            "select 1 from superseded where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
+            (dataset, area, row.key, row.log, row.seq),
+        )
+        return found.fetchone() is not None
+
+    def _superseded(self, dataset: int, area: int, key: str) -> list[Row]:
+        rows = self.connection.execute(
+            """select op, effective, hlc, base, log, seq, schema_version from superseded
+               where dataset = ? and area = ? and key = ?""",
+            (dataset, area, key),
+        )
+        return [Row(0, key, op, None, eff, hlc, base, log, seq, version) for op, eff, hlc, base, log, seq, version in rows]
+
+    def _mark_conflicts(self, dataset: int, area: int, key: str, rule: str, winner: Row) -> None:
+        """Set the conflict marks of a record's superseded versions afresh."""
+        older = self._superseded(dataset, area, key)
+        _, conflicts = merge.resolve(rule, [self._version(one) for one in (winner, *older)])
+        marked = {(one.place, one.seq) for one in conflicts}
+        for one in older:
+            self.connection.execute(
+                "update superseded set conflict = ? where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
+                (int((one.log, one.seq) in marked), dataset, area, key, one.log, one.seq),
+            )
+
+    # ------------------------------------------------------------ the slow way: a record from all of its versions
+
+    def _resolve(self, dataset: int, area: int, key: str, rule: str) -> Row:
+        """Decide a record again from all of its versions (late cosignatures, the `field` rule)."""
+        row = self._current(dataset, area, [key])[key]
+        versions = {(one.log, one.seq): one for one in (row, *self._superseded(dataset, area, key))}
+        winner, conflicts = merge.resolve(rule, [self._version(one) for one in versions.values()])
+        marked = {(one.place, one.seq) for one in conflicts}
+        best = versions[(winner.place, winner.seq)]
+        payload = self._payload(best) if rule != "field" else self._overlay(list(versions.values()))
+        op = UPSERT if payload is not None else DELETE
+        chosen = Row(
+            row.id, key, op, payload, best.effective, best.hlc, best.base, best.log, best.seq, best.schema_version
+        )
+        for place, one in versions.items():
+            if place != (best.log, best.seq):
+                self._supersede(dataset, area, one, place in marked)
+        self.connection.execute(
+            "delete from superseded where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
+            (dataset, area, key, best.log, best.seq),
+        )
+        return self._put(dataset, area, chosen, insert=False)
+
+    def _payload(self, row: Row) -> bytes | None:
+        """The payload of any version, out of the log."""
+        if row.op != UPSERT:
+            return None
+        held = self.store.segment_at(row.log, row.seq)
+        columns = self.store.columns(held) if held else None
+        if held is None or columns is None:
+            raise StoreError("FN-7614", log=row.log, seq=row.seq)
+        return columns.payloads[row.seq - held.first]
+
+    def _overlay(self, versions: Sequence[Row]) -> bytes | None:
+        ordered = sorted(versions, key=lambda one: merge.order("field", self._version(one)))
+        fields = [(one.op, msgspec.json.decode(self._payload(one) or b"{}")) for one in ordered]
+        record = merge.overlay(fields)
+        if not record and ordered[-1].op == DELETE:
+            return None
+        return msgspec.json.encode(dict(sorted(record.items())))
+
+    def _late(self, segment_lsn: int) -> None:
+        """The first parent's cosignature lowered stamps of a segment that was applied before."""
+        held = self.store.segments(segment_lsn - 1, 1)[0]
+        columns = self.store.columns(held)
+        if columns is None or held.name.is_system or held.bound is None:
+            return
+        dataset, area = self._id("dataset", "name", held.name.dataset), self._id("area", "code", self._area_of(held.name))
+        declared = self.trust.dataset(held.name.dataset)
+        rule = declared.merge if declared else "latest"
+        for position, hlc in enumerate(columns.hlcs):
+            if hlc <= held.bound or position in columns.leaves:
+                continue
+            seq = held.first + position
+            for table in ("record", "superseded"):
+                self.connection.execute(
+                    f"update {table} set effective = min(effective, ?) where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
+                    (held.bound, dataset, area, columns.keys[position].decode(), held.log_id, seq),
+                )  # fmt: skip
+            self._resolve(dataset, area, columns.keys[position].decode(), rule)
+
+    # ------------------------------------------------------------ reading
+
+    def _current(self, dataset: int, area: int, keys: Iterable[str]) -> dict[str, Row]:
+        rows = self.connection.execute(
+            """select r.id, r.key, r.op, r.payload, r.effective, r.hlc, r.base, r.log, r.seq, r.schema_version
+               from json_each(?) k cross join record r on r.key = k.value and r.dataset = ? and r.area = ?""",
+            (_encode(list(keys)).decode(), dataset, area),
+        )
+        return {
+            row[1]: Row(row[0], row[1], row[2], None if row[3] is None else row[3].encode(), *row[4:]) for row in rows
+        }
+
+    def current(self, dataset: str, area: str, keys: Sequence[str]) -> dict[str, Row]:
+        """The current versions (deleted ones too) of these records of an area."""
+        c = self.connection
+        d = c.execute("select id from dataset where name = ?", (dataset,)).fetchone()
+        a = c.execute("select id from area where code = ?", (area,)).fetchone()
+        return self._current(d[0], a[0], keys) if d and a else {}
+
+    # ------------------------------------------------------------ what follows the catalog
+
+    def _sync_views(self) -> None:
+        catalog = self.trust.catalog
+        if catalog is None or catalog.version == self._views:
+            return
+        row = self.connection.execute("select value from meta where key = 'views'").fetchone()
+        if row is None or row[0] != catalog.version:
+            with sqlite.transaction(self.connection, self.path) as c:
+                for declared in catalog.datasets.values():
+                    self._view(declared)
+                c.execute("insert or replace into meta values ('views', ?)", (catalog.version,))
+        self._views = catalog.version
+
+    def _view(self, declared: Dataset) -> None:
+        c = self.connection
+        dataset = self._id("dataset", "name", declared.name)
+        columns = ", ".join(f"r.payload ->> '$.{field.code}' as \"{field.code}\"" for field in declared.fields)
+        c.execute(f'drop view if exists "{declared.name}"')
+        c.execute(
+            f"""create view "{declared.name}" as select r.key as record_key, a.code as record_area, {columns},
+                datetime((r.hlc >> 16) / 1000, 'unixepoch') as recorded_at from record r join area a on a.id = r.area
+                where r.dataset = {dataset} and r.op = 1"""
+        )
+        for field in declared.fields:
+            name = f"field:{declared.name}:{field.code}"
+            if field.index:
+                c.execute(
+                    f"""create index if not exists "{name}" on record (payload ->> '$.{field.code}') where dataset = {dataset}"""
+                )
+
+    def index_text(self, steps: int | None = None) -> int:
+        """Bring full text up to date, at most `steps` transactions. Returns the number of records indexed."""
+        total = 0
+        while steps is None or steps > 0:
+            count = self._index_some()
+            total += count
+            if count == 0:
+                break
+            steps = None if steps is None else steps - 1
+        return total
+
+    def _index_some(self) -> int:
+        fields = self._search_fields()
+        if not fields:
+            return 0
+        with sqlite.transaction(self.connection, self.path) as c:
+            c.execute(
+                "create virtual table if not exists record_fts using fts5(text, content='', contentless_delete=1, tokenize='unicode61')"
+            )
+            row = c.execute("select value from meta where key = 'text_id'").fetchone()
+            last = int(row[0]) if row else 0
+            columns = "id, dataset, op, payload"
+            new = c.execute(f"select {columns} from record where id > ? order by id limit ?", (last, TEXT_ROWS_PER_STEP)).fetchall()
+            stale = c.execute(
+                f"select {columns} from record where id in (select id from stale_text limit ?)", (TEXT_ROWS_PER_STEP,)
+            ).fetchall()
+            for one, _, _, _ in stale:
+                c.execute("delete from record_fts where rowid = ?", (one,))
+                c.execute("delete from stale_text where id = ?", (one,))
+            rows = []
+            seen = {one[0] for one in stale}
+            for one, dataset, op, payload in [*stale, *(r for r in new if r[0] not in seen)]:
+                if dataset in fields and op == UPSERT:
+                    record = msgspec.json.decode(payload)
+                    text = " ".join(str(record[code]) for code in fields[dataset] if code in record)
+                    rows.append((one, fts_text(text)))
+            c.executemany("insert or replace into record_fts (rowid, text) values (?, ?)", rows)
+            if new:
+                c.execute("insert or replace into meta values ('text_id', ?)", (new[-1][0],))
+        return len(new) + len(stale)
+
+    def _search_fields(self) -> dict[int, list[str]]:
+        catalog = self.trust.catalog
+        if catalog is None:
+            return {}
+        found = {}
+        for declared in catalog.datasets.values():
+            codes = [field.code for field in declared.fields if field.search]
+            row = self.connection.execute("select id from dataset where name = ?", (declared.name,)).fetchone()
+            if codes and row:
+                found[int(row[0])] = codes
+        return found
+

@@ -1,0 +1,100 @@
+"""SQLite: the one place that opens a database, and knows which SQLite is good enough.
+
+Rules
+1. `pysqlite3` bundles a current SQLite; releases from 3.7.0 to 3.51.2 can corrupt a WAL database under two connections: refused.
+2. We open connections ourselves (autocommit; transactions are explicit, `BEGIN IMMEDIATE`), sqlite-utils is handed the connection.
+3. What was set is read back: a file system that cannot do WAL, or a build that ignores `synchronous`, is found at start.
+
+>>> connection = connect(Path(":memory:"), synchronous="FULL")
+>>> connection.execute("select 1").fetchone()
+(1,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils.utils import sqlite3
+
+from fednode.sync.errors import StoreError
+
+VERSION_MIN = (3, 51, 3)
+BUSY_MS = 30_000
+SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
+WAL_PAGES = 4_000  # checkpoint the write-ahead log every 16 MiB: at SQLite's 1,000 pages bulk loads run a third slower
+JOURNAL_BYTES = 64 * 1024 * 1024
+
+Connection = Any  # pysqlite3 has no type stubs
+Error = sqlite3.Error
+OperationalError = sqlite3.OperationalError
+DatabaseError = sqlite3.DatabaseError
+IntegrityError = sqlite3.IntegrityError
+
+
+def version() -> tuple[int, ...]:
+    """Version of the SQLite library in use."""
+    return tuple(int(part) for part in sqlite3.sqlite_version.split("."))
+
+
+def connect(path: Path, *, synchronous: str, readonly: bool = False, cache_kib: int = 8_192) -> Connection:
+    """A connection in autocommit mode, its settings checked. Raises StoreError FN-7601 (SQLite too old), FN-7602 (cannot open),
+    FN-7603 (setting not taken), FN-7604 (not a database)."""
+    if version() < VERSION_MIN:
+        raise StoreError("FN-7601", found=sqlite3.sqlite_version, needed=".".join(map(str, VERSION_MIN)))
+    memory = str(path) == ":memory:"
+    try:
+        if readonly and not memory:
+            uri = path.absolute().as_uri() + "?mode=ro"
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        else:
+            connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        connection.execute(f"pragma busy_timeout={BUSY_MS}")
+        connection.execute(f"pragma cache_size=-{cache_kib}")
+        if not memory and not readonly:
+            mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
+            if mode != "wal":
+                raise StoreError("FN-7603", setting="journal_mode", value=mode, path=str(path))
+            connection.execute(f"pragma wal_autocheckpoint={WAL_PAGES}")
+            connection.execute(f"pragma journal_size_limit={JOURNAL_BYTES}")
+        connection.execute(f"pragma synchronous={synchronous}")
+        got = connection.execute("pragma synchronous").fetchone()[0]
+        if got != SYNCHRONOUS[synchronous]:
+            raise StoreError("FN-7603", setting="synchronous", value=got, path=str(path))
+    except sqlite3.DatabaseError as error:
+        raise trouble(error, path) from error
+    return connection
+
+
+def trouble(error: Exception, path: Path | str) -> StoreError:
+    """What an SQLite error means to a person."""
+    text = str(error)
+    if "unable to open" in text or "readonly" in text:
+        return StoreError("FN-7602", path=str(path), reason=text)
+    if "not a database" in text or "malformed" in text:
+        return StoreError("FN-7604", path=str(path), reason=text)
+    if "full" in text:
+        return StoreError("FN-7605", path=str(path), reason=text)
+    if "locked" in text or "busy" in text:
+        return StoreError("FN-7606", path=str(path), reason=text)
+    return StoreError("FN-7607", path=str(path), reason=text)
+
+
+@contextmanager
+def transaction(connection: Connection, path: Path | str = "") -> Iterator[Connection]:
+    """One write transaction: BEGIN IMMEDIATE, COMMIT, or ROLLBACK with nothing half done. SQLite's errors become StoreError."""
+    try:
+        connection.execute("begin immediate")
+    except sqlite3.DatabaseError as error:
+        raise trouble(error, path) from error
+    try:
+        yield connection
+        connection.execute("commit")
+    except BaseException as error:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        if isinstance(error, sqlite3.DatabaseError):
+            raise trouble(error, path) from error
+        raise

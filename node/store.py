@@ -1,0 +1,573 @@
+"""log.db: what this node holds, in the order in which it arrived. The only thing that must never be lost.
+
+Rules
+1. `create` makes a store, `open` only loads one. Nothing else creates.
+2. All writes go through `write()`: one transaction, `BEGIN IMMEDIATE`, `synchronous=FULL`. When it has ended, it is on disk.
+3. `append` takes only an `OwnSegment` or a `VerifiedSegment`: a type says what has been proved. It is a compare-and-swap on the log's size.
+4. The bytes of a segment carry a SHA-256 that is checked at every read (IntegrityError FN-6601 names the log and the range).
+5. Several processes may use one store (the daemon and a command beside it): nothing that matters is cached across transactions.
+6. Content keys are kept wrapped under the node's stash key, so that the disk alone reveals nothing.
+
+>>> # store = Store.create(path, store_id=rng(16), stash_key=rng(32))
+>>> # with store.write() as tx: tx.append_own(own, route)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fednode.crypto.errors import IntegrityError
+from fednode.crypto.merkle import Frontier
+from fednode.crypto.suite import SUITE_1
+from fednode.node import sqlite
+from fednode.node.schema import log_migrations, migrate
+from fednode.sync import segment as seg
+from fednode.sync.change import Columns, LogName
+from fednode.sync.clock import bound
+from fednode.sync.errors import StoreError
+from fednode.sync.exchange import HalfSegment, Item
+from fednode.sync.feed import Route
+from fednode.sync.log import LogState, OwnSegment
+from fednode.sync.verify import VerifiedSegment
+from fednode.sync.wire import Cosignature, Cursor, Late
+
+CHECK_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A segment as it lies in the store."""
+
+    lsn: int
+    log_id: int
+    name: LogName
+    first: int
+    count: int
+    last_hlc: int
+    first_time: int | None
+    raw: bytes
+    content_key: bytes
+
+    @property
+    def bound(self) -> int | None:
+        """The bound of its first parent's cosignature."""
+        return None if self.first_time is None else bound(self.first_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where this node stands with a peer. `acked`: up to which arrival number the peer holds this node's feed; `have`: this node the peer's."""
+
+    id: int
+    node: str
+    role: str
+    acked: int
+    have: Cursor
+    last_ms: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a peer has not acknowledged."""
+
+    changes: int
+    segments: int
+    bytes: int
+
+
+class Store:
+    """A node's log.db. Not thread-safe: one Store object for each thread."""
+
+    def __init__(self, connection: sqlite.Connection, path: Path, stash_key: bytes) -> None:
+        self._c = connection
+        self.path = path
+        self._stash_key = stash_key
+        self.store_id: bytes = self.meta("store_id")
+
+    @classmethod
+    def create(cls, path: Path, *, store_id: bytes, stash_key: bytes) -> Store:
+        """A new, empty store. Raises StoreError FN-7609 when there is one already."""
+        if path.exists():
+            raise StoreError("FN-7609", path=str(path))
+        connection = sqlite.connect(path, synchronous="FULL")
+        migrate(connection, log_migrations, path)
+        with sqlite.transaction(connection, path):
+            connection.execute("insert into meta values ('store_id', ?), ('lsn', 0), ('hlc', 0)", (store_id,))
+        return cls(connection, path, stash_key)
+
+    @classmethod
+    def open(cls, path: Path, *, stash_key: bytes) -> Store:
+        """An existing store. Raises StoreError FN-7610 when there is none, FN-7608 when it is newer than the program."""
+        if not path.exists():
+            raise StoreError("FN-7610", path=str(path))
+        connection = sqlite.connect(path, synchronous="FULL")
+        try:
+            migrate(connection, log_migrations, path)
+        except sqlite.DatabaseError as error:
+            raise sqlite.trouble(error, path) from error
+        return cls(connection, path, stash_key)
+
+    def close(self) -> None:
+        self._c.close()
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One durable transaction."""
+        with sqlite.transaction(self._c, self.path):
+            yield Transaction(self, self._c)
+
+    # ------------------------------------------------------------ reading
+
+    def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        try:
+            rows: list[tuple[Any, ...]] = self._c.execute(sql, parameters).fetchall()
+            return rows
+        except sqlite.DatabaseError as error:
+            raise sqlite.trouble(error, self.path) from error
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A value of the `meta` table."""
+        rows = self._rows("select value from meta where key = ?", key)
+        return rows[0][0] if rows else default
+
+    @property
+    def lsn(self) -> int:
+        """The last arrival number given out."""
+        return int(self.meta("lsn"))
+
+    def data_version(self) -> int:
+        """A number that changes when another connection, of this or another process, has committed."""
+        return int(self._rows("pragma data_version")[0][0])
+
+    def log_state(self, name: LogName) -> LogState:
+        """Where a log stands here; an unknown log is empty."""
+        rows = self._rows("select size, root, frontier, last_hlc from log where name = ?", str(name))
+        if not rows:
+            return LogState(name)
+        size, root, frontier, last_hlc = rows[0]
+        if frontier is None:
+            return LogState(name, None, last_hlc, size, root)
+        return LogState(name, Frontier.from_bytes(frontier), last_hlc)
+
+    def logs(self) -> list[tuple[int, LogName, int]]:
+        """(id, name, size) of every log held."""
+        return [(r[0], LogName.parse(r[1]), r[2]) for r in self._rows("select id, name, size from log order by id")]
+
+    def _checked(self, lsn: int, sha256: bytes, data: bytes, what: str = "") -> bytes:
+        if SUITE_1.hash(data) != sha256:
+            raise IntegrityError("FN-6601", lsn=lsn, path=str(self.path))
+        return data
+
+    def segments(self, after: int, limit: int, *, dataset: str = "") -> list[Held]:
+        """Segments in arrival order after an arrival number, at most `limit`, only of a dataset when one is named."""
+        sql = """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
+                 from segment s join log l on l.id = s.log_id where s.lsn > ?"""
+        parameters: list[Any] = [after]
+        if dataset:
+            sql += " and l.dataset = ?"
+            parameters.append(dataset)
+        rows = self._rows(sql + " order by s.lsn limit ?", *parameters, limit)
+        return [self._held(row) for row in rows]
+
+    def segment_at(self, log_id: int, seq: int) -> Held | None:
+        """The segment that holds change `seq` of a log."""
+        rows = self._rows(
+            """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
+               from segment s join log l on l.id = s.log_id where s.log_id = ? and s.first <= ? order by s.first desc limit 1""",
+            log_id,
+            seq,
+        )
+        return self._held(rows[0]) if rows and seq < rows[0][3] + rows[0][4] else None
+
+    def _held(self, row: tuple[Any, ...]) -> Held:
+        lsn, log_id, name, first, count, last_hlc, first_time, data, content_key, sha256 = row
+        self._checked(lsn, sha256, data)
+        return Held(lsn, log_id, LogName.parse(name), first, count, last_hlc, first_time, data, content_key or b"")
+
+    def columns(self, held: Held) -> Columns | None:
+        """What is in a held segment; None where this node only carries it."""
+        envelope = seg.parse(held.raw)
+        if not envelope.sealed:
+            return seg.decode_body(envelope.body)
+        if not held.content_key:
+            return None
+        return seg.open_with_content_key(envelope, self.unstash(held.content_key))
+
+    def held_range(self, name: LogName, first: int) -> tuple[int, bytes, int, bytes, Cosignature | None] | None:
+        """(lsn, sha256, end, raw, first-parent cosignature) of the segment that starts at `first`."""
+        rows = self._rows(
+            """select s.lsn, s.sha256, s.first + s.count, s.data, s.first_time, s.first_signature
+               from segment s join log l on l.id = s.log_id where l.name = ? and s.first = ?""",
+            str(name),
+            first,
+        )
+        if not rows:
+            return None
+        lsn, sha256, end, data, time_s, signature = rows[0]
+        return lsn, sha256, end, data, None if time_s is None else Cosignature(time_s, signature)
+
+    def ending_at(self, name: LogName, size: int) -> int | None:
+        """Arrival number of the segment after which a log had this size."""
+        rows = self._rows(
+            """select s.lsn from segment s join log l on l.id = s.log_id
+               where l.name = ? and s.first < ? order by s.first desc limit 1""",
+            str(name),
+            size,
+        )
+        return rows[0][0] if rows else None
+
+    def place(self, lsn: int) -> tuple[LogName, int, bytes] | None:
+        """(log, size after it, root there) of the segment at an arrival number."""
+        rows = self._rows("select data from segment where lsn = ?", lsn)
+        if not rows:
+            return None
+        header = seg.parse(rows[0][0]).header
+        return header.log, header.end, header.root
+
+    # ------------------------------------------------------------ feeds
+
+    def cursor_at(self, lsn: int) -> Cursor:
+        """This store's own cursor at an arrival number: what a peer must show to be believed."""
+        rows = self._rows("select sha256 from segment where lsn = ?", lsn)
+        return Cursor(self.store_id, lsn, rows[0][0][:CHECK_BYTES] if rows else b"")
+
+    def feed_up(self, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62) -> tuple[list[Item], bool]:
+        """Items for the parent after an arrival number, and whether that is all there is."""
+        where, parameters = "l.up = 1", []
+        if log:
+            where, parameters = "l.name = ? and s.first + s.count > ?", [log, first]
+        return self._items(where, parameters, after, until, bytes_max, late=False)
+
+    def feed_down(
+        self, scope: tuple[str, ...], after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
+    ) -> tuple[list[Item], bool]:
+        """Items for a child with this scope: logs for every child, and those whose audience the child covers."""
+        ids = [row[0] for row in self._rows(*self._down(scope))]
+        if not ids:
+            return [], True
+        where, parameters = f"s.log_id in ({','.join(map(str, ids))})", []
+        if log:
+            where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
+        return self._items(where, parameters, after, until, bytes_max, late=not log, ids=ids)
+
+    @staticmethod
+    def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:
+        likes = " or ".join("(down >= ? and down < ?)" for _ in scope)
+        ranges = [edge for prefix in scope for edge in (prefix, prefix + ":")]  # ':' follows '9'
+        return (f"select id from log where down <> '' and (down = '*' or {likes})", *ranges)
+
+    def _items(
+        self,
+        where: str,
+        parameters: list[Any],
+        after: int,
+        until: int,
+        bytes_max: int,
+        *,
+        late: bool,
+        ids: list[int] | None = None,
+    ) -> tuple[list[Item], bool]:
+        cursor = self._c.execute(
+            f"""select s.lsn, s.data, s.sha256, s.first_time, s.first_signature, l.origin
+                from segment s join log l on l.id = s.log_id
+                where {where} and s.lsn > ? and s.lsn <= ? order by s.lsn""",
+            (*parameters, after, until),
+        )
+        items: list[Item] = []
+        size, drained = 0, True
+        for lsn, data, sha256, time_s, signature, _origin in cursor:
+            if items and size + len(data) > bytes_max:
+                drained = False
+                break
+            self._checked(lsn, sha256, data)
+            size += len(data)
+            items.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
+        cursor.close()
+        if late and ids:
+            last = until if drained else items[-1].lsn
+            items = sorted(items + self._late_items(ids, after, last), key=lambda item: item.lsn)
+        return items, drained
+
+    def _late_items(self, ids: list[int], after: int, until: int) -> list[Item]:
+        rows = self._rows(
+            f"""select t.lsn, l.name, s.first + s.count, s.data, t.time_s, s.first_signature from late t
+                join segment s on s.lsn = t.segment_lsn join log l on l.id = t.log_id
+                where t.log_id in ({",".join(map(str, ids))}) and t.lsn > ? and t.lsn <= ?""",
+            after,
+            until,
+        )
+        items = []
+        for lsn, name, size, data, time_s, signature in rows:
+            root = seg.parse(data).header.root
+            items.append(Item(lsn, b"", None, Late(lsn, name, size, root, Cosignature(time_s, signature))))
+        return items
+
+    def late_after(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """(lsn, segment lsn) of late cosignatures, for the projections."""
+        return [(r[0], r[1]) for r in self._rows("select lsn, segment_lsn from late where lsn > ? order by lsn limit ?", after, limit)]
+
+    def backlog_up(self, acked: int) -> Backlog:
+        """What the parent has not acknowledged."""
+        rows = self._rows(
+            """select coalesce(sum(s.count), 0), count(*), coalesce(sum(length(s.data)), 0)
+               from segment s join log l on l.id = s.log_id where l.up = 1 and s.lsn > ?""",
+            acked,
+        )
+        return Backlog(*rows[0])
+
+    def backlog_down(self, scope: tuple[str, ...], acked: int) -> Backlog:
+        """What a child has not acknowledged."""
+        ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
+        rows = self._rows(
+            f"""select coalesce(sum(count), 0), count(*), coalesce(sum(length(data)), 0) from segment
+                where log_id in ({ids}) and lsn > ?""",
+            acked,
+        )
+        return Backlog(*rows[0])
+
+    # ------------------------------------------------------------ peers and evidence
+
+    def peer(self, node: str) -> Peer | None:
+        rows = self._rows(
+            "select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error from peer where node = ?", node
+        )
+        if not rows:
+            return None
+        pid, name, role, acked, store, lsn, check, last_ms, last_error = rows[0]
+        return Peer(pid, name, role, acked, Cursor(store or b"", lsn, check or b""), last_ms, last_error)
+
+    def peers(self) -> list[Peer]:
+        found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
+        return [peer for peer in found if peer is not None]
+
+    def outcomes_for(self, peer_id: int, after: int, until: int) -> list[tuple[int, LogName, int, bytes, int | None, bytes | None]]:
+        """What came from a peer in (after, until] of its arrival order: (its lsn, log, size, root, first time, first signature)."""
+        rows = self._rows(
+            """select s.peer_lsn, l.name, s.first + s.count, s.data, s.first_time, s.first_signature from segment s
+               join log l on l.id = s.log_id where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? order by s.peer_lsn""",
+            peer_id,
+            after,
+            until,
+        )
+        return [(r[0], LogName.parse(r[1]), r[2], seg.parse(r[3]).header.root, r[4], r[5]) for r in rows]
+
+    def refused(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Evidence of what was refused, newest first."""
+        names = ("id", "at_ms", "peer", "code", "log", "first", "params")
+        rows = self._rows(f"select {', '.join(names)} from refused order by id desc limit ?", limit)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def refused_before(self, log: str, first: int) -> bool:
+        """Whether something of this log, at or before `first`, was refused."""
+        return bool(self._rows("select 1 from refused where log = ? and first <= ? limit 1", log, first))
+
+    def invite(self, token_hash: bytes) -> dict[str, Any] | None:
+        """The record of an invitation, by the hash of its secret."""
+        names = ("token_hash", "node", "name", "level", "scope", "expires_s", "used_s", "used_key")
+        rows = self._rows(f"select {', '.join(names)} from invite where token_hash = ?", token_hash)
+        return dict(zip(names, rows[0], strict=True)) if rows else None
+
+    def partial(self, peer: str) -> HalfSegment | None:
+        """What a cut left of a segment from a peer."""
+        rows = self._rows(
+            "select lsn, total, digest, data, first_time, first_signature, first_witness from partial where peer = ?", peer
+        )
+        if not rows:
+            return None
+        lsn, total, digest, data, time_s, signature, witness = rows[0]
+        first_parent = None if time_s is None else Cosignature(time_s, signature, witness or "")
+        return HalfSegment(lsn, total, digest, bytearray(data), first_parent)
+
+    # ------------------------------------------------------------ the stash
+
+    def stash(self, content_key: bytes, lsn: int) -> bytes:
+        """A content key wrapped under the stash key (the arrival number is the nonce: used once)."""
+        return SUITE_1.aead_seal(self._stash_key, lsn.to_bytes(12, "big"), content_key, b"stash") + lsn.to_bytes(8, "big")
+
+    def unstash(self, wrapped: bytes) -> bytes:
+        nonce = int.from_bytes(wrapped[-8:], "big").to_bytes(12, "big")
+        return SUITE_1.aead_open(self._stash_key, nonce, wrapped[:-8], b"stash")
+
+
+class Transaction:
+    """What may be written, all or nothing. Made by `Store.write` only."""
+
+    def __init__(self, store: Store, connection: sqlite.Connection) -> None:
+        self.store = store
+        self._c = connection
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self._c.execute("insert or replace into meta values (?, ?)", (key, value))
+
+    def next_lsn(self) -> int:
+        return int(self._c.execute("update meta set value = value + 1 where key = 'lsn' returning value").fetchone()[0])
+
+    def append_own(self, own: OwnSegment, route: Route) -> int:
+        """Append an extension of one of this node's logs. Raises StoreError FN-7611 when the log has moved on."""
+        return self._append(own.before, own.after, own.raw, own.first, own.count, own.content_key, route, None, None, None)
+
+    def append_verified(
+        self, verified: VerifiedSegment, route: Route, peer_id: int, peer_lsn: int, first_parent: Cosignature | None
+    ) -> int:
+        """Append a segment from a peer. `first_parent`: given with it, or this node's own cosignature. Returns its arrival number."""
+        header = verified.envelope.header
+        return self._append(
+            verified.before,
+            verified.after,
+            verified.raw,
+            header.first,
+            header.count,
+            verified.content_key,
+            route,
+            first_parent,
+            peer_id,
+            peer_lsn,
+        )
+
+    def _append(
+        self,
+        before: LogState,
+        after: LogState,
+        raw: bytes,
+        first: int,
+        count: int,
+        content_key: bytes,
+        route: Route,
+        first_parent: Cosignature | None,
+        peer_id: int | None,
+        peer_lsn: int | None,
+    ) -> int:
+        log_id = self._move_log(before, after, route)
+        lsn = self.next_lsn()
+        stash = self.store.stash(content_key, lsn) if content_key else None
+        self._c.execute(
+            "insert into segment values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                lsn,
+                log_id,
+                first,
+                count,
+                after.last_hlc,
+                SUITE_1.hash(raw),
+                stash,
+                first_parent.time_s if first_parent else None,
+                first_parent.signature if first_parent else None,
+                peer_id,
+                peer_lsn,
+                raw,
+            ),
+        )
+        return lsn
+
+    def _move_log(self, before: LogState, after: LogState, route: Route) -> int:
+        name = after.name
+        frontier = None if after.frontier is None else after.frontier.to_bytes()
+        if before.size == 0:
+            self._c.execute(
+                """insert into log (name, origin, incarnation, dataset, audience, size, root, frontier, last_hlc, up, down)
+                   values (?, ?, ?, ?, ?, 0, x'', null, 0, ?, ?) on conflict do nothing""",
+                (str(name), name.origin, name.incarnation, name.dataset, name.audience, int(route.up), route.down),
+            )
+        row = self._c.execute(
+            "update log set size = ?, root = ?, frontier = ?, last_hlc = ? where name = ? and size = ? returning id",
+            (after.size, after.root, frontier, after.last_hlc, str(name), before.size),
+        ).fetchone()
+        if row is None:
+            raise StoreError("FN-7611", log=str(name), size=before.size)
+        return int(row[0])
+
+    # ------------------------------------------------------------ peers
+
+    def ensure_peer(self, node: str, role: str) -> Peer:
+        self._c.execute("insert into peer (node, role) values (?, ?) on conflict (node) do update set role = excluded.role", (node, role))
+        peer = self.store.peer(node)
+        if peer is None:
+            raise StoreError("FN-7607", path=str(self.store.path), reason="peer")
+        return peer
+
+    def set_have(self, peer_id: int, cursor: Cursor) -> None:
+        """How far this node holds the peer's feed."""
+        self._c.execute(
+            "update peer set have_store = ?, have_lsn = ?, have_check = ? where id = ?",
+            (cursor.store, cursor.lsn, cursor.check, peer_id),
+        )
+
+    def raise_acked(self, peer_id: int, acked: int) -> None:
+        """The peer holds this node's feed up to here; never goes down."""
+        self._c.execute("update peer set acked = max(acked, ?) where id = ?", (acked, peer_id))
+
+    def touch_peer(self, peer_id: int, now_ms: int, error: str | None = None) -> None:
+        self._c.execute("update peer set last_ms = ?, last_error = ? where id = ?", (now_ms, error, peer_id))
+
+    def set_first_parent(self, lsn: int, given: Cosignature) -> tuple[int, int] | None:
+        """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the projections and
+        the feeds take notice. Returns (log id, lsn of the late entry), or None when nothing follows from it."""
+        row = self._c.execute("select log_id, last_hlc, first_time from segment where lsn = ?", (lsn,)).fetchone()
+        if row is None or (row[2] is not None and row[2] <= given.time_s):
+            return None
+        self._c.execute(
+            "update segment set first_time = ?, first_signature = ? where lsn = ?", (given.time_s, given.signature, lsn)
+        )
+        if row[1] <= bound(given.time_s):
+            return None
+        late = self.next_lsn()
+        self._c.execute("insert into late (lsn, log_id, segment_lsn, time_s) values (?, ?, ?, ?)", (late, row[0], lsn, given.time_s))
+        return row[0], late
+
+    def set_witness(self, log: str, witness: str, size: int, given: Cosignature) -> None:
+        """A cosignature by a level above; only the newest of each witness is kept."""
+        self._c.execute(
+            """insert into witness select id, ?, ?, ?, ? from log where name = ?
+               on conflict do update set size = excluded.size, time_s = excluded.time_s, signature = excluded.signature
+               where excluded.size >= size""",
+            (witness, size, given.time_s, given.signature, log),
+        )
+
+    def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
+        """Keep what was refused, once. Returns whether it is news."""
+        cursor = self._c.execute(
+            "insert or ignore into refused (at_ms, peer, code, log, first, params, data) values (?, ?, ?, ?, ?, ?, ?)",
+            (at_ms, peer, code, log, first, params, data),
+        )
+        return bool(cursor.rowcount)
+
+    def forget_refused(self, peer: str) -> int:
+        """Give what a peer sent and was refused another chance: its feed is asked for from the start. Returns how many."""
+        count = self._c.execute("delete from refused where peer = ?", (peer,)).rowcount
+        self._c.execute("update peer set have_lsn = 0, have_check = null where node = ?", (peer,))
+        return int(count)
+
+    def set_partial(self, peer: str, half: HalfSegment | None) -> None:
+        self._c.execute("delete from partial where peer = ?", (peer,))
+        if half is not None:
+            given = half.first_parent
+            self._c.execute(
+                "insert into partial values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    peer,
+                    half.lsn,
+                    half.total,
+                    half.digest,
+                    bytes(half.data),
+                    given.time_s if given else None,
+                    given.signature if given else None,
+                    given.witness if given else None,
+                ),
+            )
+
+    # ------------------------------------------------------------ invitations
+
+    def add_invite(self, token_hash: bytes, node: str, name: str, level: str, scope: str, expires_s: int) -> None:
+        self._c.execute(
+            "insert into invite (token_hash, node, name, level, scope, expires_s) values (?, ?, ?, ?, ?, ?)",
+            (token_hash, node, name, level, scope, expires_s),
+        )
+
+    def use_invite(self, token_hash: bytes, used_s: int, used_key: bytes) -> None:
+        self._c.execute("update invite set used_s = ?, used_key = ? where token_hash = ?", (used_s, used_key, token_hash))
+

@@ -1,0 +1,153 @@
+"""What this node believes: who is who (sys.nodes), and what may be recorded (sys.catalog), both read from its own log.db.
+
+Rules
+1. Belief is a projection of verified system logs; it is rebuilt at start and follows them, never the other way round.
+2. Nothing here decides by itself: signatures and chains are `crypto.certs`, precedence is `sync.identity` and `sync.catalog`.
+3. Another process may append system logs; `refresh` costs one small query when nothing came.
+
+>>> # trust = Trust.load(store, chain=(own_der, ..., root_der), node="130102")
+>>> # trust.readers(dataset, "130102001001")
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fednode.crypto import certs
+from fednode.crypto.certs import Identity
+from fednode.crypto.suite import SUITE_1
+from fednode.node.store import Store
+from fednode.sync.catalog import SYSTEM_DATASETS, Catalog, Dataset, check_succession
+from fednode.sync.change import CATALOG, NODES, UPSERT, Columns, LogName
+from fednode.sync.errors import StoreError
+from fednode.sync.feed import Route, Side, route
+from fednode.sync.identity import Directory
+from fednode.sync.segment import Reader
+
+READ_AT_ONCE = 200
+
+
+class Trust:
+    """Directory and catalog as this node knows them. `node` is this node's id."""
+
+    def __init__(self, chain: tuple[bytes, ...], node: str) -> None:
+        self._seed = chain
+        self.node = node
+        self.root_sha256 = SUITE_1.hash(chain[-1])
+        self.domain = certs.parse(chain[-1]).domain
+        self.directory = Directory(chain[-1], self.domain)
+        self.directory.seed(chain)
+        self.catalog: Catalog | None = None
+        self._seen = 0
+
+    @classmethod
+    def load(cls, store: Store, chain: tuple[bytes, ...], node: str) -> Trust:
+        """Read every system log of the store. `chain`: this node's certificates, own first, root last."""
+        trust = cls(chain, node)
+        trust.refresh(store)
+        return trust
+
+    def refresh(self, store: Store) -> bool:
+        """Take in system segments that came since; True when there were any."""
+        if int(store.meta("system_lsn", 0)) <= self._seen:
+            return False
+        for dataset in (NODES, CATALOG):
+            after = self._seen
+            while held := store.segments(after, READ_AT_ONCE, dataset=dataset):
+                for one in held:
+                    columns = store.columns(one)
+                    if columns is None:
+                        raise StoreError("FN-7612", log=str(one.name))
+                    self.take(one.name, columns)
+                after = held[-1].lsn
+        self._seen = int(store.meta("system_lsn", 0))
+        return True
+
+    def reload(self, store: Store) -> None:
+        """Forget and read again: after a transaction that was rolled back. Other threads see the old or the new, nothing between."""
+        fresh = Trust.load(store, self._seed, self.node)
+        self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
+
+    def take(self, name: LogName, columns: Columns) -> None:
+        """Apply the changes of one verified system segment."""
+        for position, payload in enumerate(columns.payloads):
+            if columns.ops[position] != UPSERT or position in columns.leaves:
+                continue
+            if name.dataset == NODES:
+                self.directory.apply(name.origin, msgspec.json.decode(payload))
+            elif name.dataset == CATALOG:
+                catalog = Catalog.from_json(payload)
+                if self.catalog is None or catalog.version > self.catalog.version:
+                    self.catalog = catalog
+
+    def lawful(self, name: LogName, columns: Columns) -> None:
+        """Whether these system changes may be taken (verification, gate 13). Raises PeerError or Refused."""
+        for position, payload in enumerate(columns.payloads):
+            if columns.ops[position] != UPSERT or position in columns.leaves:
+                continue
+            if name.dataset == NODES:
+                self.directory.check(name.origin, msgspec.json.decode(payload))
+            elif name.dataset == CATALOG:
+                catalog = Catalog.from_json(payload)
+                if self.catalog is not None:
+                    check_succession(self.catalog, catalog)
+
+    # ------------------------------------------------------------ questions
+
+    @property
+    def me(self) -> Identity:
+        """This node's own identity, as last certified."""
+        identity = self.directory.get(self.node)
+        if identity is None:
+            raise StoreError("FN-7613", node=self.node)
+        return identity
+
+    @property
+    def parent(self) -> Identity | None:
+        """The node above this one; None at the province."""
+        parent = self.directory.parent_of(self.node)
+        return self.directory.get(parent) if parent else None
+
+    @property
+    def area(self) -> str:
+        """The area that this node's own records belong to."""
+        return self.me.scope[0]
+
+    @property
+    def catalog_version(self) -> int:
+        return self.catalog.version if self.catalog else 0
+
+    def dataset(self, name: str) -> Dataset | None:
+        """A dataset of the catalog, or a system dataset."""
+        found = SYSTEM_DATASETS.get(name)
+        if found is None and self.catalog is not None:
+            found = self.catalog.datasets.get(name)
+        return found
+
+    def log_name(self, dataset: str, area: str) -> LogName:
+        """This node's log for changes of a dataset that concern an area."""
+        me = self.me
+        return LogName(self.domain, me.node, me.incarnation, dataset, "" if area == self.area else area)
+
+    def side(self, name: LogName) -> Side:
+        """Where a log's origin stands, seen from here."""
+        if name.origin == self.node:
+            return Side.SELF
+        above = {one.node for one in self.directory.path(self.node)}
+        return Side.ABOVE if name.origin in above else Side.BELOW
+
+    def route(self, name: LogName) -> Route:
+        """Which way a log goes on from here."""
+        dataset = self.dataset(name.dataset)
+        flow = dataset.flow if dataset else "up"
+        return route(name, self.side(name), flow in ("up", "both"), flow in ("down", "both"), self.me.scope)
+
+    def readers(self, dataset: Dataset, area: str) -> list[Reader]:
+        """Who else gets the key of a segment of this node's: the nodes from the root down to the area, at a level that may read."""
+        target = self.directory.node_covering(area) or self.me
+        path = self.directory.path(target.node)
+        return [
+            Reader(SUITE_1.hash(one.seal_key)[:8], one.seal_key)
+            for one in path
+            if one.node != self.node and one.level in dataset.readers and not self.directory.is_revoked(one.node)
+        ]

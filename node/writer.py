@@ -1,0 +1,297 @@
+"""The one way into log.db: this node's own changes, and what peers send.
+
+Rules
+1. A group is one transaction: segments, cursors, cosignatures, clock. Reports are made after it is on disk (`incoming` returns them).
+2. Own changes: stamp -> log.extend -> append. Compare-and-swap on the log's size makes a second process harmless.
+3. Segments of peers: verify -> cosign (when it came from below) -> append. What fails is kept as evidence and reported as refused;
+   the rest of the group goes on.
+4. A parent cosigns a checkpoint only in the transaction that stores what leads to it; sizes never go down.
+5. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be verified.
+
+>>> # writer.local("admin-licence", "130102001001", [Change(key, payload)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fednode.crypto import checkpoint
+from fednode.crypto.certs import Identity
+from fednode.crypto.errors import IntegrityError
+from fednode.crypto.suite import SUITE_1
+from fednode.node.home import NodeKeys
+from fednode.node.store import Store, Transaction
+from fednode.node.trust import Trust
+from fednode.sync import segment as seg
+from fednode.sync.change import Change, LogName
+from fednode.sync.clock import HybridClock, bound, effective
+from fednode.sync.errors import PeerError, Refused
+from fednode.sync.exchange import Commit, Done
+from fednode.sync.log import cut, extend
+from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent
+from fednode.sync.wire import Cosignature, Cursor, Want
+
+RECENT_EVIDENCE_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class Link:
+    """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until what precedes
+    them has come; `position`: the greatest that was looked at."""
+
+    peer: Identity
+    peer_id: int
+    store: bytes
+    from_parent: bool
+    have: int
+    holes: set[int] = field(default_factory=set)
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something was refused for the first time: an alert for whoever watches."""
+
+    peer: str
+    code: str
+    log: str
+
+
+class Writer:
+    """Writes for one store, in one thread. `now_ms`: the corrected clock; `rng`: secure random bytes."""
+
+    def __init__(
+        self, store: Store, trust: Trust, keys: NodeKeys, now_ms: Callable[[], int], rng: Callable[[int], bytes]
+    ) -> None:
+        self.store, self.trust, self.keys = store, trust, keys
+        self._now_ms, self._rng = now_ms, rng
+        self._key_id = SUITE_1.hash(keys.seal.public)[:8]
+        self.refusals: list[Refusal] = []
+
+    # ------------------------------------------------------------ own changes
+
+    def local(
+        self, dataset: str, area: str, changes: Sequence[Change], extra: Callable[[Transaction], None] | None = None
+    ) -> list[int]:
+        """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same transaction.
+        Returns arrival numbers. Raises Refused FN-3401 (dataset unknown), StoreError."""
+        self.trust.refresh(self.store)
+        declared = self.trust.dataset(dataset)
+        if declared is None:
+            raise Refused("FN-3401", dataset=dataset)
+        name = self.trust.log_name(dataset, area)
+        readers = [] if name.is_system else self.trust.readers(declared, area)
+        try:
+            with self.store.write() as tx:
+                lsns = self._extend(tx, name, changes, readers)
+                if extra is not None:
+                    extra(tx)
+        except BaseException:
+            if name.is_system:
+                self.trust.reload(self.store)
+            raise
+        return lsns
+
+    def _extend(self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader]) -> list[int]:
+        clock = HybridClock(int(self.store.meta("hlc", 0)))
+        state = self.store.log_state(name)
+        lsns = []
+        route = self.trust.route(name)
+        for part in cut(changes):
+            stamps = clock.run(self._now_ms(), len(part))
+            version = self.trust.catalog_version
+            for own in extend(state, part, stamps, version, self.keys.sign, readers, not name.is_system, self._rng):
+                lsns.append(tx.append_own(own, route))
+                state = own.after
+                if name.is_system:
+                    self.trust.take(name, own.columns)
+        tx.set_meta("hlc", clock.last)
+        if name.is_system and lsns:
+            tx.set_meta("system_lsn", lsns[-1])
+        return lsns
+
+    # ------------------------------------------------------------ from peers
+
+    def incoming(self, batch: Iterable[tuple[Link, Commit]]) -> list[tuple[Link, Done]]:
+        """Verify and store what peers sent: one durable transaction. On StoreError nothing of it is kept and nothing may be
+        acknowledged."""
+        self.trust.refresh(self.store)
+        reports: list[tuple[Link, Done]] = []
+        checks: dict[int, tuple[Link, bytes]] = {}
+        before = [(link, link.position, set(link.holes)) for link in {id(link): link for link, _ in (batch := list(batch))}.values()]
+        try:
+            with self.store.write() as tx:
+                clock = HybridClock(int(self.store.meta("hlc", 0)))
+                for link, commit in batch:
+                    done = self._one(tx, clock, link, commit)
+                    reports.append((link, done))
+                    link.position = max(link.position, commit.lsn)
+                    if done.gap is None:
+                        link.holes.discard(commit.lsn)
+                    else:
+                        link.holes.add(commit.lsn)
+                    if commit.lsn == link.position:
+                        checks[link.peer_id] = (link, SUITE_1.hash(commit.data)[:8] if commit.data else b"")
+                for link, check in checks.values():
+                    self._move_have(tx, link, check)
+                tx.set_meta("hlc", clock.last)
+        except BaseException:
+            for link, position, holes in before:
+                link.position, link.holes = position, holes
+            self.trust.reload(self.store)
+            raise
+        return reports
+
+    def _move_have(self, tx: Transaction, link: Link, check: bytes) -> None:
+        if link.holes:
+            upto, check = min(link.holes) - 1, b""
+        else:
+            upto = link.position
+        if upto > link.have:
+            link.have = upto
+            tx.set_have(link.peer_id, Cursor(link.store, upto, check))
+
+    def _context(self, link: Link) -> Context:
+        return Context(
+            self.trust.me,
+            link.peer,
+            link.from_parent,
+            self.trust.directory,
+            self.trust.dataset,
+            self._key_id,
+            lambda envelope: seg.unwrap(envelope, self._key_id, self.keys.seal.private),
+            self._now_ms() // 1000,
+            self.trust.lawful,
+        )
+
+    def _one(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit) -> Done:
+        log, first = "", 0
+        try:
+            if commit.late is not None:
+                return self._late(tx, commit)
+            header = seg.parse(commit.data).header
+            log, first = str(header.log), header.first
+            if self._stopped(link, log, first):
+                return Done(commit.lsn, refused="FN-6413")
+            verified = verify(commit.data, self.store.log_state, self._context(link), commit.first_parent)
+            return self._append(tx, clock, link, commit, verified)
+        except Gap as gap:
+            return Done(commit.lsn, gap=Want(gap.log, gap.size))
+        except Held as held:
+            return self._held(tx, clock, link, commit, held)
+        except PeerError as error:
+            return self._refuse(tx, link, commit, log, first, error)
+
+    def _stopped(self, link: Link, log: str, first: int) -> bool:
+        if first <= self.store.log_state(LogName.parse(log)).size:
+            return False
+        return bool(self.store.refused_before(log, first))
+
+    def _append(
+        self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, verified: VerifiedSegment
+    ) -> Done:
+        header = verified.envelope.header
+        own = None
+        if not link.from_parent:
+            time_s = clock.witness_time(self._now_ms())
+            head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
+            own = Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
+        first_parent = verified.first_parent
+        if own is not None and self.trust.directory.parent_of(header.log.origin) == self.trust.node:
+            first_parent = own
+        lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
+        clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
+        if header.log.is_system and verified.columns is not None:
+            self.trust.take(header.log, verified.columns)
+            tx.set_meta("system_lsn", lsn)
+        return Done(commit.lsn, own)
+
+    def _late(self, tx: Transaction, commit: Commit) -> Done:
+        late = commit.late
+        if late is None:
+            raise RuntimeError("not a late cosignature")
+        name = LogName.parse(late.log)
+        given = verify_first_parent(
+            self.trust.directory, name, late.size, late.root, late.first_parent, self.trust.node
+        )
+        place = self.store.ending_at(name, late.size)
+        if place is not None:
+            tx.set_first_parent(place, given)
+        return Done(commit.lsn)
+
+    def _held(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, held: Held) -> Done:
+        header = held.envelope.header
+        there = self.store.held_range(header.log, header.first)
+        same = there is not None and (
+            there[1] == SUITE_1.hash(commit.data) or (there[2] == header.end and seg.parse(there[3]).header.root == header.root)
+        )
+        if not same or there is None:
+            return self._fork(tx, link, commit, held)
+        if link.from_parent:
+            if commit.first_parent is not None:
+                given = verify_first_parent(
+                    self.trust.directory, header.log, header.end, header.root, commit.first_parent, self.trust.node
+                )
+                tx.set_first_parent(there[0], given)
+            return Done(commit.lsn)
+        first_hand = self.trust.directory.parent_of(header.log.origin) == self.trust.node
+        if first_hand and there[4] is not None:
+            return Done(commit.lsn, there[4])
+        time_s = clock.witness_time(self._now_ms())
+        head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
+        return Done(commit.lsn, Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s)))
+
+    def _fork(self, tx: Transaction, link: Link, commit: Commit, held: Held) -> Done:
+        header = held.envelope.header
+        log = str(header.log)
+        try:
+            check_signed(commit.data, self._context(link))
+            error = PeerError("FN-6420", log=log, first=header.first, size=held.state.size, node=header.log.origin)
+        except PeerError as unsigned:
+            error = unsigned
+        return self._refuse(tx, link, commit, log, header.first, error)
+
+    def _refuse(self, tx: Transaction, link: Link, commit: Commit, log: str, first: int, error: PeerError) -> Done:
+        params = msgspec.json.encode({key: str(value) for key, value in error.params.items()}).decode()
+        news = tx.keep_evidence(
+            self._now_ms(), link.peer.node, error.code, log[:256], first, params, commit.data[:RECENT_EVIDENCE_BYTES]
+        )
+        if news:
+            self.refusals.append(Refusal(link.peer.node, error.code, log))
+        return Done(commit.lsn, refused=error.code)
+
+    # ------------------------------------------------------------ acknowledgements
+
+    def acknowledged(self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity) -> None:
+        """The peer holds (or refuses) these items of this node's feed. Its cosignatures are verified, then kept: as first parent's for
+        this node's own logs, as a witness's for others. Raises PeerError FN-6414 for a cosignature that does not verify."""
+        mine = self.trust.directory.parent_of(self.trust.node) == witness.node
+        with self.store.write() as tx:
+            upto = 0
+            for lsn, given, refused in outcomes:
+                upto = max(upto, lsn)
+                if refused:
+                    tx.keep_evidence(self._now_ms(), witness.node, refused, f"lsn:{lsn}", lsn, '{"by":"peer"}', b"")
+                    self.refusals.append(Refusal(witness.node, refused, f"lsn:{lsn}"))
+                    continue
+                place = self.store.place(lsn)
+                if given is None or place is None:
+                    continue
+                name, size, root = place
+                _check(witness, name, size, root, given)
+                if mine and name.origin == self.trust.node:
+                    tx.set_first_parent(lsn, Cosignature(given.time_s, given.signature, witness.node))
+                else:
+                    tx.set_witness(str(name), witness.node, size, given)
+            tx.raise_acked(peer_id, upto)
+
+
+def _check(witness: Identity, name: LogName, size: int, root: bytes, given: Cosignature) -> None:
+    head = checkpoint.Checkpoint(str(name), size, root)
+    try:
+        checkpoint.verify_cosignature(head, witness.sign_key, given.time_s, given.signature)
+    except IntegrityError as error:
+        raise PeerError("FN-6414", log=str(name), witness=witness.node) from error

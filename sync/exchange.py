@@ -1,0 +1,545 @@
+"""The exchange: one session between child and parent, as a state machine without I/O.
+
+gRPC, bundles and the simulator drive it: bytes and clock readings in, effects out. The driver carries the effects out and
+reports back; the engine itself never touches a socket, a disk or a clock.
+
+    NEW --start(child)--> GREETING --Hello--> ADMITTING --admitted--> OPEN --Bye / error--> CLOSED
+    NEW (parent) ---------------------Hello--> ADMITTING
+
+Rules
+1. The child dials and greets first. Nothing else is accepted before both Hellos.
+2. `committed` is the only maker of an Ack: what is not durable cannot be acknowledged.
+3. A peer sends at most `window` bytes beyond the credit that it was given; credit comes back as segments are committed or refused.
+4. Frames are numbered. One seen before is ignored; a gap ends the session (the link lost something; the cursor finds the place).
+5. A segment that is refused does not stop the feed: its outcome carries the code, the cursor moves on, the evidence is kept.
+6. A segment that came too early is not kept: it is asked for again, with all that precedes it, by Want.
+7. A PeerError ends the session with a Bye that carries its code. Any other exception is a bug.
+8. Tables, not branches, say which message is legal when (`_LEGAL`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from fednode.crypto.suite import suite
+from fednode.sync import wire
+from fednode.sync.errors import PeerError, Unavailable
+from fednode.sync.segment import ENVELOPE_BYTES_MAX
+
+WINDOW_BYTES = 4 * 1024 * 1024
+QUEUE_BYTES_LOW = 1024 * 1024
+PULL_BYTES = 2 * 1024 * 1024
+BEAT_MS = 20_000
+SILENCE_MS_MAX = 70_000
+_HASH = suite(1).hash
+
+
+class State(Enum):
+    NEW = "new"
+    GREETING = "greeting"
+    ADMITTING = "admitting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+_ANY_TIME = (wire.Bye, wire.Beat)
+_LEGAL: dict[State, tuple[type, ...]] = {
+    State.NEW: (wire.Hello, wire.Bye),
+    State.GREETING: (wire.Hello, wire.Bye),
+    State.ADMITTING: _ANY_TIME,
+    State.OPEN: (
+        wire.Chunk, wire.Ack, wire.Credit, wire.Idle, wire.Want, wire.Missing, wire.Renew, wire.Renewed, wire.Late, *_ANY_TIME,
+    ),
+    State.CLOSED: (),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- what goes in
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing of this node's feed: a segment with its SHA-256, or a late cosignature (`late` set, `data` empty)."""
+
+    lsn: int
+    data: bytes
+    first_parent: wire.Cosignature | None = None
+    late: wire.Late | None = None
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the driver found out about the peer. `start`: send what is after this arrival number; `acks`: outcomes of the peer's
+    segments that the peer has not heard of; `partial`: what a cut left of a segment of the peer's (data so far)."""
+
+    start: int
+    acks: tuple[wire.Outcome, ...] = ()
+    reply: wire.Hello | None = None  # the parent's own Hello; the child's went out first
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there), `refused`, or `gap`."""
+
+    lsn: int
+    cosignature: wire.Cosignature | None = None
+    refused: str = ""
+    gap: wire.Want | None = None
+
+
+@dataclass(slots=True)
+class HalfSegment:
+    """A segment that is arriving. Kept by the driver between sessions, so that a cut resumes at the chunk."""
+
+    lsn: int
+    total: int
+    digest: bytes
+    data: bytearray = field(default_factory=bytearray)
+    first_parent: wire.Cosignature | None = None
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Check who this is; then call `admitted`, or `refuse`."""
+
+    hello: wire.Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Fetch items of the feed after an arrival number, about so many bytes of them; then call `feed`."""
+
+    after: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The peer lacks a log from `first` on: fetch its segments up to arrival number `until`; then call `resend`."""
+
+    log: str
+    first: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Verify, make durable; then call `committed`. `late` instead of `data` for a late cosignature."""
+
+    lsn: int
+    data: bytes
+    first_parent: wire.Cosignature | None = None
+    late: wire.Late | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The peer holds these, durably, or refuses them."""
+
+    outcomes: tuple[wire.Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClock:
+    """The peer's clock, read between two readings of the local one, all Unix milliseconds."""
+
+    sent_ms: int
+    received_ms: int
+    remote_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewAsked:
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RenewAnswered:
+    chain: tuple[bytes, ...]
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    code: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The session is over. `error` None: both sides were done. `retry_after_ms`: the peer asked for that much patience."""
+
+    error: Exception | None = None
+    retry_after_ms: int = 0
+
+
+Effect = (
+    Send | Admit | Pull | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | Alert | Close
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    item: Item
+    offset: int
+    introduced: bool = False
+
+
+class Exchange:
+    """One side of one session. `dials`: this side is the child. `once`: end when both feeds are drained."""
+
+    def __init__(
+        self, *, dials: bool, hello: wire.Hello | None = None, once: bool = False, half: HalfSegment | None = None
+    ) -> None:
+        self.state = State.NEW
+        self.half = half
+        self._dials, self._once = dials, once
+        self._hello = hello
+        self._peer: wire.Hello | None = None
+        self._sent_number = self._received_number = 0
+        self._queue: deque[_Outgoing] = deque()
+        self._queued_bytes = 0
+        self._unacked: dict[int, int] = {}
+        self._position = 0  # last arrival number put into the queue
+        self._credit = 0  # bytes that may be sent
+        self._allowed = 0  # bytes that the peer may send
+        self._committing: dict[int, int] = {}
+        self._pulling = self._drained = self._idle_sent = self._woken = self._peer_idle = False
+        self._owed_credit = 0
+        self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
+
+    # ------------------------------------------------------------ life
+
+    def start(self, now_ms: int) -> list[Effect]:
+        """The child's first move; the parent only starts its clock."""
+        self._last_sent_ms = self._last_received_ms = self._hello_sent_ms = now_ms
+        if not self._dials:
+            return []
+        if self._hello is None or self.state is not State.NEW:
+            raise RuntimeError("start: a child starts once, with its Hello")
+        self.state = State.GREETING
+        return [self._send(self._hello, now_ms)]
+
+    def receive(self, data: bytes, now_ms: int) -> list[Effect]:
+        """One frame from the peer."""
+        if self.state is State.CLOSED:
+            return []
+        try:
+            number, message = wire.decode(data)
+            if number <= self._received_number:
+                return []
+            if number != self._received_number + 1:
+                return self._close(Unavailable("FN-4503", expected=self._received_number + 1, got=number), now_ms)
+            self._received_number = number
+            self._last_received_ms = now_ms
+            if not isinstance(message, _LEGAL[self.state]):
+                raise PeerError("FN-5504", state=self.state.value, message=type(message).__name__)
+            handler = _HANDLERS[type(message)]
+            return handler(self, message, now_ms)
+        except PeerError as error:
+            return [Alert(error.code, dict(error.params)), *self._close(error, now_ms)]
+
+    def admitted(self, admission: Admission, now_ms: int) -> list[Effect]:
+        """The peer is who it says and may go on."""
+        if self.state is not State.ADMITTING or self._peer is None:
+            raise RuntimeError("admitted: nobody asked")
+        effects: list[Effect] = []
+        if admission.reply is not None:
+            self._hello = admission.reply
+            effects.append(self._send(admission.reply, now_ms))
+        self.state = State.OPEN
+        self._position = admission.start
+        self._credit = self._peer.window
+        if self._hello is not None:
+            self._allowed = self._hello.window
+        for i in range(0, len(admission.acks), wire.OUTCOMES_MAX):
+            effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
+        if not (self._hello and self._hello.feeds and self._peer.wants):
+            self._drained = True
+        return effects + self._pump(now_ms)
+
+    def refuse(self, error: Exception, now_ms: int, retry_after_ms: int = 0) -> list[Effect]:
+        """The peer may not go on (or not now); also the way to end a session from this side with a reason."""
+        return self._close(error, now_ms, retry_after_ms)
+
+    def finish(self, now_ms: int) -> list[Effect]:
+        """End politely: the node is stopping."""
+        return self._close(None, now_ms)
+
+    def tick(self, now_ms: int) -> list[Effect]:
+        """Call every few seconds: sends beats, notices silence."""
+        if self.state in (State.CLOSED, State.NEW):
+            return []
+        if now_ms - self._last_received_ms > SILENCE_MS_MAX:
+            return self._close(Unavailable("FN-4502", silent_ms=now_ms - self._last_received_ms), now_ms)
+        if self.state is State.OPEN and now_ms - self._last_sent_ms >= BEAT_MS:
+            return [self._send(wire.Beat(now_ms), now_ms)]
+        return []
+
+    def shift(self, delta_ms: int) -> None:
+        """The local clock was put right by so much: the timers move with it."""
+        self._hello_sent_ms += delta_ms
+        self._last_sent_ms += delta_ms
+        self._last_received_ms += delta_ms
+
+    # ------------------------------------------------------------ the driver's reports
+
+    def wake(self, now_ms: int) -> list[Effect]:
+        """The feed has grown."""
+        if self.state is not State.OPEN or not (self._hello and self._hello.feeds and self._peer and self._peer.wants):
+            return []
+        if self._pulling:
+            self._woken = True
+            return []
+        self._drained = False
+        return self._pump(now_ms)
+
+    def feed(self, items: Sequence[Item], drained: bool, now_ms: int) -> list[Effect]:
+        """The answer to Pull, in arrival order."""
+        self._pulling = False
+        self._drained = drained and not self._woken
+        self._woken = False
+        if self.state is not State.OPEN:
+            return []
+        self._enqueue(items)
+        return self._pump(now_ms)
+
+    def resend(self, log: str, first: int, items: Sequence[Item], now_ms: int) -> list[Effect]:
+        """The answer to Again; no items: this side does not hold them either."""
+        if self.state is not State.OPEN:
+            return []
+        if not items:
+            return [self._send(wire.Missing(log, first), now_ms)]
+        behind = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        started = [behind.pop(0)] if behind and behind[0].introduced else []
+        self._queue.extend(started)
+        self._enqueue(items, move=False)
+        self._queue.extend(behind)
+        self._queued_bytes = sum(len(out.item.data) - out.offset for out in self._queue)
+        return self._pump(now_ms)
+
+    def committed(self, reports: Iterable[Done], now_ms: int) -> list[Effect]:
+        """The writer's reports, after its commit: the only maker of an Ack."""
+        if self.state is not State.OPEN:
+            return []
+        outcomes: list[wire.Outcome] = []
+        effects: list[Effect] = []
+        freed = 0
+        for report in reports:
+            freed += self._committing.pop(report.lsn, 0)
+            if report.gap is not None:
+                effects.append(self._send(report.gap, now_ms))
+                continue
+            outcomes.append(wire.Outcome(report.lsn, report.cosignature, report.refused))
+        for i in range(0, len(outcomes), wire.OUTCOMES_MAX):
+            effects.append(self._send(wire.Ack(tuple(outcomes[i : i + wire.OUTCOMES_MAX])), now_ms))
+        self._allowed += freed
+        self._owed_credit += freed
+        if self._owed_credit >= WINDOW_BYTES // 4 or (self._owed_credit and not self._committing and freed > 65536):
+            effects.append(self._send(wire.Credit(self._owed_credit), now_ms))
+            self._owed_credit = 0
+        return effects + self._finish_once(now_ms)
+
+    def ask_renewal(self, request: bytes, now_ms: int) -> list[Effect]:
+        """Ask the parent for a fresh certificate."""
+        return [self._send(wire.Renew(request), now_ms)] if self.state is State.OPEN else []
+
+    def answer_renewal(self, chain: tuple[bytes, ...], refused: str, now_ms: int) -> list[Effect]:
+        """The parent's answer."""
+        return [self._send(wire.Renewed(chain, refused), now_ms)] if self.state is State.OPEN else []
+
+    @property
+    def pending(self) -> int:
+        """Items sent or queued and not yet acknowledged."""
+        return len(self._unacked)
+
+    # ------------------------------------------------------------ messages
+
+    def _on_hello(self, hello: wire.Hello, now_ms: int) -> list[Effect]:
+        if hello.version_min > wire.PROTOCOL_MAX or hello.version_max < wire.PROTOCOL_MIN:
+            raise PeerError(
+                "FN-5505", theirs=f"{hello.version_min}-{hello.version_max}", ours=f"{wire.PROTOCOL_MIN}-{wire.PROTOCOL_MAX}"
+            )  # fmt: skip
+        self._peer = replace(hello, window=min(hello.window, WINDOW_BYTES))
+        effects: list[Effect] = []
+        if self._dials:
+            effects.append(PeerClock(self._hello_sent_ms, now_ms, hello.now_ms))
+        self.state = State.ADMITTING
+        return [*effects, Admit(hello)]
+
+    def _on_chunk(self, chunk: wire.Chunk, now_ms: int) -> list[Effect]:
+        self._peer_idle = False
+        self._allowed -= len(chunk.data)
+        if self._allowed < -wire.CHUNK_BYTES_MAX:
+            raise PeerError("FN-5506", over=-self._allowed)
+        half = self.half
+        if chunk.total:
+            if chunk.total > ENVELOPE_BYTES_MAX or len(chunk.digest) != 32:
+                raise PeerError("FN-6401", size=chunk.total, limit=ENVELOPE_BYTES_MAX)
+            same = half is not None and half.digest == chunk.digest and half.lsn == chunk.lsn
+            if not same or half is None or chunk.offset == 0:
+                half = self.half = HalfSegment(chunk.lsn, chunk.total, chunk.digest, first_parent=chunk.first_parent)
+            half.first_parent = chunk.first_parent
+        if half is None or half.lsn != chunk.lsn or chunk.offset != len(half.data):
+            raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
+        half.data += chunk.data
+        if len(half.data) > half.total:
+            raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
+        if len(half.data) < half.total:
+            return []
+        self.half = None
+        data = bytes(half.data)
+        if _HASH(data) != half.digest:
+            raise PeerError("FN-6405", lsn=chunk.lsn)
+        self._committing[half.lsn] = self._committing.get(half.lsn, 0) + half.total
+        return [Commit(half.lsn, data, half.first_parent)]
+
+    def _on_late(self, late: wire.Late, now_ms: int) -> list[Effect]:
+        self._committing[late.lsn] = self._committing.get(late.lsn, 0)
+        return [Commit(late.lsn, b"", None, late)]
+
+    def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
+        for outcome in ack.outcomes:
+            self._unacked.pop(outcome.lsn, None)
+        return [Acked(ack.outcomes), *self._finish_once(now_ms)]
+
+    def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:
+        self._credit = min(self._credit + credit.bytes, WINDOW_BYTES)
+        return self._pump(now_ms)
+
+    def _on_idle(self, idle: wire.Idle, now_ms: int) -> list[Effect]:
+        self._peer_idle = True
+        self.half = None  # the peer has sent all it has: what is half here will start again in another session
+        return self._finish_once(now_ms)
+
+    def _on_want(self, want: wire.Want, now_ms: int) -> list[Effect]:
+        return [Again(want.log, want.first, self._position)]
+
+    def _on_missing(self, missing: wire.Missing, now_ms: int) -> list[Effect]:
+        return [Alert("FN-6412", {"log": missing.log, "first": missing.first})]
+
+    def _on_renew(self, renew: wire.Renew, now_ms: int) -> list[Effect]:
+        if self._dials:
+            raise PeerError("FN-5504", state="open", message="Renew")
+        return [RenewAsked(renew.request)]
+
+    def _on_renewed(self, renewed: wire.Renewed, now_ms: int) -> list[Effect]:
+        if not self._dials:
+            raise PeerError("FN-5504", state="open", message="Renewed")
+        return [RenewAnswered(renewed.chain, renewed.refused)]
+
+    def _on_beat(self, beat: wire.Beat, now_ms: int) -> list[Effect]:
+        return []
+
+    def _on_bye(self, bye: wire.Bye, now_ms: int) -> list[Effect]:
+        self.state = State.CLOSED
+        if not bye.code:
+            return [Close(None, bye.retry_after_ms)]
+        if bye.code.startswith("FN-4"):
+            return [Close(Unavailable(bye.code, retry_after_ms=bye.retry_after_ms, detail=bye.detail), bye.retry_after_ms)]
+        return [Close(PeerError("FN-5508", code=bye.code, detail=bye.detail), bye.retry_after_ms)]
+
+    # ------------------------------------------------------------ sending
+
+    def _send(self, message: wire.Message, now_ms: int) -> Send:
+        self._sent_number += 1
+        self._last_sent_ms = now_ms
+        return Send(wire.encode(self._sent_number, message))
+
+    def _enqueue(self, items: Sequence[Item], move: bool = True) -> None:
+        partial = self._peer.partial if self._peer else None
+        for item in items:
+            offset = 0
+            if partial and partial.lsn == item.lsn and partial.digest == item.digest and partial.offset < len(item.data):
+                offset = partial.offset
+            self._queue.append(_Outgoing(item, offset))
+            self._queued_bytes += len(item.data) - offset
+            self._unacked[item.lsn] = len(item.data)
+            if move:
+                self._position = max(self._position, item.lsn)
+
+    def _pump(self, now_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._queue and (self._credit > 0 or self._queue[0].item.late):
+            out = self._queue[0]
+            if out.item.late is not None:
+                effects.append(self._send(out.item.late, now_ms))
+                self._queue.popleft()
+                continue
+            data = out.item.data[out.offset : out.offset + min(wire.CHUNK_BYTES_MAX, self._credit)]
+            first = not out.introduced
+            effects.append(
+                self._send(
+                    wire.Chunk(
+                        out.item.lsn,
+                        out.offset,
+                        data,
+                        len(out.item.data) if first else 0,
+                        out.item.digest if first else b"",
+                        out.item.first_parent if first else None,
+                    ),
+                    now_ms,
+                )
+            )
+            out.introduced = True
+            out.offset += len(data)
+            self._credit -= len(data)
+            self._queued_bytes -= len(data)
+            if out.offset == len(out.item.data):
+                self._queue.popleft()
+        if not self._drained and not self._pulling and self._queued_bytes < QUEUE_BYTES_LOW:
+            self._pulling, self._idle_sent = True, False
+            effects.append(Pull(self._position, PULL_BYTES))
+        elif self._drained and not self._queue and not self._idle_sent:
+            self._idle_sent = True
+            effects.append(self._send(wire.Idle(self._position), now_ms))
+        return effects + self._finish_once(now_ms)
+
+    def _finish_once(self, now_ms: int) -> list[Effect]:
+        if not self._once or self.state is not State.OPEN or not self._drained or self._queue or self._unacked:
+            return []
+        takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
+        if (takes and not self._peer_idle) or self._committing or self.half is not None:
+            return []
+        return self._close(None, now_ms)
+
+    def _close(self, error: Exception | None, now_ms: int, retry_after_ms: int = 0) -> list[Effect]:
+        if self.state is State.CLOSED:
+            return []
+        code = getattr(error, "code", "FN-5500") if error is not None else ""
+        effects: list[Effect] = []
+        if self._sent_number or self._received_number:
+            effects.append(self._send(wire.Bye(code, str(error or ""), retry_after_ms), now_ms))
+        self.state = State.CLOSED
+        return [*effects, Close(error, retry_after_ms)]
+
+
+_HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
+    wire.Hello: Exchange._on_hello,
+    wire.Chunk: Exchange._on_chunk,
+    wire.Late: Exchange._on_late,
+    wire.Ack: Exchange._on_ack,
+    wire.Credit: Exchange._on_credit,
+    wire.Idle: Exchange._on_idle,
+    wire.Want: Exchange._on_want,
+    wire.Missing: Exchange._on_missing,
+    wire.Renew: Exchange._on_renew,
+    wire.Renewed: Exchange._on_renewed,
+    wire.Beat: Exchange._on_beat,
+    wire.Bye: Exchange._on_bye,
+}

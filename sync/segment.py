@@ -1,0 +1,311 @@
+"""Segments: columns to sealed bytes and back. Pure; randomness is an argument.
+
+Rules
+1. Bytes that were received are stored and forwarded as they came. Nothing signed is ever serialised again.
+2. Limits are enforced before anything is decompressed: `ENVELOPE_BYTES_MAX`, `BODY_BYTES_MAX`, `RATIO_MAX`, `SEGMENT_CHANGES_MAX`.
+3. The header is in clear; its hash goes into every key wrap, into the associated data and into the sealer's signature, so
+   header and body cannot be swapped.
+4. A log without readers (sys.catalog, sys.nodes) is signed and not sealed.
+5. `Envelope` says nothing about trust. `fednode.sync.verify` does.
+
+>>> columns = Columns(1, [b"k1", b"k2"], [10, 12], bytes((UPSERT, DELETE)), [b"{}", b""], seed=bytes(32))
+>>> decode_body(encode_body(columns)) == columns
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import zstandard
+from google.protobuf.message import DecodeError
+
+from fednode.crypto import merkle, seal
+from fednode.crypto.errors import IntegrityError
+from fednode.crypto.suite import suite as suite_of
+from fednode.proto import fednode_pb2 as pb
+from fednode.sync.change import (
+    KEY_BYTES_MAX,
+    LOG_SIZE_MAX,
+    OPS,
+    PAYLOAD_BYTES_MAX,
+    SEGMENT_CHANGES_MAX,
+    UPSERT,
+    Columns,
+    LogName,
+)
+from fednode.sync.clock import STAMP_MAX
+from fednode.sync.errors import PeerError
+
+VERSION = 1
+ENVELOPE_BYTES_MAX = 4 * 1024 * 1024
+BODY_BYTES_MAX = 16 * 1024 * 1024
+RATIO_MAX = 200
+RATIO_FREE_BYTES = 64 * 1024  # tiny bodies may compress better than the ratio allows
+READERS_MAX = 64
+SEGMENT_CHANGES = 1_000  # a normal segment: a cut link loses little
+SEGMENT_SEALED_BYTES = 256 * 1024
+SEED_BYTES = 32
+HASH_BYTES = 32
+ZSTD_LEVEL = 3
+
+Rng = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is in clear about a segment. `raw` are the very bytes that were hashed and signed."""
+
+    suite: int
+    log: LogName
+    first: int
+    count: int
+    root: bytes
+    checkpoint: bytes
+    last_hlc: int
+    readers: tuple[bytes, ...]
+    sealer: str
+    raw: bytes
+
+    @property
+    def end(self) -> int:
+        """Size of the log after this segment."""
+        return self.first + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A parsed, not yet verified envelope. `raw` are the bytes to store and forward."""
+
+    header: Header
+    commit: bytes
+    wraps: tuple[bytes, ...]
+    body: bytes
+    signature: bytes
+    raw: bytes
+
+    @property
+    def sealed(self) -> bool:
+        return bool(self.header.readers) or bool(self.commit)
+
+    def digest(self) -> bytes:
+        """What the sealer signed."""
+        return seal.envelope_digest(self.header.raw, self.commit, list(self.wraps), self.body)
+
+
+def parse(raw: bytes) -> Envelope:
+    """Bytes from outside to an envelope. Raises PeerError FN-6401 (too large), FN-6402 (not an envelope), FN-6403 (version)."""
+    if len(raw) > ENVELOPE_BYTES_MAX:
+        raise PeerError("FN-6401", size=len(raw), limit=ENVELOPE_BYTES_MAX)
+    try:
+        envelope = pb.Envelope.FromString(raw)
+        header = pb.Header.FromString(envelope.header)
+    except DecodeError as error:
+        raise PeerError("FN-6402", reason="protobuf") from error
+    if header.version != VERSION:
+        raise PeerError("FN-6403", version=header.version)
+    _check_shape(header, envelope)
+    return Envelope(
+        Header(
+            header.suite,
+            LogName.parse(header.log),
+            header.first,
+            header.count,
+            header.root,
+            header.checkpoint,
+            header.last_hlc,
+            tuple(header.readers),
+            header.sealer,
+            envelope.header,
+        ),
+        envelope.commit,
+        tuple(envelope.wraps),
+        envelope.body,
+        envelope.signature,
+        raw,
+    )
+
+
+def _check_shape(header: pb.Header, envelope: pb.Envelope) -> None:
+    wrong = (
+        (not 1 <= header.count <= SEGMENT_CHANGES_MAX, "count"),
+        (header.first + header.count > LOG_SIZE_MAX, "first"),
+        (len(header.root) != HASH_BYTES, "root"),
+        (len(header.checkpoint) != 64 or len(envelope.signature) != 64, "signature"),
+        (header.last_hlc > STAMP_MAX, "last_hlc"),
+        (len(header.readers) > READERS_MAX or len(header.readers) != len(envelope.wraps), "readers"),
+        (any(len(reader) != 8 for reader in header.readers), "readers"),
+        (len(envelope.commit) not in (0, HASH_BYTES), "commit"),
+        (bool(header.readers) and not envelope.commit, "commit"),
+    )
+    for bad, what in wrong:
+        if bad:
+            raise PeerError("FN-6402", reason=what)
+
+
+# ---------------------------------------------------------------- body
+
+
+def encode_body(columns: Columns) -> bytes:
+    """Columns to compressed bytes."""
+    hlcs = columns.hlcs
+    body = pb.Body(
+        schema_version=columns.schema_version,
+        seed=columns.seed,
+        keys=b"".join(columns.keys),
+        key_lengths=list(map(len, columns.keys)),
+        first_hlc=hlcs[0],
+        hlc_deltas=[later - earlier for earlier, later in pairwise(hlcs)],
+        ops=b"" if columns.ops.count(UPSERT) == len(columns.ops) else columns.ops,
+        payloads=b"".join(columns.payloads),
+        payload_lengths=list(map(len, columns.payloads)),
+        bases=columns.bases if any(columns.bases) else [],
+        stripped=sorted(columns.leaves),
+        leaves=b"".join(columns.leaves[position] for position in sorted(columns.leaves)),
+        salts=b"".join(columns.salts[position] for position in sorted(columns.salts)),
+    )
+    return _compressor().compress(body.SerializeToString())
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False, write_content_size=True)
+
+
+def decode_body(compressed: bytes) -> Columns:
+    """Compressed bytes to columns. Raises PeerError FN-6401 when a limit would be passed, FN-6402 when it is not a body."""
+    body = pb.Body()
+    try:
+        size = zstandard.frame_content_size(compressed)
+        if size < 0 or size > BODY_BYTES_MAX or size > max(RATIO_FREE_BYTES, RATIO_MAX * len(compressed)):
+            raise PeerError("FN-6401", size=size, limit=BODY_BYTES_MAX)
+        plain = zstandard.ZstdDecompressor().decompress(compressed, max_output_size=BODY_BYTES_MAX)
+        body.ParseFromString(plain)
+    except (zstandard.ZstdError, DecodeError) as error:
+        raise PeerError("FN-6402", reason="body") from error
+    return _columns(body)
+
+
+def _columns(body: pb.Body) -> Columns:
+    count = len(body.key_lengths)
+    ops = body.ops or bytes((UPSERT,)) * count
+    stripped = list(body.stripped)
+    wrong = (
+        (not 1 <= count <= SEGMENT_CHANGES_MAX, "count"),
+        (len(body.payload_lengths) != count or len(body.hlc_deltas) != count - 1 or len(ops) != count, "columns"),
+        (len(body.bases) not in (0, count), "bases"),
+        (bool(set(ops) - OPS), "ops"),
+        (len(body.leaves) != HASH_BYTES * len(stripped), "leaves"),
+        (any(later <= earlier for earlier, later in pairwise(stripped)), "stripped"),
+        (bool(stripped) and stripped[-1] >= count, "stripped"),
+        (len(body.seed) != (0 if stripped else SEED_BYTES), "seed"),
+        (len(body.salts) != (HASH_BYTES * (count - len(stripped)) if stripped else 0), "salts"),
+    )
+    for bad, what in wrong:
+        if bad:
+            raise PeerError("FN-6402", reason=what)
+    hlcs = list(accumulate(body.hlc_deltas, initial=body.first_hlc))
+    if hlcs[-1] > STAMP_MAX or (count > 1 and min(body.hlc_deltas) < 1):
+        raise PeerError("FN-6402", reason="stamps")
+    leaves = {position: body.leaves[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, position in enumerate(stripped)}
+    left = [position for position in range(count) if position not in leaves] if stripped else []
+    salts = {position: body.salts[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, position in enumerate(left)}
+    return Columns(
+        body.schema_version,
+        _split(body.keys, body.key_lengths, KEY_BYTES_MAX, "keys"),
+        hlcs,
+        ops,
+        _split(body.payloads, body.payload_lengths, PAYLOAD_BYTES_MAX, "payloads"),
+        body.seed,
+        list(body.bases),
+        leaves,
+        salts,
+    )
+
+
+def _split(blob: bytes, lengths: Sequence[int], limit: int, what: str) -> list[bytes]:
+    ends = list(accumulate(lengths, initial=0))
+    if ends[-1] != len(blob) or max(lengths) > limit:
+        raise PeerError("FN-6402", reason=what)
+    return [blob[start:end] for start, end in pairwise(ends)]
+
+
+def leaf_hashes(columns: Columns, suite: int = 1) -> list[bytes]:
+    """The leaf of each change (DESIGN.md section 5), those of stripped changes as they were given."""
+    count = len(columns)
+    if not columns.leaves:
+        salts = suite_of(suite).keystream(columns.seed, HASH_BYTES * count)
+        versions = columns.schema_version
+        return merkle.leaves(columns.hlcs, columns.ops, versions, columns.keys, salts, columns.payloads)
+    hashes = []
+    for i in range(count):
+        gone = columns.leaves.get(i)
+        hashes.append(
+            gone
+            if gone is not None
+            else merkle.leaf(
+                columns.hlcs[i],
+                columns.ops[i],
+                columns.schema_version,
+                columns.keys[i],
+                merkle.commitment(columns.salts[i], columns.payloads[i]),
+            )
+        )
+    return hashes
+
+
+# ---------------------------------------------------------------- seal and open
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A recipient: 8-byte key id and raw X25519 public key."""
+
+    key_id: bytes
+    public: bytes
+
+
+def seal_segment(
+    header: pb.Header, body: bytes, readers: Sequence[Reader], sealed: bool, sign: Callable[[bytes], bytes], rng: Rng
+) -> tuple[bytes, bytes]:
+    """The bytes of an envelope and its content key (empty when it is not sealed).
+
+    `header` is complete but for its readers; `sign` signs the envelope digest with the sealer's Ed25519 key. `sealed` with no
+    readers makes a segment that only its origin's stash can open."""
+    header.readers.extend(reader.key_id for reader in readers)
+    raw_header = header.SerializeToString()
+    content_key, commit, wraps, payload = b"", b"", [], body
+    if sealed:
+        content_key = rng(32)
+        done = seal.seal_body(
+            body, raw_header, [(r.key_id, r.public) for r in readers], content_key, suite_of(header.suite)
+        )
+        commit, wraps, payload = done.commit, list(done.wraps), done.ciphertext
+    digest = seal.envelope_digest(raw_header, commit, wraps, payload)
+    envelope = pb.Envelope(header=raw_header, commit=commit, wraps=wraps, body=payload, signature=sign(digest))
+    return envelope.SerializeToString(), content_key
+
+
+def open_with_content_key(envelope: Envelope, content_key: bytes) -> Columns:
+    """The columns, for whoever holds the content key (or for an unsealed segment, where it is ignored)."""
+    if not envelope.sealed:
+        return decode_body(envelope.body)
+    try:
+        body = seal.open_with_key(
+            envelope.commit, envelope.body, envelope.header.raw, content_key, suite_of(envelope.header.suite)
+        )
+    except IntegrityError as error:
+        raise PeerError("FN-6404", log=str(envelope.header.log), first=envelope.header.first) from error
+    return decode_body(body)
+
+
+def unwrap(envelope: Envelope, key_id: bytes, private: bytes) -> bytes | None:
+    """The content key for one reader; None when the envelope is not for that reader. Raises PeerError FN-6404."""
+    if key_id not in envelope.header.readers:
+        return None
+    wrap = envelope.wraps[envelope.header.readers.index(key_id)]
+    try:
+        return seal.unwrap(private, wrap, envelope.header.raw, suite_of(envelope.header.suite))
+    except IntegrityError as error:
+        raise PeerError("FN-6404", log=str(envelope.header.log), first=envelope.header.first) from error

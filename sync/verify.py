@@ -1,0 +1,296 @@
+"""Verification of a segment from a peer: the only maker of `VerifiedSegment`.
+
+A `VerifiedSegment` says that all of this was proved, in this order (the code cites the numbers):
+
+ 1. the envelope parses, within the limits; its suite is known
+ 2. the log belongs to this trust domain
+ 3. the origin is enrolled, its chain leads to the pinned root, its incarnation is the one in force
+ 4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent
+ 5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in the origin's scope
+ 6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
+ 7. the origin signed the checkpoint at its end
+ 8. the sealer, who is the origin, signed the envelope
+ 9. the first parent's cosignature verifies; a segment of somebody further away must carry one
+10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
+11. it opens (when this node is a reader); count and stamps agree with the header, stamps rise
+12. the leaves recomputed from the body lead to the very root that was signed
+13. the payloads are JSON objects, and the areas that they name lie in the origin's scope; system changes are lawful
+
+Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same.
+What fails is refused as a whole: PeerError with its own code, and the evidence (the bytes) is kept by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from fednode.crypto import checkpoint
+from fednode.crypto.certs import Identity
+from fednode.crypto.errors import FednodeError, IntegrityError
+from fednode.crypto.suite import suite as suite_of
+from fednode.sync import segment as seg
+from fednode.sync.catalog import Dataset
+from fednode.sync.change import CATALOG, NODES, UPSERT, Columns, LogName
+from fednode.sync.clock import bound
+from fednode.sync.errors import PeerError
+from fednode.sync.feed import Side
+from fednode.sync.identity import Directory, covers
+from fednode.sync.log import LogState
+from fednode.sync.wire import Cosignature
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What verification may rely on: this node's place, keys and trust. `peer` is None for a segment out of this node's own store."""
+
+    me: Identity
+    peer: Identity
+    from_parent: bool
+    directory: Directory
+    dataset: Callable[[str], Dataset | None]
+    key_id: bytes
+    unwrap: Callable[[seg.Envelope], bytes | None]
+    now_s: int
+    lawful: Callable[[LogName, Columns], None]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSegment:
+    """A segment that passed every gate. `columns` and `content_key` are None / empty where this node only carries it."""
+
+    envelope: seg.Envelope
+    before: LogState
+    after: LogState
+    origin: Identity
+    side: Side
+    columns: Columns | None
+    content_key: bytes
+    first_parent: Cosignature | None
+
+    @property
+    def raw(self) -> bytes:
+        return self.envelope.raw
+
+
+class Gap(Exception):
+    """Not an error of the peer's: something in between has not come yet. `size`: what is held of the log."""
+
+    def __init__(self, log: str, size: int) -> None:
+        super().__init__(log, size)
+        self.log, self.size = log, size
+
+
+class Held(Exception):
+    """The log already reaches beyond this segment's start; the caller compares with what it holds."""
+
+    def __init__(self, envelope: seg.Envelope, state: LogState) -> None:
+        super().__init__(str(state.name))
+        self.envelope, self.state = envelope, state
+
+
+def verify(
+    raw: bytes, state_of: Callable[[LogName], LogState], context: Context, first_parent: Cosignature | None
+) -> VerifiedSegment:
+    """All gates. Raises PeerError, `Gap` (gate 6, something is missing) or `Held` (gate 6, seen before or a fork)."""
+    envelope = seg.parse(raw)  # 1
+    header, name = envelope.header, envelope.header.log
+    _known_suite(header)
+    if name.domain != context.me.domain:  # 2
+        raise PeerError("FN-5410", theirs=name.domain, ours=context.me.domain)
+    origin = _origin(name, context)  # 3
+    side = _side(origin, context)  # 4
+    _entitled(name, origin, envelope, context)  # 5
+    state = state_of(name)  # 6
+    if header.first > state.size:
+        raise Gap(str(name), state.size)
+    if header.first < state.size:
+        raise Held(envelope, state)
+    _signatures(envelope, origin)  # 7, 8
+    first_parent = _witnessed(envelope, origin, side, context, first_parent)  # 9
+    _not_revoked(name, origin, context, first_parent)  # 10
+    content_key = b""
+    if envelope.sealed:
+        opened = context.unwrap(envelope)
+        if opened is None:
+            if state.size and state.frontier is not None:
+                raise PeerError("FN-5414", log=str(name), first=header.first)
+            after = LogState(name, None, header.last_hlc, header.end, header.root)
+            return VerifiedSegment(envelope, state, after, origin, side, None, b"", first_parent)
+        content_key = opened
+    columns = _opened(envelope, content_key, state)  # 11
+    after = _root(envelope, columns, state)  # 12
+    _lawful(name, columns, origin, context)  # 13
+    return VerifiedSegment(envelope, state, after, origin, side, columns, content_key, first_parent)
+
+
+def check_signed(raw: bytes, context: Context) -> tuple[seg.Envelope, Identity]:
+    """Gates 1 to 3, 7 and 8 alone: enough to know that a conflicting segment is the origin's own doing (a fork)."""
+    envelope = seg.parse(raw)
+    _known_suite(envelope.header)
+    origin = _origin(envelope.header.log, context)
+    _signatures(envelope, origin)
+    return envelope, origin
+
+
+def _known_suite(header: seg.Header) -> None:
+    try:
+        suite_of(header.suite)
+    except IntegrityError as error:
+        raise PeerError("FN-6403", version=f"suite {header.suite}") from error
+
+
+def _origin(name: LogName, context: Context) -> Identity:
+    origin = context.directory.get(name.origin)
+    if origin is None:
+        raise PeerError("FN-5411", node=name.origin, log=str(name))
+    if origin.incarnation != name.incarnation:
+        raise PeerError("FN-5412", node=name.origin, theirs=name.incarnation, ours=origin.incarnation)
+    return origin
+
+
+def _side(origin: Identity, context: Context) -> Side:
+    path = [node.node for node in context.directory.path(origin.node)]
+    mine = [node.node for node in context.directory.path(context.me.node)]
+    if context.from_parent:
+        if origin.node in mine[:-1]:
+            return Side.ABOVE
+    elif context.peer.node in path:
+        return Side.BELOW
+    raise PeerError("FN-5413", node=origin.node, peer=context.peer.node)
+
+
+def _entitled(name: LogName, origin: Identity, envelope: seg.Envelope, context: Context) -> None:
+    area = name.audience or origin.scope[0]
+    if not covers(origin.scope, area):
+        raise PeerError("FN-5415", node=origin.node, area=area, scope=",".join(origin.scope))
+    if name.is_system:
+        if name.dataset not in (CATALOG, NODES) or name.audience or envelope.sealed:
+            raise PeerError("FN-5416", dataset=name.dataset)
+        if name.dataset == CATALOG and context.directory.path(origin.node)[0].node != origin.node:
+            raise PeerError("FN-5417", node=origin.node, dataset=name.dataset)
+        return
+    dataset = context.dataset(name.dataset)
+    if dataset is None:
+        raise PeerError("FN-5416", dataset=name.dataset)
+    if origin.level not in dataset.writers:
+        raise PeerError("FN-5417", node=origin.node, dataset=name.dataset)
+    if not envelope.sealed:
+        raise PeerError("FN-5418", log=str(name))
+
+
+def _signatures(envelope: seg.Envelope, origin: Identity) -> None:
+    header = envelope.header
+    if header.sealer not in ("", origin.node):
+        raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)
+    head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
+    try:
+        checkpoint.verify_signature(head, origin.sign_key, header.checkpoint)  # 7
+        suite_of(header.suite).verify(origin.sign_key, envelope.digest(), envelope.signature)  # 8
+    except IntegrityError as error:
+        raise PeerError("FN-6406", log=str(header.log), first=header.first) from error
+
+
+def verify_first_parent(
+    directory: Directory, name: LogName, size: int, root: bytes, given: Cosignature, me: str
+) -> Cosignature:
+    """Gate 9 for one cosignature: it is by the origin's parent. Raises PeerError FN-6407."""
+    parent = directory.parent_of(name.origin)
+    identity = directory.get(parent) if parent else None
+    if identity is None or given.witness not in ("", parent) or parent == me:
+        raise PeerError("FN-6407", log=str(name), witness=given.witness)
+    try:
+        checkpoint.verify_cosignature(
+            checkpoint.Checkpoint(str(name), size, root), identity.sign_key, given.time_s, given.signature
+        )
+    except IntegrityError as error:
+        raise PeerError("FN-6407", log=str(name), witness=identity.node) from error
+    return Cosignature(given.time_s, given.signature, identity.node)
+
+
+def _witnessed(
+    envelope: seg.Envelope, origin: Identity, side: Side, context: Context, given: Cosignature | None
+) -> Cosignature | None:
+    first_hand = side is Side.BELOW and context.directory.parent_of(origin.node) == context.me.node
+    if first_hand:
+        return None  # this node is the first parent: it cosigns when it stores
+    header = envelope.header
+    if given is None:
+        if side is Side.BELOW:
+            raise PeerError("FN-6408", log=str(header.log), first=header.first)
+        return None
+    return verify_first_parent(context.directory, header.log, header.end, header.root, given, context.me.node)
+
+
+def _not_revoked(name: LogName, origin: Identity, context: Context, first_parent: Cosignature | None) -> None:
+    revoked_ms = context.directory.revoked_at(origin.node)
+    if revoked_ms is not None and (first_parent is None or first_parent.time_s * 1000 > revoked_ms):
+        raise PeerError("FN-5420", node=origin.node, log=str(name))
+
+
+def _opened(envelope: seg.Envelope, content_key: bytes, state: LogState) -> Columns:
+    header = envelope.header
+    columns = seg.open_with_content_key(envelope, content_key)
+    if len(columns) != header.count or columns.hlcs[-1] != header.last_hlc or columns.hlcs[0] <= state.last_hlc:
+        raise PeerError("FN-6409", log=str(header.log), first=header.first)
+    return columns
+
+
+def _root(envelope: seg.Envelope, columns: Columns, state: LogState) -> LogState:
+    header = envelope.header
+    if state.frontier is None:
+        raise PeerError("FN-5414", log=str(header.log), first=header.first)
+    frontier = state.frontier.extend(seg.leaf_hashes(columns, header.suite))
+    if frontier.root() != header.root:
+        raise PeerError("FN-6411", log=str(header.log), first=header.first, size=header.end)
+    return LogState(header.log, frontier, header.last_hlc)
+
+
+class _Anything(msgspec.Struct):
+    """Decoding to this proves a JSON object and keeps nothing of it."""
+
+
+_object = msgspec.json.Decoder(_Anything)
+
+
+def _lawful(name: LogName, columns: Columns, origin: Identity, context: Context) -> None:
+    try:
+        if name.is_system:
+            context.lawful(name, columns)
+            return
+        decode = _object.decode
+        for position, (op, payload) in enumerate(zip(columns.ops, columns.payloads, strict=True)):
+            if position in columns.leaves:
+                continue
+            if op == UPSERT:
+                decode(payload)
+            elif payload:
+                raise PeerError("FN-6402", reason="payload of a delete")
+        for key in columns.keys:
+            key.decode()
+        _areas(name, columns, origin, context)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PeerError("FN-6402", reason="payload") from error
+    except PeerError:
+        raise
+    except FednodeError as error:
+        raise PeerError(error.code, **error.params) from error
+
+
+def _areas(name: LogName, columns: Columns, origin: Identity, context: Context) -> None:
+    dataset = context.dataset(name.dataset)
+    if dataset is None or not dataset.area_field:
+        return
+    for position, payload in enumerate(columns.payloads):
+        if columns.ops[position] != UPSERT or position in columns.leaves:
+            continue
+        area = str(msgspec.json.decode(payload).get(dataset.area_field, ""))
+        if area and not covers(origin.scope, area):
+            raise PeerError("FN-5415", node=origin.node, area=area, scope=",".join(origin.scope))
+
+
+def first_parent_bound(first_parent: Cosignature | None) -> int | None:
+    """The bound that a first-parent cosignature sets (fednode.sync.clock), None without one."""
+    return None if first_parent is None else bound(first_parent.time_s)

@@ -1,0 +1,325 @@
+"""Frames: typed values to protobuf bytes and back. With `segment` the only module of `sync` that knows protobuf.
+
+Rules
+1. What comes in becomes a typed value here, once, or a PeerError FN-55xx; nothing else is raised.
+2. Unknown fields are ignored (a newer peer may send them); an unknown frame is a PeerError.
+3. Limits: a frame is at most `FRAME_BYTES_MAX`, a chunk's data at most `CHUNK_BYTES_MAX`.
+
+>>> decode(encode(7, Idle(lsn=3)))
+(7, Idle(lsn=3))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from fednode.proto import fednode_pb2 as pb
+from fednode.sync.errors import PeerError
+
+CHUNK_BYTES_MAX = 64 * 1024
+FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
+CHAIN_LENGTH_MAX = 12
+CERTIFICATE_BYTES_MAX = 8 * 1024
+OUTCOMES_MAX = 512
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a store's arrival order; `check` is the head of the SHA-256 of the segment there."""
+
+    store: bytes = b""
+    lsn: int = 0
+    check: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A segment of which `offset` bytes have arrived."""
+
+    lsn: int
+    digest: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    node: str
+    chain: tuple[bytes, ...]
+    now_ms: int
+    store: bytes
+    have: Cursor = Cursor()
+    acked: int = 0
+    window: int = 0
+    partial: Partial | None = None
+    feeds: bool = True
+    wants: bool = True
+    catalog_version: int = 0
+    software: str = ""
+    version_min: int = PROTOCOL_MIN
+    version_max: int = PROTOCOL_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Cosignature:
+    """A witness's signature (C2SP tlog-cosignature v1) over a checkpoint, made at `time_s`."""
+
+    time_s: int
+    signature: bytes
+    witness: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`total` and `digest` (and the first parent's cosignature) come with the first chunk of a segment in a session."""
+
+    lsn: int
+    offset: int
+    data: bytes
+    total: int = 0
+    digest: bytes = b""
+    first_parent: Cosignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the segment at `lsn` of the sender's feed: durable (with the receiver's cosignature) or refused."""
+
+    lsn: int
+    cosignature: Cosignature | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    code: str = ""
+    detail: str = ""
+    retry_after_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    log: str
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    log: str
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    chain: tuple[bytes, ...]
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A first-parent cosignature that lowers a stamp of a segment sent before."""
+
+    lsn: int
+    log: str
+    size: int
+    root: bytes
+    first_parent: Cosignature
+
+
+Message = Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late
+
+
+def _cosignature_out(value: Cosignature | None) -> pb.Cosignature | None:
+    if value is None:
+        return None
+    return pb.Cosignature(time_s=value.time_s, signature=value.signature, witness=value.witness)
+
+
+def _hello_out(m: Hello) -> pb.Frame:
+    partial = None
+    if m.partial is not None:
+        partial = pb.Partial(lsn=m.partial.lsn, digest=m.partial.digest, offset=m.partial.offset)
+    hello = pb.Hello(
+        version_min=m.version_min,
+        version_max=m.version_max,
+        software=m.software,
+        node=m.node,
+        chain=m.chain,
+        now_ms=m.now_ms,
+        catalog_version=m.catalog_version,
+        store=m.store,
+        have=pb.Cursor(store=m.have.store, lsn=m.have.lsn, check=m.have.check) if m.have.lsn else None,
+        acked=m.acked,
+        window=m.window,
+        partial=partial,
+        feeds=m.feeds,
+        wants=m.wants,
+    )
+    return pb.Frame(hello=hello)
+
+
+def _chunk_out(m: Chunk) -> pb.Frame:
+    first_parent = _cosignature_out(m.first_parent)
+    chunk = pb.Chunk(
+        lsn=m.lsn, offset=m.offset, data=m.data, total=m.total, digest=m.digest, first_parent=first_parent
+    )
+    return pb.Frame(chunk=chunk)
+
+
+def _ack_out(m: Ack) -> pb.Frame:
+    outcomes = [
+        pb.Outcome(lsn=o.lsn, cosignature=_cosignature_out(o.cosignature), refused=o.refused) for o in m.outcomes
+    ]
+    return pb.Frame(ack=pb.Ack(outcomes=outcomes))
+
+
+def _late_out(m: Late) -> pb.Frame:
+    late = pb.Late(lsn=m.lsn, log=m.log, size=m.size, root=m.root, first_parent=_cosignature_out(m.first_parent))
+    return pb.Frame(late=late)
+
+
+_OUT: dict[type, Callable[..., pb.Frame]] = {
+    Hello: _hello_out,
+    Chunk: _chunk_out,
+    Ack: _ack_out,
+    Late: _late_out,
+    Credit: lambda m: pb.Frame(credit=pb.Credit(bytes=m.bytes)),
+    Idle: lambda m: pb.Frame(idle=pb.Idle(lsn=m.lsn)),
+    Beat: lambda m: pb.Frame(beat=pb.Beat(now_ms=m.now_ms)),
+    Bye: lambda m: pb.Frame(bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms)),
+    Want: lambda m: pb.Frame(want=pb.Want(log=m.log, first=m.first)),
+    Missing: lambda m: pb.Frame(missing=pb.Missing(log=m.log, first=m.first)),
+    Renew: lambda m: pb.Frame(renew=pb.Renew(request=m.request)),
+    Renewed: lambda m: pb.Frame(renewed=pb.Renewed(chain=m.chain, refused=m.refused)),
+}
+
+
+def encode(number: int, message: Message) -> bytes:
+    """The bytes of a frame. `number` counts from 1 in each direction."""
+    frame = _OUT[type(message)](message)
+    frame.number = number
+    return frame.SerializeToString()
+
+
+# ---------------------------------------------------------------- in
+
+
+def _limit(bad: bool, what: str) -> None:
+    if bad:
+        raise PeerError("FN-5502", reason=what)
+
+
+def _cosignature_in(value: pb.Cosignature) -> Cosignature:
+    _limit(len(value.signature) != 64 or value.time_s > 1 << 40 or len(value.witness) > 64, "cosignature")
+    return Cosignature(value.time_s, value.signature, value.witness)
+
+
+def _chain_in(chain: object) -> tuple[bytes, ...]:
+    certificates = tuple(chain)  # type: ignore[arg-type, var-annotated]
+    _limit(len(certificates) > CHAIN_LENGTH_MAX, "chain")
+    _limit(any(len(certificate) > CERTIFICATE_BYTES_MAX for certificate in certificates), "certificate")
+    return certificates
+
+
+def _hello_in(m: pb.Hello) -> Hello:
+    _limit(len(m.store) > 32 or len(m.have.store) > 32 or len(m.have.check) > 8 or len(m.partial.digest) > 32, "hello")
+    partial = None
+    if m.HasField("partial"):
+        partial = Partial(m.partial.lsn, m.partial.digest, m.partial.offset)
+    return Hello(
+        m.node[:64],
+        _chain_in(m.chain),
+        m.now_ms,
+        m.store,
+        Cursor(m.have.store, m.have.lsn, m.have.check),
+        m.acked,
+        m.window,
+        partial,
+        m.feeds,
+        m.wants,
+        m.catalog_version,
+        m.software[:64],
+        m.version_min,
+        m.version_max,
+    )
+
+
+def _chunk_in(m: pb.Chunk) -> Chunk:
+    _limit(len(m.data) > CHUNK_BYTES_MAX or not m.data, "chunk")
+    _limit(len(m.digest) not in (0, 32), "digest")
+    first_parent = _cosignature_in(m.first_parent) if m.HasField("first_parent") else None
+    return Chunk(m.lsn, m.offset, m.data, m.total, m.digest, first_parent)
+
+
+def _ack_in(m: pb.Ack) -> Ack:
+    _limit(len(m.outcomes) > OUTCOMES_MAX, "ack")
+    return Ack(
+        tuple(
+            Outcome(o.lsn, _cosignature_in(o.cosignature) if o.HasField("cosignature") else None, o.refused[:16])
+            for o in m.outcomes
+        )
+    )
+
+
+def _late_in(m: pb.Late) -> Late:
+    _limit(len(m.root) != 32 or len(m.log) > 256, "late")
+    return Late(m.lsn, m.log, m.size, m.root, _cosignature_in(m.first_parent))
+
+
+_IN: dict[str, Callable[..., Message]] = {
+    "hello": _hello_in,
+    "chunk": _chunk_in,
+    "ack": _ack_in,
+    "late": _late_in,
+    "credit": lambda m: Credit(m.bytes),
+    "idle": lambda m: Idle(m.lsn),
+    "beat": lambda m: Beat(m.now_ms),
+    "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms),
+    "want": lambda m: Want(m.log[:256], m.first),
+    "missing": lambda m: Missing(m.log[:256], m.first),
+    "renew": lambda m: Renew(m.request[:CERTIFICATE_BYTES_MAX]),
+    "renewed": lambda m: Renewed(_chain_in(m.chain), m.refused[:16]),
+}
+
+
+def decode(data: bytes) -> tuple[int, Message]:
+    """Number and message of a frame. Raises PeerError FN-5501 (too large), FN-5502 (malformed), FN-5503 (unknown)."""
+    if len(data) > FRAME_BYTES_MAX:
+        raise PeerError("FN-5501", size=len(data), limit=FRAME_BYTES_MAX)
+    try:
+        frame = pb.Frame.FromString(data)
+    except DecodeError as error:
+        raise PeerError("FN-5502", reason="protobuf") from error
+    kind = frame.WhichOneof("body")
+    if kind is None:
+        raise PeerError("FN-5503", reason="empty")
+    return frame.number, _IN[kind](getattr(frame, kind))
