@@ -1,11 +1,15 @@
-"""gRPC: the only module that imports grpc. Bytes of frames out, bytes of frames in; errors of the network become `Unavailable`.
+"""gRPC: the only module that imports grpc. Bytes of frames out, bytes of frames in; errors of the network become
+`Unavailable`.
 
 Rules
-1. Two ports. The exchange asks for a client certificate of the trust domain (mutual TLS 1.3); the enrolment port cannot, since who
+1. Two ports. The exchange asks for a client certificate of the trust domain (mutual TLS 1.3); the enrolment port
+   cannot, since who
    joins has none yet: it serves the chain (public) and `Join` (a secret in, a certificate out), nothing else.
-2. Frames are raw bytes here: a decoder that raised inside gRPC would reach the peer as UNKNOWN. Decoding is the driver's.
+2. Frames are raw bytes here: a decoder that raised inside gRPC would reach the peer as UNKNOWN. Decoding is the
+   driver's.
 3. The client checks the parent's DNS name (`certs.dns_name`), since gRPC cannot check a URI name.
-4. Who joins fetches the chain first, over TLS that proves nothing yet, checks the root's hash against the token, and only then opens
+4. Who joins fetches the chain first, over TLS that proves nothing yet, checks the root's hash against the token, and
+   only then opens
    a second connection, verified against that root, over which the secret goes.
 """
 
@@ -21,6 +25,7 @@ import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.message import DecodeError
 
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.errors import StoreError, Unavailable
@@ -148,7 +153,9 @@ def presented_certificate(address: str) -> bytes:
 
 
 async def fetch_chain(address: str) -> tuple[tuple[bytes, ...], bytes, int]:
-    """(chain, certificate that TLS showed, the server's clock in ms) of an enrolment server: nothing of it is trusted yet."""
+    """(chain, certificate that TLS showed, the server's clock in ms) of an enrolment server: nothing of it is trusted
+    yet.
+    """
     leaf = presented_certificate(address)
     certificate = x509.load_der_x509_certificate(leaf)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -220,7 +227,7 @@ def _enrol_handler(on_chain: OnChain, on_join: OnJoin) -> _Handler:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5501")
         try:
             parsed = pb.JoinRequest.FromString(request)
-        except Exception:  # protobuf's DecodeError: not for the peer to see
+        except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5502")
         return (await on_join(parsed)).SerializeToString()
 
@@ -244,7 +251,9 @@ async def _start(server: grpc.aio.Server, address: str, tls: grpc.ServerCredenti
 
 
 class Server:
-    """The two ports of a node that has children. `credentials` is asked again for each new connection: certificates rotate live."""
+    """The two ports of a node that has children. `credentials` is asked again for each new connection: certificates
+    rotate live.
+    """
 
     def __init__(self, credentials: Callable[[], Credentials]) -> None:
         self._credentials = credentials

@@ -1,4 +1,5 @@
-"""The running node: serves its children, keeps an exchange with its parent, keeps the projections up to date. And one exchange by hand.
+"""The running node: serves its children, keeps an exchange with its parent, keeps the projections up to date. And one
+exchange by hand.
 
 Rules
 1. Changes are pushed: an exchange stays open, and is woken as soon as something was stored, by whichever process.
@@ -94,7 +95,9 @@ class ProjectorThread:
 
 
 class Engine(Hooks):
-    """What sessions share: the writer thread, a reading store, admission. Used by the daemon and by one exchange by hand."""
+    """What sessions share: the writer thread, a reading store, admission. Used by the daemon and by one exchange by
+    hand.
+    """
 
     def __init__(self, app: App, on_moved: Callable[[], None] = lambda: None) -> None:
         self.app = app
@@ -115,7 +118,9 @@ class Engine(Hooks):
 
     # ------------------------------------------------------------ admission
 
-    def hello(self, peer: Peer | None, half: ex.HalfSegment | None, feeds: bool = True, wants: bool = True) -> wire.Hello:
+    def hello(
+        self, peer: Peer | None, half: ex.HalfSegment | None, feeds: bool = True, wants: bool = True
+    ) -> wire.Hello:
         """This node's greeting to a peer."""
         trust = self.app.trust
         return wire.Hello(
@@ -133,7 +138,9 @@ class Engine(Hooks):
             self.app.software,
         )
 
-    async def welcome(self, identity: Identity, hello: wire.Hello, from_parent: bool) -> tuple[Peer, Link, int, tuple[wire.Outcome, ...]]:
+    async def welcome(
+        self, identity: Identity, hello: wire.Hello, from_parent: bool
+    ) -> tuple[Peer, Link, int, tuple[wire.Outcome, ...]]:
         """The peer's row and link, where to start its feed, and outcomes that it has not heard of."""
         role = "parent" if from_parent else "child"
         sound = self._sound(hello.have)
@@ -214,7 +221,9 @@ class Engine(Hooks):
 
     # ------------------------------------------------------------ sessions
 
-    async def converse(self, stream: carrier.Stream, *, once: bool, feeds: bool = True, wants: bool = True) -> tuple[ex.Close, Report]:
+    async def converse(
+        self, stream: carrier.Stream, *, once: bool, feeds: bool = True, wants: bool = True
+    ) -> tuple[ex.Close, Report]:
         """One exchange with the parent over an open stream."""
         parent = self.app.trust.parent
         if parent is None:
@@ -231,7 +240,13 @@ class Engine(Hooks):
         """One exchange with a child that has connected."""
         exchange = ex.Exchange(dials=False)
         session = Session(
-            stream, exchange, self.writer, self.store, self.app.now_ms, lambda h: self.admit_child(session, certificate, h), self
+            stream,
+            exchange,
+            self.writer,
+            self.store,
+            self.app.now_ms,
+            lambda h: self.admit_child(session, certificate, h),
+            self,
         )
         close, _ = await self._run(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
@@ -275,7 +290,7 @@ class Engine(Hooks):
         elif isinstance(effect, ex.Alert):
             log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": _name(session)})
         elif isinstance(effect, ex.RenewAsked):
-            asyncio.ensure_future(self._renew(session, effect.request))
+            session.spawn(self._renew(session, effect.request))
         elif isinstance(effect, ex.RenewAnswered):
             self._renewed(session, effect)
 
@@ -293,7 +308,7 @@ class Engine(Hooks):
             with writer.store.write() as tx:
                 tx.set_meta("clock_offset_ms", moved)
 
-        asyncio.ensure_future(_quietly(self.writer.call(keep)))
+        session.spawn(_quietly(self.writer.call(keep)))
 
     async def _renew(self, session: Session, request: bytes) -> None:
         peer = session.peer
@@ -332,7 +347,9 @@ def _name(session: Session) -> str:
 
 
 async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncReport:
-    """One exchange with the parent, now. Raises Unavailable (nothing lost), PeerError (refused by the parent), StoreError."""
+    """One exchange with the parent, now. Raises Unavailable (nothing lost), PeerError (refused by the parent),
+    StoreError.
+    """
     parent = app.trust.parent
     if parent is None:
         raise StoreError("FN-7621")
@@ -344,7 +361,10 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
             report.address = address
             try:
                 close, moved = await carrier.dial(
-                    address, app.credentials(), app.parent_dns(), lambda s: engine.converse(s, once=True, feeds=up, wants=down)
+                    address,
+                    app.credentials(),
+                    app.parent_dns(),
+                    lambda s: engine.converse(s, once=True, feeds=up, wants=down),
                 )
             except Unavailable as error:
                 last = error
@@ -400,7 +420,9 @@ class Daemon:
         self._stop.set()
 
     async def run(self, ready: Callable[[int, int], None] = lambda port, enrol_port: None) -> None:
-        """Until `stop`. `ready` is called with the ports once they are open. Raises StoreError FN-7620 when a port is taken."""
+        """Until `stop`. `ready` is called with the ports once they are open. Raises StoreError FN-7620 when a port is
+        taken.
+        """
         app = self.app
         jobs = Jobs()
         listener = poke.Listener(app.home.run_dir, self._poked)
@@ -460,7 +482,10 @@ class Daemon:
         for address in app.parent_addresses():
             try:
                 close, _ = await carrier.dial(
-                    address, app.credentials(), app.parent_dns(), lambda stream: self.engine.converse(stream, once=False)
+                    address,
+                    app.credentials(),
+                    app.parent_dns(),
+                    lambda stream: self.engine.converse(stream, once=False),
                 )
             except Unavailable as error:
                 last = error

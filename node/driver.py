@@ -1,10 +1,13 @@
-"""Carries out the effects of an exchange over a byte stream, and feeds the results back. The same for gRPC and for tests.
+"""Carries out the effects of an exchange over a byte stream, and feeds the results back. The same for gRPC and for
+tests.
 
 Rules
-1. The event loop owns the exchanges and one reading Store; one writer thread owns the Writer and its Store. Nothing else writes.
+1. The event loop owns the exchanges and one reading Store; one writer thread owns the Writer and its Store. Nothing
+   else writes.
 2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports.
 3. After each group it says what moved (`moved`): sessions whose feed may have grown are woken, projections too.
-4. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged, the peer
+4. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged,
+   the peer
    comes back later; the node goes on reading and serving what it has.
 
 One session:  driver.run(stream, exchange, admit) -> Close
@@ -17,7 +20,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +52,9 @@ class Moved:
 
 
 class WriterThread:
-    """Runs jobs on a Writer of its own. `make` is called in the thread. Jobs are grouped commits, or functions of the Writer."""
+    """Runs jobs on a Writer of its own. `make` is called in the thread. Jobs are grouped commits, or functions of the
+    Writer.
+    """
 
     def __init__(self, make: Callable[[], Writer], on_group: Callable[[], None]) -> None:
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -135,7 +140,7 @@ class WriterThread:
 
         try:
             value = function(writer)
-        except Exception as error:  # handed to whoever awaits it
+        except Exception as error:  # noqa: BLE001 - handed to whoever awaits it
             self._post(settle, future.set_exception, error)
             return
         self._post(settle, future.set_result, value)
@@ -188,6 +193,13 @@ class Session:
         self._reports: list[ex.Done] = []
         self._acks: list[wire.Outcome] = []
         self._acking = False
+        self._jobs: set[asyncio.Future[None]] = set()
+
+    def spawn(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run a job of this session beside it."""
+        task = asyncio.ensure_future(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
 
     async def run(self) -> ex.Close:
         """Drive it to its end. Never raises for the peer's or the network's faults: see Close.error."""
@@ -224,7 +236,9 @@ class Session:
     def end(self, error: Exception | None, retry_after_ms: int = 0) -> None:
         """End from this side."""
         effects = (
-            self.exchange.refuse(error, self._now_ms(), retry_after_ms) if error else self.exchange.finish(self._now_ms())
+            self.exchange.refuse(error, self._now_ms(), retry_after_ms)
+            if error
+            else self.exchange.finish(self._now_ms())
         )
         self._handle(effects)
 
@@ -270,7 +284,7 @@ class Session:
         self._out.put_nowait(effect.data)
 
     def _do_admit(self, effect: ex.Admit) -> None:
-        asyncio.ensure_future(self._admitting(effect.hello))
+        self.spawn(self._admitting(effect.hello))
 
     async def _admitting(self, hello: wire.Hello) -> None:
         try:
@@ -325,7 +339,7 @@ class Session:
         self.report.refused += [("peer", outcome.refused) for outcome in effect.outcomes if outcome.refused]
         self._acks.extend(effect.outcomes)
         if not self._acking:
-            asyncio.ensure_future(self._flush_acks())
+            self.spawn(self._flush_acks())
 
     async def _flush_acks(self) -> None:
         """Store acknowledgements, those that came meanwhile together."""

@@ -1,4 +1,5 @@
-"""A word from one process to another on the same home: "the store has grown". Lost words do no harm: the daemon looks by itself too.
+"""A word from one process to another on the same home: "the store has grown". Lost words do no harm: the daemon looks
+by itself too.
 
 >>> poke(Path("/nonexistent"))
 False
@@ -33,7 +34,9 @@ class Listener:
         self._path = run_dir / NAME
         self._callback = callback
         self._socket: socket.socket | None = None
-        with contextlib.suppress(OSError):  # a path too long for a socket, or a read-only folder: the daemon looks by itself
+        with contextlib.suppress(
+            OSError
+        ):  # a path too long for a socket, or a read-only folder: the daemon looks by itself
             self._path.unlink(missing_ok=True)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)

@@ -1,13 +1,17 @@
 """state.db: the record tables that people query, made from log.db and made again from it whenever needed.
 
 Rules
-1. The cursor (arrival number) is committed with the rows that it covers. `synchronous=NORMAL`: a power cut may take the tail, the
+1. The cursor (arrival number) is committed with the rows that it covers. `synchronous=NORMAL`: a power cut may take
+   the tail, the
    cursor goes with it, and catching up repairs it.
-2. The winner of a record is what `fednode.sync.merge` says: the same for any order of arrival. Losers are in `superseded`, those
+2. The winner of a record is what `fednode.sync.merge` says: the same for any order of arrival. Losers are in
+   `superseded`, those
    that the winner had not seen are marked as conflicts.
-3. A segment of new records goes in as one statement that reads the columns as JSON: SQLite works on it without Python's global
+3. A segment of new records goes in as one statement that reads the columns as JSON: SQLite works on it without
+   Python's global
    lock, so verification goes on meanwhile. Only records that exist already take the row-by-row way.
-4. Views (one for each dataset, a named column for each field), indexes and full text follow the catalog. Full text is brought up
+4. Views (one for each dataset, a named column for each field), indexes and full text follow the catalog. Full text is
+   brought up
    to date when it is asked for, or when nothing else is to be done.
 
 >>> fts_phrase("棉一东社区 licence")
@@ -20,7 +24,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -97,7 +100,9 @@ class Projector:
     def _clear(self) -> None:
         with sqlite.transaction(self.connection, self.path) as c:
             views = [r[0] for r in c.execute("select name from sqlite_master where type = 'view'")]
-            indexes = [r[0] for r in c.execute("select name from sqlite_master where type = 'index' and name like 'field:%'")]
+            indexes = [
+                r[0] for r in c.execute("select name from sqlite_master where type = 'index' and name like 'field:%'")
+            ]
             for name in views:
                 c.execute(f'drop view "{name}"')
             for name in indexes:
@@ -168,7 +173,9 @@ class Projector:
     def _id(self, table: str, column: str, value: str) -> int:
         row = self.connection.execute(f"select id from {table} where {column} = ?", (value,)).fetchone()
         if row is None:
-            row = self.connection.execute(f"insert into {table} ({column}) values (?) returning id", (value,)).fetchone()
+            row = self.connection.execute(
+                f"insert into {table} ({column}) values (?) returning id", (value,)
+            ).fetchone()
         return int(row[0])
 
     def _area_of(self, name: LogName) -> str:
@@ -260,7 +267,8 @@ class Projector:
             ).fetchone()
             return replace(row, id=int(got[0]))
         self.connection.execute(
-            """update record set op = ?, effective = ?, hlc = ?, base = ?, log = ?, seq = ?, schema_version = ?, payload = ?
+            """update record set op = ?, effective = ?, hlc = ?, base = ?, log = ?, seq = ?, schema_version = ?,
+            payload = ?
                where id = ?""",
             (*values, row.id),
         )
@@ -270,8 +278,11 @@ class Projector:
     def _supersede(self, dataset: int, area: int, row: Row, conflict: bool) -> None:
         self.connection.execute(
             "insert or replace into superseded values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (dataset, area, row.key, row.log, row.seq, row.op, row.effective, row.hlc, row.base, row.schema_version, int(conflict)),
-        )  # fmt: skip
+            (
+                *(dataset, area, row.key, row.log, row.seq),
+                *(row.op, row.effective, row.hlc, row.base, row.schema_version, int(conflict)),
+            ),
+        )
 
     def _is_superseded(self, dataset: int, area: int, row: Row) -> bool:
         found = self.connection.execute(
@@ -286,7 +297,9 @@ class Projector:
                where dataset = ? and area = ? and key = ?""",
             (dataset, area, key),
         )
-        return [Row(0, key, op, None, eff, hlc, base, log, seq, version) for op, eff, hlc, base, log, seq, version in rows]
+        return [
+            Row(0, key, op, None, eff, hlc, base, log, seq, version) for op, eff, hlc, base, log, seq, version in rows
+        ]
 
     def _mark_conflicts(self, dataset: int, area: int, key: str, rule: str, winner: Row) -> None:
         """Set the conflict marks of a record's superseded versions afresh."""
@@ -346,7 +359,10 @@ class Projector:
         columns = self.store.columns(held)
         if columns is None or held.name.is_system or held.bound is None:
             return
-        dataset, area = self._id("dataset", "name", held.name.dataset), self._id("area", "code", self._area_of(held.name))
+        dataset, area = (
+            self._id("dataset", "name", held.name.dataset),
+            self._id("area", "code", self._area_of(held.name)),
+        )
         declared = self.trust.dataset(held.name.dataset)
         rule = declared.merge if declared else "latest"
         for position, hlc in enumerate(columns.hlcs):
@@ -355,7 +371,8 @@ class Projector:
             seq = held.first + position
             for table in ("record", "superseded"):
                 self.connection.execute(
-                    f"update {table} set effective = min(effective, ?) where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
+                    f"""update {table} set effective = min(effective, ?)
+                        where dataset = ? and area = ? and key = ? and log = ? and seq = ?""",
                     (held.bound, dataset, area, columns.keys[position].decode(), held.log_id, seq),
                 )  # fmt: skip
             self._resolve(dataset, area, columns.keys[position].decode(), rule)
@@ -407,7 +424,8 @@ class Projector:
             name = f"field:{declared.name}:{field.code}"
             if field.index:
                 c.execute(
-                    f"""create index if not exists "{name}" on record (payload ->> '$.{field.code}') where dataset = {dataset}"""
+                    f"""create index if not exists "{name}" on record (payload ->> '$.{field.code}')
+                        where dataset = {dataset}"""
                 )
 
     def index_text(self, steps: int | None = None) -> int:
@@ -427,12 +445,15 @@ class Projector:
             return 0
         with sqlite.transaction(self.connection, self.path) as c:
             c.execute(
-                "create virtual table if not exists record_fts using fts5(text, content='', contentless_delete=1, tokenize='unicode61')"
+                """create virtual table if not exists record_fts
+                   using fts5(text, content='', contentless_delete=1, tokenize='unicode61')"""
             )
             row = c.execute("select value from meta where key = 'text_id'").fetchone()
             last = int(row[0]) if row else 0
             columns = "id, dataset, op, payload"
-            new = c.execute(f"select {columns} from record where id > ? order by id limit ?", (last, TEXT_ROWS_PER_STEP)).fetchall()
+            new = c.execute(
+                f"select {columns} from record where id > ? order by id limit ?", (last, TEXT_ROWS_PER_STEP)
+            ).fetchall()
             stale = c.execute(
                 f"select {columns} from record where id in (select id from stale_text limit ?)", (TEXT_ROWS_PER_STEP,)
             ).fetchall()
@@ -462,4 +483,3 @@ class Projector:
             if codes and row:
                 found[int(row[0])] = codes
         return found
-

@@ -48,7 +48,14 @@ class Jobs:
     def every(self, name: str, seconds: float, function: Callable[..., Any]) -> None:
         """Run `function` every so many seconds; a late run is not made up for."""
         self._scheduler.add_job(
-            function, "interval", seconds=seconds, id=name, name=name, coalesce=True, max_instances=1, misfire_grace_time=60
+            function,
+            "interval",
+            seconds=seconds,
+            id=name,
+            name=name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=60,
         )
 
     def start(self) -> None:

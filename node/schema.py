@@ -1,13 +1,17 @@
 """The tables of log.db and state.db, as migrations.
 
 Rules
-1. A migration that has landed is never edited; a change is a new one. sqlite-utils runs each in a transaction and remembers it.
+1. A migration that has landed is never edited; a change is a new one. sqlite-utils runs each in a transaction and
+   remembers it.
 2. A database that knows migrations this program does not is newer than the program: refused (FN-7608), untouched.
 
-log.db   `log` one row for each log held, `segment` the sealed bytes in arrival order, `late` first-parent cosignatures that lowered a
-         stamp after the fact (they share the arrival order), `witness` cosignatures of the levels above, `peer` cursors, `invite`
+log.db   `log` one row for each log held, `segment` the sealed bytes in arrival order, `late` first-parent
+cosignatures that lowered a
+         stamp after the fact (they share the arrival order), `witness` cosignatures of the levels above, `peer`
+         cursors, `invite`
          tokens (hashes), `refused` evidence, `partial` half-received segments, `meta` the rest.
-state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers, `meta` cursors.
+state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
+`meta` cursors.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ def m001_log(db: Database) -> None:
             last_hlc integer not null, up integer not null, down text not null)""",
         "create index log_down on log (down) where down <> ''",
         """create table segment (
-            lsn integer primary key, log_id integer not null references log, first integer not null, count integer not null,
+            lsn integer primary key, log_id integer not null references log, first integer not null, count integer not
+            null,
             last_hlc integer not null, sha256 blob not null, content_key blob, first_time integer, first_signature blob,
             peer integer, peer_lsn integer, data blob not null)""",
         "create unique index segment_place on segment (log_id, first)",
@@ -44,21 +49,24 @@ def m001_log(db: Database) -> None:
             lsn integer primary key, log_id integer not null references log, segment_lsn integer not null,
             time_s integer not null, peer integer, peer_lsn integer)""",
         """create table witness (
-            log_id integer not null references log, witness text not null, size integer not null, time_s integer not null,
+            log_id integer not null references log, witness text not null, size integer not null, time_s integer not
+            null,
             signature blob not null, primary key (log_id, witness)) without rowid""",
         """create table peer (
             id integer primary key, node text not null unique, role text not null, acked integer not null default 0,
             have_store blob, have_lsn integer not null default 0, have_check blob, last_ms integer, last_error text,
             addresses text)""",
         """create table invite (
-            token_hash blob primary key, node text not null, name text not null, level text not null, scope text not null,
+            token_hash blob primary key, node text not null, name text not null, level text not null, scope text not
+            null,
             expires_s integer not null, used_s integer, used_key blob) without rowid""",
         """create table refused (
             id integer primary key, at_ms integer not null, peer text not null, code text not null, log text not null,
             first integer not null, params text not null, data blob, unique (peer, log, first, code))""",
         "create index refused_log on refused (log, first)",
         """create table partial (
-            peer text primary key, lsn integer not null, total integer not null, digest blob not null, data blob not null,
+            peer text primary key, lsn integer not null, total integer not null, digest blob not null, data blob not
+            null,
             first_time integer, first_signature blob, first_witness text) without rowid""",
     ):
         db.conn.execute(statement)
@@ -72,12 +80,15 @@ def m001_state(db: Database) -> None:
         "create table dataset (id integer primary key, name text not null unique)",
         "create table area (id integer primary key, code text not null unique)",
         """create table record (
-            id integer primary key, dataset integer not null, area integer not null, key text not null, op integer not null,
-            effective integer not null, hlc integer not null, base integer not null, log integer not null, seq integer not null,
+            id integer primary key, dataset integer not null, area integer not null, key text not null, op integer not
+            null,
+            effective integer not null, hlc integer not null, base integer not null, log integer not null, seq integer
+            not null,
             schema_version integer not null, payload text)""",
         "create unique index record_key on record (key, dataset, area)",
         """create table superseded (
-            dataset integer not null, area integer not null, key text not null, log integer not null, seq integer not null,
+            dataset integer not null, area integer not null, key text not null, log integer not null, seq integer not
+            null,
             op integer not null, effective integer not null, hlc integer not null, base integer not null,
             schema_version integer not null, conflict integer not null,
             primary key (dataset, area, key, log, seq)) without rowid""",

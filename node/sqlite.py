@@ -1,9 +1,12 @@
 """SQLite: the one place that opens a database, and knows which SQLite is good enough.
 
 Rules
-1. `pysqlite3` bundles a current SQLite; releases from 3.7.0 to 3.51.2 can corrupt a WAL database under two connections: refused.
-2. We open connections ourselves (autocommit; transactions are explicit, `BEGIN IMMEDIATE`), sqlite-utils is handed the connection.
-3. What was set is read back: a file system that cannot do WAL, or a build that ignores `synchronous`, is found at start.
+1. `pysqlite3` bundles a current SQLite; releases from 3.7.0 to 3.51.2 can corrupt a WAL database under two
+   connections: refused.
+2. We open connections ourselves (autocommit; transactions are explicit, `BEGIN IMMEDIATE`), sqlite-utils is handed
+   the connection.
+3. What was set is read back: a file system that cannot do WAL, or a build that ignores `synchronous`, is found at
+   start.
 
 >>> connection = connect(Path(":memory:"), synchronous="FULL")
 >>> connection.execute("select 1").fetchone()
@@ -40,7 +43,8 @@ def version() -> tuple[int, ...]:
 
 
 def connect(path: Path, *, synchronous: str, readonly: bool = False, cache_kib: int = 8_192) -> Connection:
-    """A connection in autocommit mode, its settings checked. Raises StoreError FN-7601 (SQLite too old), FN-7602 (cannot open),
+    """A connection in autocommit mode, its settings checked. Raises StoreError FN-7601 (SQLite too old), FN-7602
+    (cannot open),
     FN-7603 (setting not taken), FN-7604 (not a database)."""
     if version() < VERSION_MIN:
         raise StoreError("FN-7601", found=sqlite3.sqlite_version, needed=".".join(map(str, VERSION_MIN)))
@@ -84,7 +88,9 @@ def trouble(error: Exception, path: Path | str) -> StoreError:
 
 @contextmanager
 def transaction(connection: Connection, path: Path | str = "") -> Iterator[Connection]:
-    """One write transaction: BEGIN IMMEDIATE, COMMIT, or ROLLBACK with nothing half done. SQLite's errors become StoreError."""
+    """One write transaction: BEGIN IMMEDIATE, COMMIT, or ROLLBACK with nothing half done. SQLite's errors become
+    StoreError.
+    """
     try:
         connection.execute("begin immediate")
     except sqlite3.DatabaseError as error:

@@ -2,10 +2,14 @@
 
 Rules
 1. `create` makes a store, `open` only loads one. Nothing else creates.
-2. All writes go through `write()`: one transaction, `BEGIN IMMEDIATE`, `synchronous=FULL`. When it has ended, it is on disk.
-3. `append` takes only an `OwnSegment` or a `VerifiedSegment`: a type says what has been proved. It is a compare-and-swap on the log's size.
-4. The bytes of a segment carry a SHA-256 that is checked at every read (IntegrityError FN-6601 names the log and the range).
-5. Several processes may use one store (the daemon and a command beside it): nothing that matters is cached across transactions.
+2. All writes go through `write()`: one transaction, `BEGIN IMMEDIATE`, `synchronous=FULL`. When it has ended, it is
+   on disk.
+3. `append` takes only an `OwnSegment` or a `VerifiedSegment`: a type says what has been proved. It is a
+   compare-and-swap on the log's size.
+4. The bytes of a segment carry a SHA-256 that is checked at every read (IntegrityError FN-6601 names the log and the
+   range).
+5. Several processes may use one store (the daemon and a command beside it): nothing that matters is cached across
+   transactions.
 6. Content keys are kept wrapped under the node's stash key, so that the disk alone reveals nothing.
 
 >>> # store = Store.create(path, store_id=rng(16), stash_key=rng(32))
@@ -36,6 +40,8 @@ from fednode.sync.verify import VerifiedSegment
 from fednode.sync.wire import Cosignature, Cursor, Late
 
 CHECK_BYTES = 8
+_SEGMENT = """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
+              from segment s join log l on l.id = s.log_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where this node stands with a peer. `acked`: up to which arrival number the peer holds this node's feed; `have`: this node the peer's."""
+    """Where this node stands with a peer. `acked`: up to which arrival number the peer holds this node's feed;
+    `have`: this node the peer's.
+    """
 
     id: int
     node: str
@@ -102,7 +110,9 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, stash_key: bytes) -> Store:
-        """An existing store. Raises StoreError FN-7610 when there is none, FN-7608 when it is newer than the program."""
+        """An existing store. Raises StoreError FN-7610 when there is none, FN-7608 when it is newer than the
+        program.
+        """
         if not path.exists():
             raise StoreError("FN-7610", path=str(path))
         connection = sqlite.connect(path, synchronous="FULL")
@@ -165,8 +175,7 @@ class Store:
 
     def segments(self, after: int, limit: int, *, dataset: str = "") -> list[Held]:
         """Segments in arrival order after an arrival number, at most `limit`, only of a dataset when one is named."""
-        sql = """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
-                 from segment s join log l on l.id = s.log_id where s.lsn > ?"""
+        sql = _SEGMENT + """ where s.lsn > ?"""
         parameters: list[Any] = [after]
         if dataset:
             sql += " and l.dataset = ?"
@@ -177,8 +186,10 @@ class Store:
     def segment_at(self, log_id: int, seq: int) -> Held | None:
         """The segment that holds change `seq` of a log."""
         rows = self._rows(
-            """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
-               from segment s join log l on l.id = s.log_id where s.log_id = ? and s.first <= ? order by s.first desc limit 1""",
+            """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key,
+            s.sha256
+               from segment s join log l on l.id = s.log_id where s.log_id = ? and s.first <= ? order by s.first desc
+               limit 1""",
             log_id,
             seq,
         )
@@ -236,7 +247,9 @@ class Store:
         rows = self._rows("select sha256 from segment where lsn = ?", lsn)
         return Cursor(self.store_id, lsn, rows[0][0][:CHECK_BYTES] if rows else b"")
 
-    def feed_up(self, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62) -> tuple[list[Item], bool]:
+    def feed_up(
+        self, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
+    ) -> tuple[list[Item], bool]:
         """Items for the parent after an arrival number, and whether that is all there is."""
         where, parameters = "l.up = 1", []
         if log:
@@ -309,7 +322,10 @@ class Store:
 
     def late_after(self, after: int, limit: int) -> list[tuple[int, int]]:
         """(lsn, segment lsn) of late cosignatures, for the projections."""
-        return [(r[0], r[1]) for r in self._rows("select lsn, segment_lsn from late where lsn > ? order by lsn limit ?", after, limit)]
+        return [
+            (r[0], r[1])
+            for r in self._rows("select lsn, segment_lsn from late where lsn > ? order by lsn limit ?", after, limit)
+        ]
 
     def backlog_up(self, acked: int) -> Backlog:
         """What the parent has not acknowledged."""
@@ -334,7 +350,9 @@ class Store:
 
     def peer(self, node: str) -> Peer | None:
         rows = self._rows(
-            "select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error from peer where node = ?", node
+            """select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error
+               from peer where node = ?""",
+            node,
         )
         if not rows:
             return None
@@ -345,11 +363,16 @@ class Store:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
         return [peer for peer in found if peer is not None]
 
-    def outcomes_for(self, peer_id: int, after: int, until: int) -> list[tuple[int, LogName, int, bytes, int | None, bytes | None]]:
-        """What came from a peer in (after, until] of its arrival order: (its lsn, log, size, root, first time, first signature)."""
+    def outcomes_for(
+        self, peer_id: int, after: int, until: int
+    ) -> list[tuple[int, LogName, int, bytes, int | None, bytes | None]]:
+        """What came from a peer in (after, until] of its arrival order: (its lsn, log, size, root, first time, first
+        signature).
+        """
         rows = self._rows(
             """select s.peer_lsn, l.name, s.first + s.count, s.data, s.first_time, s.first_signature from segment s
-               join log l on l.id = s.log_id where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? order by s.peer_lsn""",
+               join log l on l.id = s.log_id where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? order by
+               s.peer_lsn""",
             peer_id,
             after,
             until,
@@ -375,7 +398,8 @@ class Store:
     def partial(self, peer: str) -> HalfSegment | None:
         """What a cut left of a segment from a peer."""
         rows = self._rows(
-            "select lsn, total, digest, data, first_time, first_signature, first_witness from partial where peer = ?", peer
+            "select lsn, total, digest, data, first_time, first_signature, first_witness from partial where peer = ?",
+            peer,
         )
         if not rows:
             return None
@@ -387,7 +411,9 @@ class Store:
 
     def stash(self, content_key: bytes, lsn: int) -> bytes:
         """A content key wrapped under the stash key (the arrival number is the nonce: used once)."""
-        return SUITE_1.aead_seal(self._stash_key, lsn.to_bytes(12, "big"), content_key, b"stash") + lsn.to_bytes(8, "big")
+        return SUITE_1.aead_seal(self._stash_key, lsn.to_bytes(12, "big"), content_key, b"stash") + lsn.to_bytes(
+            8, "big"
+        )
 
     def unstash(self, wrapped: bytes) -> bytes:
         nonce = int.from_bytes(wrapped[-8:], "big").to_bytes(12, "big")
@@ -409,12 +435,16 @@ class Transaction:
 
     def append_own(self, own: OwnSegment, route: Route) -> int:
         """Append an extension of one of this node's logs. Raises StoreError FN-7611 when the log has moved on."""
-        return self._append(own.before, own.after, own.raw, own.first, own.count, own.content_key, route, None, None, None)
+        return self._append(
+            own.before, own.after, own.raw, own.first, own.count, own.content_key, route, None, None, None
+        )
 
     def append_verified(
         self, verified: VerifiedSegment, route: Route, peer_id: int, peer_lsn: int, first_parent: Cosignature | None
     ) -> int:
-        """Append a segment from a peer. `first_parent`: given with it, or this node's own cosignature. Returns its arrival number."""
+        """Append a segment from a peer. `first_parent`: given with it, or this node's own cosignature. Returns its
+        arrival number.
+        """
         header = verified.envelope.header
         return self._append(
             verified.before,
@@ -469,7 +499,8 @@ class Transaction:
         frontier = None if after.frontier is None else after.frontier.to_bytes()
         if before.size == 0:
             self._c.execute(
-                """insert into log (name, origin, incarnation, dataset, audience, size, root, frontier, last_hlc, up, down)
+                """insert into log (name, origin, incarnation, dataset, audience, size, root, frontier, last_hlc, up,
+                down)
                    values (?, ?, ?, ?, ?, 0, x'', null, 0, ?, ?) on conflict do nothing""",
                 (str(name), name.origin, name.incarnation, name.dataset, name.audience, int(route.up), route.down),
             )
@@ -484,7 +515,10 @@ class Transaction:
     # ------------------------------------------------------------ peers
 
     def ensure_peer(self, node: str, role: str) -> Peer:
-        self._c.execute("insert into peer (node, role) values (?, ?) on conflict (node) do update set role = excluded.role", (node, role))
+        self._c.execute(
+            "insert into peer (node, role) values (?, ?) on conflict (node) do update set role = excluded.role",
+            (node, role),
+        )
         peer = self.store.peer(node)
         if peer is None:
             raise StoreError("FN-7607", path=str(self.store.path), reason="peer")
@@ -505,7 +539,8 @@ class Transaction:
         self._c.execute("update peer set last_ms = ?, last_error = ? where id = ?", (now_ms, error, peer_id))
 
     def set_first_parent(self, lsn: int, given: Cosignature) -> tuple[int, int] | None:
-        """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the projections and
+        """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the
+        projections and
         the feeds take notice. Returns (log id, lsn of the late entry), or None when nothing follows from it."""
         row = self._c.execute("select log_id, last_hlc, first_time from segment where lsn = ?", (lsn,)).fetchone()
         if row is None or (row[2] is not None and row[2] <= given.time_s):
@@ -516,7 +551,9 @@ class Transaction:
         if row[1] <= bound(given.time_s):
             return None
         late = self.next_lsn()
-        self._c.execute("insert into late (lsn, log_id, segment_lsn, time_s) values (?, ?, ?, ?)", (late, row[0], lsn, given.time_s))
+        self._c.execute(
+            "insert into late (lsn, log_id, segment_lsn, time_s) values (?, ?, ?, ?)", (late, row[0], lsn, given.time_s)
+        )
         return row[0], late
 
     def set_witness(self, log: str, witness: str, size: int, given: Cosignature) -> None:
@@ -537,7 +574,9 @@ class Transaction:
         return bool(cursor.rowcount)
 
     def forget_refused(self, peer: str) -> int:
-        """Give what a peer sent and was refused another chance: its feed is asked for from the start. Returns how many."""
+        """Give what a peer sent and was refused another chance: its feed is asked for from the start. Returns how
+        many.
+        """
         count = self._c.execute("delete from refused where peer = ?", (peer,)).rowcount
         self._c.execute("update peer set have_lsn = 0, have_check = null where node = ?", (peer,))
         return int(count)
@@ -569,5 +608,6 @@ class Transaction:
         )
 
     def use_invite(self, token_hash: bytes, used_s: int, used_key: bytes) -> None:
-        self._c.execute("update invite set used_s = ?, used_key = ? where token_hash = ?", (used_s, used_key, token_hash))
-
+        self._c.execute(
+            "update invite set used_s = ?, used_key = ? where token_hash = ?", (used_s, used_key, token_hash)
+        )

@@ -1,8 +1,10 @@
-"""What this node believes: who is who (sys.nodes), and what may be recorded (sys.catalog), both read from its own log.db.
+"""What this node believes: who is who (sys.nodes), and what may be recorded (sys.catalog), both read from its own
+log.db.
 
 Rules
 1. Belief is a projection of verified system logs; it is rebuilt at start and follows them, never the other way round.
-2. Nothing here decides by itself: signatures and chains are `crypto.certs`, precedence is `sync.identity` and `sync.catalog`.
+2. Nothing here decides by itself: signatures and chains are `crypto.certs`, precedence is `sync.identity` and
+   `sync.catalog`.
 3. Another process may append system logs; `refresh` costs one small query when nothing came.
 
 >>> # trust = Trust.load(store, chain=(own_der, ..., root_der), node="130102")
@@ -64,7 +66,9 @@ class Trust:
         return True
 
     def reload(self, store: Store) -> None:
-        """Forget and read again: after a transaction that was rolled back. Other threads see the old or the new, nothing between."""
+        """Forget and read again: after a transaction that was rolled back. Other threads see the old or the new,
+        nothing between.
+        """
         fresh = Trust.load(store, self._seed, self.node)
         self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
 
@@ -143,7 +147,9 @@ class Trust:
         return route(name, self.side(name), flow in ("up", "both"), flow in ("down", "both"), self.me.scope)
 
     def readers(self, dataset: Dataset, area: str) -> list[Reader]:
-        """Who else gets the key of a segment of this node's: the nodes from the root down to the area, at a level that may read."""
+        """Who else gets the key of a segment of this node's: the nodes from the root down to the area, at a level
+        that may read.
+        """
         target = self.directory.node_covering(area) or self.me
         path = self.directory.path(target.node)
         return [

@@ -1,12 +1,15 @@
 """The one way into log.db: this node's own changes, and what peers send.
 
 Rules
-1. A group is one transaction: segments, cursors, cosignatures, clock. Reports are made after it is on disk (`incoming` returns them).
+1. A group is one transaction: segments, cursors, cosignatures, clock. Reports are made after it is on disk
+   (`incoming` returns them).
 2. Own changes: stamp -> log.extend -> append. Compare-and-swap on the log's size makes a second process harmless.
-3. Segments of peers: verify -> cosign (when it came from below) -> append. What fails is kept as evidence and reported as refused;
+3. Segments of peers: verify -> cosign (when it came from below) -> append. What fails is kept as evidence and
+   reported as refused;
    the rest of the group goes on.
 4. A parent cosigns a checkpoint only in the transaction that stores what leads to it; sizes never go down.
-5. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be verified.
+5. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be
+   verified.
 
 >>> # writer.local("admin-licence", "130102001001", [Change(key, payload)])
 """
@@ -39,7 +42,8 @@ RECENT_EVIDENCE_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class Link:
-    """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until what precedes
+    """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until
+    what precedes
     them has come; `position`: the greatest that was looked at."""
 
     peer: Identity
@@ -76,7 +80,8 @@ class Writer:
     def local(
         self, dataset: str, area: str, changes: Sequence[Change], extra: Callable[[Transaction], None] | None = None
     ) -> list[int]:
-        """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same transaction.
+        """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same
+        transaction.
         Returns arrival numbers. Raises Refused FN-3401 (dataset unknown), StoreError."""
         self.trust.refresh(self.store)
         declared = self.trust.dataset(dataset)
@@ -95,7 +100,9 @@ class Writer:
             raise
         return lsns
 
-    def _extend(self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader]) -> list[int]:
+    def _extend(
+        self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader]
+    ) -> list[int]:
         clock = HybridClock(int(self.store.meta("hlc", 0)))
         state = self.store.log_state(name)
         lsns = []
@@ -116,16 +123,19 @@ class Writer:
     # ------------------------------------------------------------ from peers
 
     def incoming(self, batch: Iterable[tuple[Link, Commit]]) -> list[tuple[Link, Done]]:
-        """Verify and store what peers sent: one durable transaction. On StoreError nothing of it is kept and nothing may be
+        """Verify and store what peers sent: one durable transaction. On StoreError nothing of it is kept and nothing
+        may be
         acknowledged."""
         self.trust.refresh(self.store)
+        group = list(batch)
         reports: list[tuple[Link, Done]] = []
         checks: dict[int, tuple[Link, bytes]] = {}
-        before = [(link, link.position, set(link.holes)) for link in {id(link): link for link, _ in (batch := list(batch))}.values()]
+        links = {id(link): link for link, _ in group}.values()
+        before = [(link, link.have, link.position, set(link.holes)) for link in links]
         try:
             with self.store.write() as tx:
                 clock = HybridClock(int(self.store.meta("hlc", 0)))
-                for link, commit in batch:
+                for link, commit in group:
                     done = self._one(tx, clock, link, commit)
                     reports.append((link, done))
                     link.position = max(link.position, commit.lsn)
@@ -139,8 +149,8 @@ class Writer:
                     self._move_have(tx, link, check)
                 tx.set_meta("hlc", clock.last)
         except BaseException:
-            for link, position, holes in before:
-                link.position, link.holes = position, holes
+            for link, have, position, holes in before:
+                link.have, link.position, link.holes = have, position, holes
             self.trust.reload(self.store)
             raise
         return reports
@@ -226,7 +236,8 @@ class Writer:
         header = held.envelope.header
         there = self.store.held_range(header.log, header.first)
         same = there is not None and (
-            there[1] == SUITE_1.hash(commit.data) or (there[2] == header.end and seg.parse(there[3]).header.root == header.root)
+            there[1] == SUITE_1.hash(commit.data)
+            or (there[2] == header.end and seg.parse(there[3]).header.root == header.root)
         )
         if not same or there is None:
             return self._fork(tx, link, commit, held)
@@ -265,9 +276,13 @@ class Writer:
 
     # ------------------------------------------------------------ acknowledgements
 
-    def acknowledged(self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity) -> None:
-        """The peer holds (or refuses) these items of this node's feed. Its cosignatures are verified, then kept: as first parent's for
-        this node's own logs, as a witness's for others. Raises PeerError FN-6414 for a cosignature that does not verify."""
+    def acknowledged(
+        self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity
+    ) -> None:
+        """The peer holds (or refuses) these items of this node's feed. Its cosignatures are verified, then kept: as
+        first parent's for
+        this node's own logs, as a witness's for others. Raises PeerError FN-6414 for a cosignature that does not
+        verify."""
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
         with self.store.write() as tx:
             upto = 0

@@ -2,7 +2,8 @@
 
 Rules
 1. A change is one upsert, delete or erase of a record. It is immutable; its place is (log, sequence number).
-2. A log's name says who wrote it, in which life, of which dataset, for whom. The *area* of all its changes is the audience's
+2. A log's name says who wrote it, in which life, of which dataset, for whom. The *area* of all its changes is the
+   audience's
    area, or else the origin's own: a record is identified by (dataset, area, key), so nobody writes over a sibling's.
 3. Columns hold one entry for each change. Stamps rise strictly within a log.
 
@@ -75,7 +76,8 @@ class LogName:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change before it has a stamp. `payload` is canonical JSON, empty for a delete; `base` is the stamp of the version
+    """One change before it has a stamp. `payload` is canonical JSON, empty for a delete; `base` is the stamp of the
+    version
     that the author had before them, 0 for none."""
 
     key: bytes
@@ -87,7 +89,8 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The changes of one segment, column by column. All lists have one entry for each change, except `bases`, which is
-    empty when all are 0. `seed` is the secret of the salts; a stripped segment has `leaves` and `salts` instead (position ->
+    empty when all are 0. `seed` is the secret of the salts; a stripped segment has `leaves` and `salts` instead
+    (position ->
     leaf hash of what is gone, position -> salt of what is left)."""
 
     schema_version: int

@@ -1,10 +1,12 @@
 """The hybrid logical clock and the effective time of a change. Pure: the wall clock is an argument.
 
 Rules
-1. A stamp is a u64: 48 bits of Unix milliseconds, 16 bits of counter (Kulkarni et al., "Logical Physical Clocks", 2014).
+1. A stamp is a u64: 48 bits of Unix milliseconds, 16 bits of counter (Kulkarni et al., "Logical Physical Clocks",
+   2014).
 2. A node's stamps never go back, and are greater than every effective stamp that it has seen.
 3. A node stamps with its own clock corrected by the offset to its parent's (`offset`); the province trusts its own.
-4. The *effective* stamp of a change is the earlier of its own and the bound that its first parent's cosignature sets: the
+4. The *effective* stamp of a change is the earlier of its own and the bound that its first parent's cosignature sets:
+   the
    same at every node, so a clock in 2036 wins nothing. A witness signs with a time not before anything it has seen
    (`witness_time`), so a change made after its author had seen another still beats it.
 5. What a child sends is observed only after clamping, so its clock cannot carry its parent's away.
@@ -57,7 +59,9 @@ def lowest(bounds: Iterable[int | None]) -> int | None:
 
 @dataclass(slots=True)
 class HybridClock:
-    """Makes stamps. `last` is the greatest stamp made or seen; whoever owns the clock stores it with what was stamped."""
+    """Makes stamps. `last` is the greatest stamp made or seen; whoever owns the clock stores it with what was
+    stamped.
+    """
 
     last: int = 0
 
@@ -80,7 +84,8 @@ class HybridClock:
     def witness_time(self, now_ms: int) -> int:
         """Unix seconds for a cosignature: not before the wall clock, nor before anything stamped or seen (rule 4).
 
-        `bound(witness_time)` is at least `last`; a clamped stamp that is then observed does not raise the next one, so a
+        `bound(witness_time)` is at least `last`; a clamped stamp that is then observed does not raise the next one,
+        so a
         child with a clock in the future moves this node by one second for each stamp that this node makes, no more."""
         return -(-max(now_ms, milliseconds(self.last)) // 1000)
 

@@ -1,6 +1,7 @@
 """The exchange: one session between child and parent, as a state machine without I/O.
 
-gRPC, bundles and the simulator drive it: bytes and clock readings in, effects out. The driver carries the effects out and
+gRPC, bundles and the simulator drive it: bytes and clock readings in, effects out. The driver carries the effects out
+and
 reports back; the engine itself never touches a socket, a disk or a clock.
 
     NEW --start(child)--> GREETING --Hello--> ADMITTING --admitted--> OPEN --Bye / error--> CLOSED
@@ -9,9 +10,12 @@ reports back; the engine itself never touches a socket, a disk or a clock.
 Rules
 1. The child dials and greets first. Nothing else is accepted before both Hellos.
 2. `committed` is the only maker of an Ack: what is not durable cannot be acknowledged.
-3. A peer sends at most `window` bytes beyond the credit that it was given; credit comes back as segments are committed or refused.
-4. Frames are numbered. One seen before is ignored; a gap ends the session (the link lost something; the cursor finds the place).
-5. A segment that is refused does not stop the feed: its outcome carries the code, the cursor moves on, the evidence is kept.
+3. A peer sends at most `window` bytes beyond the credit that it was given; credit comes back as segments are
+   committed or refused.
+4. Frames are numbered. One seen before is ignored; a gap ends the session (the link lost something; the cursor finds
+   the place).
+5. A segment that is refused does not stop the feed: its outcome carries the code, the cursor moves on, the evidence
+   is kept.
 6. A segment that came too early is not kept: it is asked for again, with all that precedes it, by Want.
 7. A PeerError ends the session with a Bye that carries its code. Any other exception is a bug.
 8. Tables, not branches, say which message is legal when (`_LEGAL`).
@@ -52,10 +56,12 @@ _LEGAL: dict[State, tuple[type, ...]] = {
     State.GREETING: (wire.Hello, wire.Bye),
     State.ADMITTING: _ANY_TIME,
     State.OPEN: (
-        wire.Chunk, wire.Ack, wire.Credit, wire.Idle, wire.Want, wire.Missing, wire.Renew, wire.Renewed, wire.Late, *_ANY_TIME,
+        *_ANY_TIME,
+        *(wire.Chunk, wire.Late, wire.Ack, wire.Credit, wire.Idle, wire.Want, wire.Missing),
+        *(wire.Renew, wire.Renewed),
     ),
     State.CLOSED: (),
-}  # fmt: skip
+}
 
 
 # ---------------------------------------------------------------- what goes in
@@ -74,7 +80,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the driver found out about the peer. `start`: send what is after this arrival number; `acks`: outcomes of the peer's
+    """What the driver found out about the peer. `start`: send what is after this arrival number; `acks`: outcomes of
+    the peer's
     segments that the peer has not heard of; `partial`: what a cut left of a segment of the peer's (data so far)."""
 
     start: int
@@ -84,7 +91,9 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there), `refused`, or `gap`."""
+    """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there),
+    `refused`, or `gap`.
+    """
 
     lsn: int
     cosignature: wire.Cosignature | None = None
@@ -180,7 +189,9 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The session is over. `error` None: both sides were done. `retry_after_ms`: the peer asked for that much patience."""
+    """The session is over. `error` None: both sides were done. `retry_after_ms`: the peer asked for that much
+    patience.
+    """
 
     error: Exception | None = None
     retry_after_ms: int = 0
@@ -372,9 +383,8 @@ class Exchange:
 
     def _on_hello(self, hello: wire.Hello, now_ms: int) -> list[Effect]:
         if hello.version_min > wire.PROTOCOL_MAX or hello.version_max < wire.PROTOCOL_MIN:
-            raise PeerError(
-                "FN-5505", theirs=f"{hello.version_min}-{hello.version_max}", ours=f"{wire.PROTOCOL_MIN}-{wire.PROTOCOL_MAX}"
-            )  # fmt: skip
+            theirs, ours = f"{hello.version_min}-{hello.version_max}", f"{wire.PROTOCOL_MIN}-{wire.PROTOCOL_MAX}"
+            raise PeerError("FN-5505", theirs=theirs, ours=ours)
         self._peer = replace(hello, window=min(hello.window, WINDOW_BYTES))
         effects: list[Effect] = []
         if self._dials:
@@ -451,7 +461,9 @@ class Exchange:
         if not bye.code:
             return [Close(None, bye.retry_after_ms)]
         if bye.code.startswith("FN-4"):
-            return [Close(Unavailable(bye.code, retry_after_ms=bye.retry_after_ms, detail=bye.detail), bye.retry_after_ms)]
+            return [
+                Close(Unavailable(bye.code, retry_after_ms=bye.retry_after_ms, detail=bye.detail), bye.retry_after_ms)
+            ]
         return [Close(PeerError("FN-5508", code=bye.code, detail=bye.detail), bye.retry_after_ms)]
 
     # ------------------------------------------------------------ sending
@@ -465,7 +477,12 @@ class Exchange:
         partial = self._peer.partial if self._peer else None
         for item in items:
             offset = 0
-            if partial and partial.lsn == item.lsn and partial.digest == item.digest and partial.offset < len(item.data):
+            if (
+                partial
+                and partial.lsn == item.lsn
+                and partial.digest == item.digest
+                and partial.offset < len(item.data)
+            ):
                 offset = partial.offset
             self._queue.append(_Outgoing(item, offset))
             self._queued_bytes += len(item.data) - offset

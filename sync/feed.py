@@ -2,7 +2,8 @@
 
 Rules
 1. Up go the logs of this node and of everyone below it, when their dataset flows up.
-2. Down go only logs of this node and of those above it: with an audience, to the one child whose scope covers the audience's area;
+2. Down go only logs of this node and of those above it: with an audience, to the one child whose scope covers the
+   audience's area;
    without one, when the dataset flows down, to every child.
 3. Nothing goes back to where it came from; nothing of a child goes to its sibling.
 4. A standby's feed is everything (the issue on recovery).

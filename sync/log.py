@@ -1,10 +1,14 @@
-"""The append-only Merkle log of one origin's changes for one dataset and one audience. `extend` is pure: the store makes it last.
+"""The append-only Merkle log of one origin's changes for one dataset and one audience. `extend` is pure: the store
+makes it last.
 
 Rules
-1. A log has one writer. Its state is its size, the right edge of its tree and its last stamp; nothing else is needed to go on.
+1. A log has one writer. Its state is its size, the right edge of its tree and its last stamp; nothing else is needed
+   to go on.
 2. Once a segment, the origin signs a checkpoint (C2SP tlog-checkpoint) whose origin line is the log's name.
-3. Stage, sign, compare-and-swap, publish: `extend` stages and signs; the store appends only where the size is still what
-   `extend` started from. A staged segment that lost that race is thrown away *unpublished*, so no two published checkpoints contradict.
+3. Stage, sign, compare-and-swap, publish: `extend` stages and signs; the store appends only where the size is still
+   what
+   `extend` started from. A staged segment that lost that race is thrown away *unpublished*, so no two published
+   checkpoints contradict.
 
 >>> state = LogState(LogName.parse("hebei/13/1/sys.catalog"))
 >>> state.size
@@ -98,7 +102,8 @@ def extend(
     sealed: bool,
     rng: Rng,
 ) -> Iterator[OwnSegment]:
-    """One segment, or several when the sealed bytes would be too many. `stamps`: one for each change, rising, all greater than
+    """One segment, or several when the sealed bytes would be too many. `stamps`: one for each change, rising, all
+    greater than
     `state.last_hlc`."""
     if state.frontier is None or not changes or stamps[0] <= state.last_hlc:
         raise ValueError("extend needs a log of one's own, changes, and stamps that rise")

@@ -1,11 +1,14 @@
 """Which change of a record wins. Deterministic: the same at every node, whatever the order of arrival.
 
 Rules
-1. The order is total: `latest` compares (effective stamp, stamp, origin, incarnation, sequence number). `authority` puts the rank
+1. The order is total: `latest` compares (effective stamp, stamp, origin, incarnation, sequence number). `authority`
+   puts the rank
    of the writer's level in front of it: the higher level wins.
-2. `field` lays versions over one another in that order, field by field: each names only the fields it sets, null takes one away;
+2. `field` lays versions over one another in that order, field by field: each names only the fields it sets, null
+   takes one away;
    a delete empties the record.
-3. Nothing is dropped in silence: a version that lost, and that the version above it had not seen (`base`), is a conflict.
+3. Nothing is dropped in silence: a version that lost, and that the version above it had not seen (`base`), is a
+   conflict.
 4. An erase is no version: it names others and takes their payload (the issue on audit).
 
 >>> a = Version(10, 10, "x", 1, 0, 0, 1, 0); b = Version(12, 12, "y", 1, 0, 0, 1, 0)
@@ -29,7 +32,9 @@ Order = tuple[int, int, int, str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One change of a record as the merge sees it. `rank`: 0 for a village, rising to the province. `place`: opaque to the merge."""
+    """One change of a record as the merge sees it. `rank`: 0 for a village, rising to the province. `place`: opaque
+    to the merge.
+    """
 
     effective: int
     hlc: int

@@ -2,8 +2,10 @@
 
 Rules
 1. Bytes that were received are stored and forwarded as they came. Nothing signed is ever serialised again.
-2. Limits are enforced before anything is decompressed: `ENVELOPE_BYTES_MAX`, `BODY_BYTES_MAX`, `RATIO_MAX`, `SEGMENT_CHANGES_MAX`.
-3. The header is in clear; its hash goes into every key wrap, into the associated data and into the sealer's signature, so
+2. Limits are enforced before anything is decompressed: `ENVELOPE_BYTES_MAX`, `BODY_BYTES_MAX`, `RATIO_MAX`,
+   `SEGMENT_CHANGES_MAX`.
+3. The header is in clear; its hash goes into every key wrap, into the associated data and into the sealer's
+   signature, so
    header and body cannot be swapped.
 4. A log without readers (sys.catalog, sys.nodes) is signed and not sealed.
 5. `Envelope` says nothing about trust. `fednode.sync.verify` does.
@@ -96,7 +98,9 @@ class Envelope:
 
 
 def parse(raw: bytes) -> Envelope:
-    """Bytes from outside to an envelope. Raises PeerError FN-6401 (too large), FN-6402 (not an envelope), FN-6403 (version)."""
+    """Bytes from outside to an envelope. Raises PeerError FN-6401 (too large), FN-6402 (not an envelope), FN-6403
+    (version).
+    """
     if len(raw) > ENVELOPE_BYTES_MAX:
         raise PeerError("FN-6401", size=len(raw), limit=ENVELOPE_BYTES_MAX)
     try:
@@ -174,7 +178,9 @@ def _compressor() -> zstandard.ZstdCompressor:
 
 
 def decode_body(compressed: bytes) -> Columns:
-    """Compressed bytes to columns. Raises PeerError FN-6401 when a limit would be passed, FN-6402 when it is not a body."""
+    """Compressed bytes to columns. Raises PeerError FN-6401 when a limit would be passed, FN-6402 when it is not a
+    body.
+    """
     body = pb.Body()
     try:
         size = zstandard.frame_content_size(compressed)
@@ -271,7 +277,8 @@ def seal_segment(
 ) -> tuple[bytes, bytes]:
     """The bytes of an envelope and its content key (empty when it is not sealed).
 
-    `header` is complete but for its readers; `sign` signs the envelope digest with the sealer's Ed25519 key. `sealed` with no
+    `header` is complete but for its readers; `sign` signs the envelope digest with the sealer's Ed25519 key. `sealed`
+    with no
     readers makes a segment that only its origin's stash can open."""
     header.readers.extend(reader.key_id for reader in readers)
     raw_header = header.SerializeToString()

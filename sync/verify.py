@@ -6,7 +6,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  2. the log belongs to this trust domain
  3. the origin is enrolled, its chain leads to the pinned root, its incarnation is the one in force
  4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent
- 5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in the origin's scope
+ 5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in
+    the origin's scope
  6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
  7. the origin signed the checkpoint at its end
  8. the sealer, who is the origin, signed the envelope
@@ -44,7 +45,9 @@ from fednode.sync.wire import Cosignature
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What verification may rely on: this node's place, keys and trust. `peer` is None for a segment out of this node's own store."""
+    """What verification may rely on: this node's place, keys and trust. `peer` is None for a segment out of this
+    node's own store.
+    """
 
     me: Identity
     peer: Identity
@@ -59,7 +62,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedSegment:
-    """A segment that passed every gate. `columns` and `content_key` are None / empty where this node only carries it."""
+    """A segment that passed every gate. `columns` and `content_key` are None / empty where this node only carries
+    it.
+    """
 
     envelope: seg.Envelope
     before: LogState

@@ -87,7 +87,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the segment at `lsn` of the sender's feed: durable (with the receiver's cosignature) or refused."""
+    """What became of the segment at `lsn` of the sender's feed: durable (with the receiver's cosignature) or
+    refused.
+    """
 
     lsn: int
     cosignature: Cosignature | None = None
@@ -189,9 +191,7 @@ def _hello_out(m: Hello) -> pb.Frame:
 
 def _chunk_out(m: Chunk) -> pb.Frame:
     first_parent = _cosignature_out(m.first_parent)
-    chunk = pb.Chunk(
-        lsn=m.lsn, offset=m.offset, data=m.data, total=m.total, digest=m.digest, first_parent=first_parent
-    )
+    chunk = pb.Chunk(lsn=m.lsn, offset=m.offset, data=m.data, total=m.total, digest=m.digest, first_parent=first_parent)
     return pb.Frame(chunk=chunk)
 
 
