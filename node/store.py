@@ -40,8 +40,9 @@ from fednode.sync.verify import VerifiedSegment
 from fednode.sync.wire import Cosignature, Cursor, Late
 
 CHECK_BYTES = 8
-_SEGMENT = """select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
-              from segment s join log l on l.id = s.log_id"""
+_SEGMENT = """
+    select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
+    from segment s join log l on l.id = s.log_id"""
 
 
 @dataclass(frozen=True, slots=True)
