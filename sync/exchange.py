@@ -25,12 +25,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from fednode.crypto.suite import suite
 from fednode.sync import wire
+from fednode.sync.effects import (
+    Acked,
+    Admission,
+    Admit,
+    Again,
+    Alert,
+    Close,
+    Commit,
+    Done,
+    Effect,
+    HalfSegment,
+    Item,
+    PeerClock,
+    Pull,
+    RenewAnswered,
+    RenewAsked,
+    Send,
+)
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.segment import ENVELOPE_BYTES_MAX
 
@@ -62,144 +80,6 @@ _LEGAL: dict[State, tuple[type, ...]] = {
     ),
     State.CLOSED: (),
 }
-
-
-# ---------------------------------------------------------------- what goes in
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing of this node's feed: a segment with its SHA-256, or a late cosignature (`late` set, `data` empty)."""
-
-    lsn: int
-    data: bytes
-    first_parent: wire.Cosignature | None = None
-    late: wire.Late | None = None
-    digest: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What the driver found out about the peer. `start`: send what is after this arrival number; `acks`: outcomes of
-    the peer's
-    segments that the peer has not heard of; `partial`: what a cut left of a segment of the peer's (data so far)."""
-
-    start: int
-    acks: tuple[wire.Outcome, ...] = ()
-    reply: wire.Hello | None = None  # the parent's own Hello; the child's went out first
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there),
-    `refused`, or `gap`.
-    """
-
-    lsn: int
-    cosignature: wire.Cosignature | None = None
-    refused: str = ""
-    gap: wire.Want | None = None
-
-
-@dataclass(slots=True)
-class HalfSegment:
-    """A segment that is arriving. Kept by the driver between sessions, so that a cut resumes at the chunk."""
-
-    lsn: int
-    total: int
-    digest: bytes
-    data: bytearray = field(default_factory=bytearray)
-    first_parent: wire.Cosignature | None = None
-
-
-# ---------------------------------------------------------------- what comes out
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """Check who this is; then call `admitted`, or `refuse`."""
-
-    hello: wire.Hello
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """Fetch items of the feed after an arrival number, about so many bytes of them; then call `feed`."""
-
-    after: int
-    bytes_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The peer lacks a log from `first` on: fetch its segments up to arrival number `until`; then call `resend`."""
-
-    log: str
-    first: int
-    until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Verify, make durable; then call `committed`. `late` instead of `data` for a late cosignature."""
-
-    lsn: int
-    data: bytes
-    first_parent: wire.Cosignature | None = None
-    late: wire.Late | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """The peer holds these, durably, or refuses them."""
-
-    outcomes: tuple[wire.Outcome, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PeerClock:
-    """The peer's clock, read between two readings of the local one, all Unix milliseconds."""
-
-    sent_ms: int
-    received_ms: int
-    remote_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class RenewAsked:
-    request: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RenewAnswered:
-    chain: tuple[bytes, ...]
-    refused: str
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    code: str
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The session is over. `error` None: both sides were done. `retry_after_ms`: the peer asked for that much
-    patience.
-    """
-
-    error: Exception | None = None
-    retry_after_ms: int = 0
-
-
-Effect = (
-    Send | Admit | Pull | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | Alert | Close
-)  # fmt: skip
 
 
 @dataclass(slots=True)

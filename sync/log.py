@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from fednode.crypto import checkpoint
 from fednode.crypto.keys import SigningKey
 from fednode.crypto.merkle import Frontier
-from fednode.proto import fednode_pb2 as pb
 from fednode.sync.change import Change, Columns, LogName
 from fednode.sync.segment import (
     SEED_BYTES,
     SEGMENT_CHANGES,
     SEGMENT_SEALED_BYTES,
-    VERSION,
+    Draft,
     Reader,
     Rng,
     encode_body,
@@ -126,15 +125,7 @@ def extend(
         return
     frontier = state.frontier.extend(leaf_hashes(columns, SUITE))
     root = frontier.root()
-    header = pb.Header(
-        version=VERSION,
-        suite=SUITE,
-        log=str(state.name),
-        first=state.size,
-        count=len(changes),
-        root=root,
-        checkpoint=checkpoint.signature(checkpoint.Checkpoint(str(state.name), frontier.size, root), key),
-        last_hlc=stamps[-1],
-    )
-    raw, content_key = seal_segment(header, body, readers, sealed, key.sign, rng)
+    head = checkpoint.Checkpoint(str(state.name), frontier.size, root)
+    draft = Draft(SUITE, state.name, state.size, len(changes), root, checkpoint.signature(head, key), stamps[-1])
+    raw, content_key = seal_segment(draft, body, readers, sealed, key.sign, rng)
     yield OwnSegment(state, LogState(state.name, frontier, stamps[-1]), columns, raw, content_key)

@@ -272,15 +272,40 @@ class Reader:
     public: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A header before its readers are known: what the origin says of a segment."""
+
+    suite: int
+    log: LogName
+    first: int
+    count: int
+    root: bytes
+    checkpoint: bytes
+    last_hlc: int
+    sealer: str = ""
+
+
 def seal_segment(
-    header: pb.Header, body: bytes, readers: Sequence[Reader], sealed: bool, sign: Callable[[bytes], bytes], rng: Rng
+    draft: Draft, body: bytes, readers: Sequence[Reader], sealed: bool, sign: Callable[[bytes], bytes], rng: Rng
 ) -> tuple[bytes, bytes]:
     """The bytes of an envelope and its content key (empty when it is not sealed).
 
-    `header` is complete but for its readers; `sign` signs the envelope digest with the sealer's Ed25519 key. `sealed`
+    `sign` signs the envelope digest with the sealer's Ed25519 key. `sealed`
     with no
     readers makes a segment that only its origin's stash can open."""
-    header.readers.extend(reader.key_id for reader in readers)
+    header = pb.Header(
+        version=VERSION,
+        suite=draft.suite,
+        log=str(draft.log),
+        first=draft.first,
+        count=draft.count,
+        root=draft.root,
+        checkpoint=draft.checkpoint,
+        last_hlc=draft.last_hlc,
+        readers=[reader.key_id for reader in readers],
+        sealer=draft.sealer,
+    )
     raw_header = header.SerializeToString()
     content_key, commit, wraps, payload = b"", b"", [], body
     if sealed:
