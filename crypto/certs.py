@@ -1,0 +1,420 @@
+"""Certificates: who a node is, and that whoever is above it said so. X.509 v3, P-256, profile of our own in one extension.
+
+Rules
+1. One certificate for each node. Its P-256 key does TLS and, where the node may have children, signs their certificates.
+   The extension `PROFILE` binds to it the Ed25519 key that signs logs, the X25519 key that content keys are sealed to, the
+   level, the scope and the incarnation.
+2. A child lies inside its issuer: scope, level, DNS name (also as a critical name constraint, RFC 5280 4.2.1.10) and the trust
+   domain. `check_issued` is the one place that says so, `check_chain` walks a chain with it up to a pinned root.
+3. Names: SAN URI `fednode://<domain>/<node>`, and a DNS name under the issuer's (`dns_name`): gRPC checks that one.
+4. Ed25519 keys of small order or in a form that is not canonical are refused when they are asked to be certified.
+5. Seconds are Unix seconds. `now_s`, serial numbers and keys are arguments; signatures are deterministic (RFC 6979).
+
+>>> dns_label("130102"), dns_label("Ab_c")[:2]
+('130102', 'x-')
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from fednode.crypto import canonical
+from fednode.crypto.errors import FednodeError, IntegrityError
+from fednode.crypto.keys import SealKey, SigningKey, TlsKey
+from fednode.crypto.suite import SUITE_1
+
+PROFILE = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")  # a UUID of our own (ITU-T X.667)
+PROFILE_VERSION = 1
+ROOT = "root"  # node id and level of the root
+DNS_SUFFIX = "fednode.internal"  # .internal is reserved for private use (ICANN, 2024)
+BACKDATE_S = 3600  # clocks of those who check may be a little behind
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+AREA = re.compile(r"[0-9]{2,12}")
+SCOPE_MAX = 64
+TITLE_MAX = 200
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a certificate says. `issuer`: node id of the issuer, "root" for the province's. `levels`: of the domain (the root's)."""
+
+    domain: str
+    node: str
+    name: str
+    level: str
+    scope: tuple[str, ...]
+    incarnation: int
+    issuer: str
+    sign_key: bytes
+    seal_key: bytes
+    tls_key: bytes
+    may_issue: bool
+    not_before: int
+    not_after: int
+    dns: str
+    levels: tuple[str, ...]
+    der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A parsed certificate request: proof of possession of the TLS key and of the signing key was checked."""
+
+    node: str
+    tls_key: bytes
+    sign_key: bytes
+    seal_key: bytes
+
+
+def covers(scope: Sequence[str], area: str) -> bool:
+    """Whether an area lies in a scope (a list of prefixes)."""
+    return any(area.startswith(prefix) for prefix in scope)
+
+
+def dns_label(node: str) -> str:
+    """A DNS label for a node id: itself where it is one, else a hash of it."""
+    return node if _LABEL.fullmatch(node) else "x-" + SUITE_1.hash(node.encode())[:12].hex()
+
+
+def dns_name(identity: Identity) -> str:
+    """The DNS name in a node's certificate."""
+    return identity.dns
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _text_der(text: bytes) -> bytes:
+    """A DER UTF8String."""
+    size = len(text)
+    head = bytes((size,)) if size < 128 else bytes((0x82, size >> 8, size & 0xFF))
+    return b"\x0c" + head + text
+
+
+def _text_of(der: bytes) -> bytes:
+    if len(der) > 2 and der[0] == 0x0C and der[1] < 128:
+        text = der[2:]
+    elif len(der) > 4 and der[:2] == b"\x0c\x82":
+        text = der[4:]
+    else:
+        raise ValueError("not a UTF8String")
+    if _text_der(text) != der:
+        raise ValueError("not a UTF8String")
+    return text
+
+
+def _spki(key: Any) -> bytes:
+    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+@lru_cache(maxsize=4096)
+def parse(der: bytes) -> Identity:
+    """What a certificate says; nothing about whether it is to be believed. Raises IntegrityError FN-6101."""
+    try:
+        return _parse(der)
+    except (ValueError, KeyError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise IntegrityError("FN-6101", reason=str(error)[:200]) from error
+    except FednodeError as error:
+        raise IntegrityError("FN-6101", reason=error.code) from error
+
+
+def _parse(der: bytes) -> Identity:
+    certificate = x509.load_der_x509_certificate(der)
+    extensions = certificate.extensions
+    profile = canonical.loads(_text_of(extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
+    if profile["v"] != PROFILE_VERSION:
+        raise ValueError("profile version")
+    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    (dns,) = names.get_values_for_type(x509.DNSName)
+    domain, node = uri.removeprefix("fednode://").split("/")
+    may_issue = bool(extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    scope = tuple(profile["scope"])
+    wrong = (
+        (not uri.startswith("fednode://"), "uri"),
+        (not DOMAIN_NAME.fullmatch(domain), "domain"),
+        (not NODE_NAME.fullmatch(node), "node"),
+        (not 1 <= len(scope) <= SCOPE_MAX or not all(AREA.fullmatch(area) for area in scope), "scope"),
+        (not isinstance(profile["inc"], int) or not 1 <= profile["inc"] < 10**9, "incarnation"),
+        (not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey), "key"),
+        (len(profile["name"]) > TITLE_MAX, "name"),
+    )
+    for bad, what in wrong:
+        if bad:
+            raise ValueError(what)
+    sign_key, seal_key = bytes.fromhex(profile["sign"]), bytes.fromhex(profile["seal"])
+    if node != ROOT:
+        SUITE_1.check_public(sign_key)
+    return Identity(
+        domain,
+        node,
+        str(profile["name"]),
+        str(profile["level"]),
+        scope,
+        profile["inc"],
+        str(profile["issuer"]),
+        sign_key,
+        seal_key,
+        _spki(certificate.public_key()),
+        may_issue,
+        int(certificate.not_valid_before_utc.timestamp()),
+        int(certificate.not_valid_after_utc.timestamp()),
+        dns,
+        tuple(profile.get("levels", ())),
+        der,
+    )
+
+
+# ---------------------------------------------------------------- checking
+
+
+def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> None:
+    """That `issuer` may have said and did say what `child`'s certificate says. Raises IntegrityError FN-6102 with the reason.
+    Times are not looked at: a log outlives the certificates of its writer."""
+    ranks = {level: rank for rank, level in enumerate((ROOT, *levels))}
+    wrong = (
+        (child.domain != issuer.domain, "domain"),
+        (child.issuer != issuer.node, "issuer"),
+        (not issuer.may_issue, "issuer may not issue"),
+        (child.level not in ranks or issuer.level not in ranks, "level"),
+        (ranks.get(child.level, 0) <= ranks.get(issuer.level, 0), "level"),
+        (not all(covers(issuer.scope, area) for area in child.scope), "scope"),
+        (child.dns != f"{dns_label(child.node)}.{issuer.dns}", "dns"),
+        (child.node in (issuer.node, ROOT), "node"),
+    )
+    for bad, what in wrong:
+        if bad:
+            raise IntegrityError("FN-6102", node=child.node, issuer=issuer.node, reason=what)
+    try:
+        certificate = x509.load_der_x509_certificate(child.der)
+        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer.der))
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise IntegrityError("FN-6102", node=child.node, issuer=issuer.node, reason="signature") from error
+
+
+def check_chain(chain: Sequence[bytes], root_sha256: bytes, now_s: int | None = None) -> tuple[Identity, ...]:
+    """The identities of a chain (own certificate first, root last), each issued by the next, the last the pinned root. With
+    `now_s`: all valid at that time. Raises IntegrityError FN-6101, FN-6102, FN-6103 (another root), FN-6104 (time)."""
+    if not chain or SUITE_1.hash(chain[-1]) != root_sha256:
+        found = SUITE_1.hash(chain[-1]).hex() if chain else ""
+        raise IntegrityError("FN-6103", found=found, pinned=root_sha256.hex())
+    identities = tuple(parse(der) for der in chain)
+    root = identities[-1]
+    if root.node != ROOT or root.level != ROOT:
+        raise IntegrityError("FN-6102", node=root.node, issuer=ROOT, reason="root")
+    for child, issuer in zip(identities, identities[1:], strict=False):
+        check_issued(child, issuer, root.levels)
+    for one in identities if now_s is not None else ():
+        check_time(one, now_s or 0)
+    return identities
+
+
+def check_time(identity: Identity, now_s: int) -> None:
+    """That a certificate is valid at a time. Raises IntegrityError FN-6104 (not yet) or FN-6105 (no longer)."""
+    if now_s < identity.not_before:
+        raise IntegrityError("FN-6104", node=identity.node, valid_from=iso(identity.not_before), now=iso(now_s))
+    if now_s > identity.not_after:
+        raise IntegrityError("FN-6105", node=identity.node, valid_to=iso(identity.not_after), now=iso(now_s))
+
+
+def iso(seconds: int) -> str:
+    """Unix seconds as UTC ISO 8601."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ---------------------------------------------------------------- making
+
+
+def _builder(
+    identity: Identity, public: Any, issuer_name: x509.Name, issuer_public: Any, serial: int, pathlen: int | None
+) -> x509.CertificateBuilder:
+    profile: dict[str, Any] = {
+        "v": PROFILE_VERSION,
+        "inc": identity.incarnation,
+        "issuer": identity.issuer,
+        "level": identity.level,
+        "name": identity.name,
+        "scope": list(identity.scope),
+        "seal": identity.seal_key.hex(),
+        "sign": identity.sign_key.hex(),
+    }
+    if identity.levels:
+        profile["levels"] = list(identity.levels)
+    ca = identity.may_issue
+    names = [x509.DNSName(identity.dns), x509.UniformResourceIdentifier(f"fednode://{identity.domain}/{identity.node}")]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(identity.domain, identity.node))
+        .issuer_name(issuer_name)
+        .public_key(public)
+        .serial_number(serial)
+        .not_valid_before(datetime.fromtimestamp(identity.not_before, UTC))
+        .not_valid_after(datetime.fromtimestamp(identity.not_after, UTC))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=pathlen if ca else None), critical=True)
+        .add_extension(_usage(ca), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_public), critical=False)
+        .add_extension(x509.UnrecognizedExtension(PROFILE, _text_der(canonical.dumps(profile))), critical=False)
+    )
+    if ca:
+        builder = builder.add_extension(x509.NameConstraints([x509.DNSName(identity.dns)], None), critical=True)
+    return builder
+
+
+def _name(domain: str, node: str) -> x509.Name:
+    return x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, domain), x509.NameAttribute(NameOID.COMMON_NAME, node)]
+    )
+
+
+def _usage(ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _signed(builder: x509.CertificateBuilder, key: TlsKey) -> bytes:
+    return builder.sign(key.key, hashes.SHA256(), ecdsa_deterministic=True).public_bytes(Encoding.DER)
+
+
+def make_root(
+    domain: str, scope: tuple[str, ...], levels: tuple[str, ...], key: TlsKey, *, now_s: int, days: int, serial: int
+) -> bytes:
+    """A self-signed root certificate (DER) for a trust domain. Its signing and sealing keys are empty: it only issues."""
+    public = key.key.public_key()
+    identity = Identity(
+        domain,
+        ROOT,
+        domain,
+        ROOT,
+        scope,
+        1,
+        ROOT,
+        bytes(32),
+        bytes(32),
+        b"",
+        True,
+        now_s - BACKDATE_S,
+        now_s + days * 86400,
+        f"{domain}.{DNS_SUFFIX}",
+        levels,
+        b"",
+    )
+    return _signed(_builder(identity, public, _name(domain, ROOT), public, serial, len(levels)), key)
+
+
+def make_request(node: str, tls: TlsKey, sign: SigningKey, seal: SealKey) -> bytes:
+    """A certificate request (PKCS #10, DER), with the signing key's proof of possession."""
+    profile = {
+        "v": PROFILE_VERSION,
+        "sign": sign.public.hex(),
+        "seal": seal.public.hex(),
+        "proof": sign.sign(_possession(node, tls.public_der, seal.public)).hex(),
+    }
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node)]))
+        .add_extension(x509.UnrecognizedExtension(PROFILE, _text_der(canonical.dumps(profile))), critical=False)
+        .sign(tls.key, hashes.SHA256(), ecdsa_deterministic=True)
+    )
+    return request.public_bytes(Encoding.DER)
+
+
+def _possession(node: str, tls_public: bytes, seal_public: bytes) -> bytes:
+    return SUITE_1.hash(b"fednode request v1\n" + node.encode() + b"\n" + SUITE_1.hash(tls_public) + seal_public)
+
+
+def parse_request(der: bytes) -> Request:
+    """Check and read a certificate request. Raises IntegrityError FN-6106."""
+    try:
+        request = x509.load_der_x509_csr(der)
+        profile = canonical.loads(
+            _text_of(request.extensions.get_extension_for_oid(PROFILE).value.public_bytes())
+        )
+        node = str(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        sign_key, seal_key = bytes.fromhex(profile["sign"]), bytes.fromhex(profile["seal"])
+        public = request.public_key()
+        if not request.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey) or len(seal_key) != 32:
+            raise ValueError("signature")
+        SUITE_1.check_public(sign_key)
+        SUITE_1.verify(sign_key, _possession(node, _spki(public), seal_key), bytes.fromhex(profile["proof"]))
+    except (ValueError, KeyError, TypeError, IndexError, x509.ExtensionNotFound, InvalidSignature) as error:
+        raise IntegrityError("FN-6106", reason=str(error)[:200]) from error
+    except FednodeError as error:
+        raise IntegrityError("FN-6106", reason=error.code) from error
+    return Request(node, _spki(public), sign_key, seal_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an issuer decides about a certificate."""
+
+    name: str
+    level: str
+    scope: tuple[str, ...]
+    incarnation: int
+    days: int
+    serial: int
+
+
+def issue(request: Request, grant: Grant, issuer: Identity, key: TlsKey, levels: Sequence[str], *, now_s: int) -> bytes:
+    """A certificate (DER) for a request. `levels`: the domain's. Raises IntegrityError FN-6102 when it would not be inside the
+    issuer's."""
+    ranks = {level: rank for rank, level in enumerate(levels)}
+    may_issue = ranks.get(grant.level, len(levels)) < len(levels) - 1
+    identity = Identity(
+        issuer.domain,
+        request.node,
+        grant.name[:TITLE_MAX],
+        grant.level,
+        grant.scope,
+        grant.incarnation,
+        issuer.node,
+        request.sign_key,
+        request.seal_key,
+        request.tls_key,
+        may_issue,
+        now_s - BACKDATE_S,
+        min(now_s + grant.days * 86400, issuer.not_after),
+        f"{dns_label(request.node)}.{issuer.dns}",
+        (),
+        b"",
+    )
+    issuer_certificate = x509.load_der_x509_certificate(issuer.der)
+    public = _load_public(request.tls_key)
+    pathlen = len(levels) - 1 - ranks.get(grant.level, 0) if may_issue else None
+    builder = _builder(
+        identity, public, issuer_certificate.subject, issuer_certificate.public_key(), grant.serial, pathlen
+    )
+    der = _signed(builder, key)
+    check_issued(parse(der), issuer, levels)
+    return der
+
+
+def _load_public(spki: bytes) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    return load_der_public_key(spki)

@@ -1,0 +1,198 @@
+"""Who is who: the directory of nodes, a projection of `sys.nodes` logs. Pure.
+
+Rules
+1. A node enters with a certificate that its issuer's log carries; the issuer must be in the directory before it, and the
+   certificate must lie inside the issuer's (`fednode.crypto.certs.check_issued`).
+2. Of two certificates of a node the one of the higher incarnation is in force, then the later one. Neither ever goes back.
+3. Whoever stands above a node may revoke it. A revocation names the incarnations up to which it holds: a node that joins again
+   comes back in a higher one.
+4. `seed` takes this node's own chain, which was verified when it was installed.
+
+>>> covers(("1301", "1302"), "130102001"), covers(("1301",), "13")
+(True, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fednode.crypto import certs
+from fednode.crypto.certs import ROOT, Identity, covers
+from fednode.crypto.errors import IntegrityError
+from fednode.sync.errors import PeerError
+
+__all__ = ["LEVELS", "Directory", "Identity", "Revocation", "covers", "node_payload", "revocation_payload"]
+
+LEVELS = ("province", "city", "county", "township", "village")
+CERTIFICATE_HEX_MAX = 2 * 8 * 1024
+DEPTH_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """`incarnation`: this one and all before it. `at_ms`: Unix milliseconds, by the revoker's clock."""
+
+    node: str
+    incarnation: int
+    at_ms: int
+    reason: str
+    by: str
+
+
+def node_payload(certificate: bytes) -> dict[str, Any]:
+    """The change that enrols a node, or renews its certificate."""
+    return {"kind": "node", "certificate": certificate.hex()}
+
+
+def revocation_payload(node: str, incarnation: int, at_ms: int, reason: str) -> dict[str, Any]:
+    """The change that revokes a node."""
+    return {"kind": "revoke", "node": node, "incarnation": incarnation, "at_ms": at_ms, "reason": reason[:500]}
+
+
+class Directory:
+    """The nodes that this node knows. `root_der`: the pinned root."""
+
+    def __init__(self, root_der: bytes, domain: str) -> None:
+        self.root = certs.parse(root_der)
+        self.domain = domain
+        self.levels: tuple[str, ...] = self.root.levels or LEVELS
+        self._nodes: dict[str, Identity] = {}
+        self._by_scope: dict[str, list[str]] = {}
+        self._revoked: dict[str, Revocation] = {}
+
+    # ------------------------------------------------------------ following the logs
+
+    def seed(self, chain: Sequence[bytes]) -> None:
+        """Take in a verified chain, own certificate first, root last."""
+        for der in reversed(chain[:-1]):
+            self._add(certs.parse(der))
+
+    def _add(self, identity: Identity) -> None:
+        known = self._nodes.get(identity.node)
+        if known is not None:
+            if (identity.incarnation, identity.not_before) < (known.incarnation, known.not_before):
+                return
+            for prefix in known.scope:
+                self._by_scope[prefix].remove(known.node)
+        self._nodes[identity.node] = identity
+        for prefix in identity.scope:
+            self._by_scope.setdefault(prefix, []).append(identity.node)
+
+    def apply(self, origin: str, payload: Mapping[str, Any]) -> None:
+        """Take in one verified change of a `sys.nodes` log (it passed `check`)."""
+        kind = payload.get("kind")
+        if kind == "node":
+            self._add(certs.parse(bytes.fromhex(payload["certificate"])))
+        elif kind == "revoke":
+            found = self._revocation(origin, payload)
+            known = self._revoked.get(found.node)
+            if known is None or found.incarnation > known.incarnation:
+                self._revoked[found.node] = found
+            elif found.incarnation == known.incarnation and found.at_ms < known.at_ms:
+                self._revoked[found.node] = found
+
+    @staticmethod
+    def _revocation(origin: str, payload: Mapping[str, Any]) -> Revocation:
+        try:
+            node, reason = str(payload["node"]), str(payload.get("reason", ""))
+            incarnation, at_ms = int(payload["incarnation"]), int(payload["at_ms"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise PeerError("FN-6402", reason="revocation") from error
+        return Revocation(node, incarnation, at_ms, reason, origin)
+
+    def check(self, origin: str, payload: Mapping[str, Any]) -> None:
+        """Whether `origin` may say this. Raises PeerError FN-5430 (may not enrol), FN-5431 (may not revoke), FN-6402."""
+        kind = payload.get("kind")
+        if kind == "node":
+            self._check_node(origin, payload)
+        elif kind == "revoke":
+            found = self._revocation(origin, payload)
+            if origin not in [one.node for one in self.path(found.node)[:-1]]:
+                raise PeerError("FN-5431", node=found.node, origin=origin)
+        # A kind that is not known here comes from a newer node: kept in the log, and of no effect.
+
+    def _check_node(self, origin: str, payload: Mapping[str, Any]) -> None:
+        text = payload.get("certificate")
+        try:
+            if not isinstance(text, str) or len(text) > CERTIFICATE_HEX_MAX:
+                raise PeerError("FN-6402", reason="certificate")
+            identity = certs.parse(bytes.fromhex(text))
+            issuer = self.root if identity.issuer == ROOT else self.get(identity.issuer)
+            speaks = identity.node if identity.issuer == ROOT else identity.issuer
+            if issuer is None or speaks != origin:
+                raise PeerError("FN-5430", node=identity.node, origin=origin, reason="issuer")
+            known = self._nodes.get(identity.node)
+            if known is not None and known.issuer != identity.issuer and not self._may_move(known, identity):
+                raise PeerError("FN-5430", node=identity.node, origin=origin, reason="parent")
+            certs.check_issued(identity, issuer, self.levels)
+        except (IntegrityError, ValueError) as error:
+            raise PeerError("FN-5430", node=origin, origin=origin, reason=str(error)[:200]) from error
+
+    @staticmethod
+    def _may_move(known: Identity, new: Identity) -> bool:
+        """A node changes its parent only by a new life: an issuer cannot take over another's child in the same one."""
+        return new.incarnation > known.incarnation
+
+    # ------------------------------------------------------------ questions
+
+    def get(self, node: str | None) -> Identity | None:
+        """A node's identity in force (revoked or not), None when it is not known."""
+        return self._nodes.get(node) if node else None
+
+    def all(self) -> list[Identity]:
+        """Every node known, in order of id."""
+        return [self._nodes[node] for node in sorted(self._nodes)]
+
+    def parent_of(self, node: str) -> str | None:
+        """The id of the node above; None at the province and for an unknown node."""
+        identity = self._nodes.get(node)
+        return None if identity is None or identity.issuer == ROOT else identity.issuer
+
+    def children_of(self, node: str) -> list[Identity]:
+        """Nodes right below one."""
+        return [one for one in self.all() if one.issuer == node]
+
+    def path(self, node: str) -> list[Identity]:
+        """From the province down to the node; empty when it is not known."""
+        path: list[Identity] = []
+        current: str | None = node
+        while current is not None and len(path) < DEPTH_MAX:
+            identity = self._nodes.get(current)
+            if identity is None:
+                return []
+            path.append(identity)
+            current = self.parent_of(current)
+        return path[::-1]
+
+    def chain(self, node: str) -> tuple[bytes, ...]:
+        """Certificates, own first, root last."""
+        return (*(one.der for one in reversed(self.path(node))), self.root.der)
+
+    def node_covering(self, area: str) -> Identity | None:
+        """The node with the narrowest scope that an area lies in; of several the lowest, then the first by name."""
+        for end in range(len(area), 1, -1):
+            found = [self._nodes[node] for node in self._by_scope.get(area[:end], ())]
+            if found:
+                return min(found, key=lambda one: (-self.rank(one.level), one.node))
+        return None
+
+    def rank(self, level: str) -> int:
+        """0 for the highest level; unknown levels come after the lowest."""
+        return self.levels.index(level) if level in self.levels else len(self.levels)
+
+    def revocation(self, node: str) -> Revocation | None:
+        """The revocation that holds for a node's incarnation in force."""
+        found, identity = self._revoked.get(node), self._nodes.get(node)
+        if found is None or identity is None or identity.incarnation > found.incarnation:
+            return None
+        return found
+
+    def is_revoked(self, node: str) -> bool:
+        return self.revocation(node) is not None
+
+    def revoked_at(self, node: str) -> int | None:
+        """Unix milliseconds, or None."""
+        found = self.revocation(node)
+        return None if found is None else found.at_ms
