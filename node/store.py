@@ -32,6 +32,7 @@ from fednode.node.schema import log_migrations, migrate
 from fednode.sync import segment as seg
 from fednode.sync.change import Columns, LogName
 from fednode.sync.clock import bound
+from fednode.sync.enrol import Invitation
 from fednode.sync.errors import StoreError
 from fednode.sync.exchange import HalfSegment, Item
 from fednode.sync.feed import Route
@@ -407,6 +408,19 @@ class Store:
         lsn, total, digest, data, time_s, signature, witness = rows[0]
         first_parent = None if time_s is None else Cosignature(time_s, signature, witness or "")
         return HalfSegment(lsn, total, digest, bytearray(data), first_parent)
+
+    def invitation(self, token_hash: bytes) -> Invitation | None:
+        """What a token stands for; None for one that was never given out."""
+        rows = self._rows("select node, name, level, scope, expires_s, used_key from invite where token_hash = ?", token_hash)
+        if not rows:
+            return None
+        node, name, level, scope, expires_s, used_key = rows[0]
+        return Invitation(node, name, level, tuple(scope.split(",")), expires_s, used_key)
+
+    def invitations(self) -> list[Invitation]:
+        """Every token given out, the newest last."""
+        rows = self._rows("select node, name, level, scope, expires_s, used_key from invite order by expires_s, node")
+        return [Invitation(n, m, v, tuple(s.split(",")), e, k) for n, m, v, s, e, k in rows]
 
     # ------------------------------------------------------------ the stash
 

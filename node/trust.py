@@ -72,6 +72,11 @@ class Trust:
         fresh = Trust.load(store, self._seed, self.node)
         self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
 
+    def adopt(self, chain: tuple[bytes, ...]) -> None:
+        """Take in a fresh chain of this node's own, verified by the caller."""
+        self._seed = chain
+        self.directory.seed(chain)
+
     def take(self, name: LogName, columns: Columns) -> None:
         """Apply the changes of one verified system segment."""
         for position, payload in enumerate(columns.payloads):

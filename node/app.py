@@ -1,0 +1,413 @@
+"""The composition root: puts a node together from its home, and does what operators ask of its identity.
+
+Rules
+1. Only here the real clock and real randomness are taken; everything else is given them.
+2. `init_province` and `join` make a home, `open` only loads one.
+3. Threads and processes have their own Store, Writer and Projector (`new_...`); they share the trust.
+4. `now_ms` is the reference clock: this machine's, corrected by what the parent's said (the province trusts its own).
+
+>>> # app = App.open(Path("~/.fednode"), config)
+>>> # app.records().put("org-registration", {...})
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import fednode
+from fednode.crypto import certs
+from fednode.crypto.certs import Grant, Identity
+from fednode.crypto.errors import IntegrityError
+from fednode.crypto.keys import TlsKey
+from fednode.node import poke
+from fednode.node.config import Config
+from fednode.node.home import Home, NodeKeys, pem_of
+from fednode.node.projection import Projector
+from fednode.node.store import Store, Transaction
+from fednode.node.trust import Trust
+from fednode.node.writer import Writer
+from fednode.sync import enrol
+from fednode.sync.catalog import Catalog, check_succession
+from fednode.sync.change import CATALOG, NODES, Change
+from fednode.sync.enrol import Token
+from fednode.sync.errors import PeerError, Refused, StoreError
+from fednode.sync.identity import LEVELS, node_payload, revocation_payload
+
+if TYPE_CHECKING:
+    from fednode.node.carrier import Credentials
+    from fednode.node.records import Records
+    from fednode.proto import fednode_pb2 as pb
+
+ROOT_DAYS = 20 * 365
+CERTIFICATE_DAYS = 365
+TOKEN_TTL_S = 7 * 86400
+SOFTWARE = f"fednode/{fednode.__version__}"
+
+
+def real_clock() -> int:
+    """This machine's clock, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _encoded(payload: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(payload, order="deterministic")
+
+
+class App:
+    """One node, loaded. `clock`: Unix milliseconds; `rng`: secure random bytes."""
+
+    software = SOFTWARE
+
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        keys: NodeKeys,
+        store: Store,
+        trust: Trust,
+        clock: Callable[[], int] = real_clock,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
+        self.clock, self.rng = clock, rng
+        self.clock_offset_ms = int(store.meta("clock_offset_ms", 0))
+        self._credentials: tuple[bytes, Credentials] | None = None
+
+    # ------------------------------------------------------------ loading
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        config: Config,
+        *,
+        clock: Callable[[], int] = real_clock,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> App:
+        """Load a node. Raises StoreError FN-7618 (no node here) and others of the home and the store; IntegrityError when its
+        chain does not hold; PeerError FN-6115 when the keys are not those of the certificate."""
+        home = Home.load(path)
+        keys = home.keys(config.passphrase)
+        chain = home.chain()
+        me = certs.check_chain(chain, certs.SUITE_1.hash(chain[-1]))[0]
+        if me.sign_key != keys.sign.public or me.tls_key != keys.tls.public_der:
+            raise IntegrityError("FN-6115", node=me.node, path=str(home.path))
+        store = Store.open(home.log_db, stash_key=keys.stash_key)
+        return cls(home, config, keys, store, Trust.load(store, chain, me.node), clock, rng)
+
+    def close(self) -> None:
+        self.store.close()
+
+    def now_ms(self) -> int:
+        """The reference clock, Unix milliseconds."""
+        return self.clock() + self.clock_offset_ms
+
+    @property
+    def now_s(self) -> int:
+        return self.now_ms() // 1000
+
+    def new_store(self) -> Store:
+        """A store of one's own, for another thread."""
+        return Store.open(self.home.log_db, stash_key=self.keys.stash_key)
+
+    def new_writer(self, store: Store | None = None) -> Writer:
+        return Writer(store or self.new_store(), self.trust, self.keys, self.now_ms, self.rng)
+
+    def new_projector(self, store: Store | None = None) -> Projector:
+        return Projector(self.home.state_db, store or self.new_store(), self.trust)
+
+    def records(self) -> Records:
+        """The service for records, on this thread's store."""
+        from fednode.node.records import Records
+
+        return Records(self.new_writer(self.store), self.new_projector(self.store), self.trust)
+
+    def poke(self) -> bool:
+        """Tell the daemon of this home, if there is one, that the store has grown."""
+        return poke.poke(self.home.run_dir)
+
+    # ------------------------------------------------------------ making a node
+
+    @classmethod
+    def init_province(
+        cls,
+        path: Path,
+        config: Config,
+        *,
+        node: str,
+        name: str,
+        level: str = LEVELS[0],
+        domain: str,
+        scope: tuple[str, ...] = (),
+        levels: tuple[str, ...] = LEVELS,
+        clock: Callable[[], int] = real_clock,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> App:
+        """Found a trust domain: a root, and the node at its top. Raises Refused FN-21xx for names that are none, StoreError
+        FN-7616 when there is a node already."""
+        scope = scope or ((node,) if certs.AREA.fullmatch(node) else ())
+        _check_names(node, name, level, domain, scope, levels)
+        now_s = clock() // 1000
+        keys, root_key = NodeKeys.generate(rng), TlsKey.generate()
+        root = certs.make_root(domain, scope, levels, root_key, now_s=now_s, days=ROOT_DAYS, serial=_serial(rng))
+        request = certs.parse_request(certs.make_request(node, keys.tls, keys.sign, keys.seal))
+        grant = Grant(name, level, scope, 1, ROOT_DAYS, _serial(rng))
+        own = certs.issue(request, grant, certs.parse(root), root_key, levels, now_s=now_s)
+        with Home.create(path) as home:
+            home.write_keys(keys, config.passphrase, root_key)
+            home.write_chain((own, root))
+            store = Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key)
+            trust = Trust.load(store, (own, root), node)
+            writer = Writer(store, trust, keys, clock, rng)
+            writer.local(NODES, trust.area, [Change(node.encode(), _encoded(node_payload(own)))])
+            store.close()
+        return cls.open(path, config, clock=clock, rng=rng)
+
+    @classmethod
+    async def join(
+        cls,
+        path: Path,
+        config: Config,
+        token: Token,
+        *,
+        addresses: tuple[str, ...] = (),
+        clock: Callable[[], int] = real_clock,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> App:
+        """Join with a token; an existing home of the same node and domain gets a fresh certificate and keeps its store. Raises
+        what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
+        if (path.expanduser() / "chain.pem").exists():
+            return await cls._rejoin(path, config, token, addresses, clock, rng)
+        Home.check_free(path.expanduser().absolute())
+        keys = NodeKeys.generate(rng)
+        joined = await _converse(token, keys, addresses, config, clock() // 1000)
+        with Home.create(path) as home:
+            home.write_keys(keys, config.passphrase)
+            home.write_chain(joined.chain)
+            home.write_addresses(joined.addresses)
+            Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key).close()
+        return cls.open(path, config, clock=clock, rng=rng)
+
+    @classmethod
+    async def _rejoin(
+        cls,
+        path: Path,
+        config: Config,
+        token: Token,
+        addresses: tuple[str, ...],
+        clock: Callable[[], int],
+        rng: Callable[[int], bytes],
+    ) -> App:
+        app = cls.open(path, config, clock=clock, rng=rng)
+        if app.trust.node != token.node or app.trust.root_sha256 != token.root_sha256:
+            raise StoreError("FN-7616", path=str(path))
+        joined = await _converse(token, app.keys, addresses, config, clock() // 1000)
+        app.install_chain(joined.chain)
+        app.home.write_addresses(joined.addresses)
+        return app
+
+    # ------------------------------------------------------------ the parent
+
+    def credentials(self) -> Credentials:
+        """For TLS: key, chain, root (PEM), as last certified."""
+        from fednode.node.carrier import Credentials
+
+        chain = self.trust.directory.chain(self.trust.node)
+        if self._credentials is None or self._credentials[0] != chain[0]:
+            made = Credentials(self.keys.tls.to_pem(None), pem_of(chain[:-1]), pem_of(chain[-1:]))
+            self._credentials = (chain[0], made)
+        return self._credentials[1]
+
+    def parent_addresses(self) -> tuple[str, ...]:
+        """Where to dial the parent, in order of preference."""
+        return tuple(self.config.parent_addresses) or self.home.addresses()
+
+    def parent_dns(self) -> str:
+        """The DNS name in the parent's certificate."""
+        parent = self.trust.parent
+        if parent is None:
+            raise StoreError("FN-7613", node=self.trust.node)
+        return certs.dns_name(parent)
+
+    def renewal_request(self) -> bytes:
+        """A certificate request with this node's present keys."""
+        return certs.make_request(self.trust.node, self.keys.tls, self.keys.sign, self.keys.seal)
+
+    def install_chain(self, chain: tuple[bytes, ...]) -> Identity:
+        """Put a fresh certificate in force. Raises IntegrityError or PeerError FN-6112 when it is not this node's."""
+        me = certs.check_chain(chain, self.trust.root_sha256, self.now_s)[0]
+        if me.node != self.trust.node or me.sign_key != self.keys.sign.public or me.tls_key != self.keys.tls.public_der:
+            raise PeerError("FN-6112", node=me.node)
+        self.home.write_chain(chain)
+        self.trust.adopt(chain)
+        return me
+
+    # ------------------------------------------------------------ the children
+
+    def invite(self, node: str, level: str, name: str, scope: tuple[str, ...] = (), ttl_s: int = TOKEN_TTL_S) -> str:
+        """A token for a new child. Raises Refused FN-21xx, FN-510x."""
+        scope = scope or ((node,) if certs.AREA.fullmatch(node) else ())
+        if not scope:
+            raise Refused("FN-2103", area=node)
+        self.trust.refresh(self.store)
+        enrol.check_invitation(self.trust.me, self.trust.directory.levels, node, level, scope)
+        known = self.trust.directory.get(node)
+        if known is not None and known.issuer != self.trust.node and not self.trust.directory.is_revoked(node):
+            raise Refused("FN-5109", node=node, parent=known.issuer)
+        expires_s = self.now_s + ttl_s
+        token = Token(self.trust.root_sha256, self.rng(enrol.SECRET_BYTES), node, expires_s, self.enrol_addresses())
+        with self.store.write() as tx:
+            tx.add_invite(token.hash, node, name, level, ",".join(scope), expires_s)
+        return token.encode()
+
+    def enrol_addresses(self) -> tuple[str, ...]:
+        """Where those who join find this node."""
+        return tuple(self.config.advertise_enrol) or _advertised(self.config.enrol_listen)
+
+    def exchange_addresses(self) -> tuple[str, ...]:
+        """Where children find this node."""
+        return tuple(self.config.advertise) or _advertised(self.config.listen)
+
+    def enrol(self, writer: Writer, request: pb.JoinRequest) -> pb.JoinReply:
+        """Answer a JoinRequest: check the token, certify, log it. Raises PeerError FN-510x."""
+        from fednode.proto import fednode_pb2 as messages
+
+        trust, store = self.trust, writer.store
+        trust.refresh(store)
+        hashed = enrol.token_hash(request.secret)
+        asked = certs.parse_request(request.request)
+        found = enrol.check_use(store.invitation(hashed), request.node, asked.sign_key, self.now_s)
+        if asked.node != request.node:
+            raise PeerError("FN-5104", node=asked.node, invited=request.node)
+        known = trust.directory.get(found.node)
+        if found.used_key is None or known is None or known.sign_key != asked.sign_key:
+            revoked = trust.directory.is_revoked(found.node)
+            incarnation = enrol.next_incarnation(known, asked.sign_key, revoked)
+            der = self._certify(asked, found.name, found.level, found.scope, incarnation)
+            change = Change(found.node.encode(), _encoded(node_payload(der)))
+
+            def use(tx: Transaction) -> None:
+                tx.use_invite(hashed, self.now_s, asked.sign_key)
+
+            writer.local(NODES, trust.area, [change], use)
+        return messages.JoinReply(
+            chain=trust.directory.chain(found.node), addresses=self.exchange_addresses(), now_ms=self.now_ms()
+        )
+
+    def _certify(
+        self, request: certs.Request, name: str, level: str, scope: tuple[str, ...], incarnation: int
+    ) -> bytes:
+        grant = Grant(name, level, scope, incarnation, CERTIFICATE_DAYS, _serial(self.rng))
+        levels = self.trust.directory.levels
+        return certs.issue(request, grant, self.trust.me, self.keys.tls, levels, now_s=self.now_s)
+
+    def renew(self, writer: Writer, peer: Identity, request: bytes) -> tuple[bytes, ...]:
+        """A fresh certificate for a child that asks over the exchange. Raises PeerError FN-5114."""
+        known = self.trust.directory.get(peer.node)
+        asked = enrol.check_renewal(known, request)
+        if known is None or self.trust.directory.is_revoked(peer.node):
+            raise PeerError("FN-5511", node=peer.node)
+        der = self._certify(asked, known.name, known.level, known.scope, known.incarnation)
+        writer.local(NODES, self.trust.area, [Change(peer.node.encode(), _encoded(node_payload(der)))])
+        return self.trust.directory.chain(peer.node)
+
+    def revoke(self, node: str, reason: str) -> Identity:
+        """Revoke a node below this one. Raises Refused FN-3110 (unknown), FN-5115 (not below this node)."""
+        self.trust.refresh(self.store)
+        identity = self.trust.directory.get(node)
+        if identity is None:
+            raise Refused("FN-3110", node=node)
+        if self.trust.node not in [one.node for one in self.trust.directory.path(node)[:-1]]:
+            raise Refused("FN-5115", node=node, me=self.trust.node)
+        payload = revocation_payload(node, identity.incarnation, self.now_ms(), reason)
+        change = Change(f"revoked/{node}/{identity.incarnation}".encode(), _encoded(payload))
+        self.new_writer(self.store).local(NODES, self.trust.area, [change])
+        self.poke()
+        return identity
+
+    # ------------------------------------------------------------ the catalog
+
+    def publish_catalog(self, catalog: Catalog) -> Catalog:
+        """Put a catalog in force; it flows down by itself. Raises Refused FN-5201 anywhere but at the province, FN-32xx when it may
+        not follow the one in force."""
+        self.trust.refresh(self.store)
+        if self.trust.parent is not None:
+            raise Refused("FN-5201", node=self.trust.node)
+        if self.trust.catalog is not None:
+            check_succession(self.trust.catalog, catalog)
+        self.new_writer(self.store).local(CATALOG, self.trust.area, [Change(b"catalog", catalog.to_json())])
+        self.poke()
+        return catalog
+
+
+async def _converse(
+    token: Token, keys: NodeKeys, addresses: tuple[str, ...], config: Config, now_s: int
+) -> enrol.Joined:
+    """Carry a `joining` to its end over gRPC."""
+    from fednode.node import carrier
+    from fednode.proto import fednode_pb2 as messages
+    from fednode.sync.errors import Unavailable
+
+    last: Exception = Unavailable("FN-4506", parent=token.node)
+    for address in addresses or token.addresses:
+        conversation = enrol.joining(token, enrol.Keys(keys.sign, keys.seal, keys.tls), now_s)
+        try:
+            asked = next(conversation)
+            while True:
+                if isinstance(asked, enrol.AskChain):
+                    asked = conversation.send(enrol.ChainSeen(*await carrier.fetch_chain(address)))
+                    continue
+                request = messages.JoinRequest(
+                    node=token.node,
+                    secret=asked.secret,
+                    request=asked.request,
+                    software=SOFTWARE,
+                    addresses=config.advertise,
+                )
+                reply = await carrier.join(address, asked.root, asked.dns, request)
+                seen = enrol.JoinSeen(
+                    tuple(reply.chain), tuple(reply.addresses), reply.refused, dict(reply.params), reply.now_ms
+                )
+                asked = conversation.send(seen)
+        except StopIteration as end:
+            joined: enrol.Joined = end.value
+            return joined
+        except Unavailable as error:
+            last = error
+    raise last
+
+
+def _check_names(
+    node: str, name: str, level: str, domain: str, scope: tuple[str, ...], levels: tuple[str, ...]
+) -> None:
+    if not certs.NODE_NAME.fullmatch(node) or node == certs.ROOT:
+        raise Refused("FN-2101", node=node)
+    if level != levels[0]:
+        raise Refused("FN-2104", level=level, top=levels[0])
+    if not certs.DOMAIN_NAME.fullmatch(domain):
+        raise Refused("FN-2105", domain=domain)
+    if len(name) > certs.TITLE_MAX:
+        raise Refused("FN-2106", limit=certs.TITLE_MAX)
+    for area in scope or ("",):
+        if not certs.AREA.fullmatch(area):
+            raise Refused("FN-2103", area=area)
+
+
+def _serial(rng: Callable[[int], bytes]) -> int:
+    return (int.from_bytes(rng(16), "big") >> 1) | 1
+
+
+def _advertised(listen: str) -> tuple[str, ...]:
+    """What to tell others when only a listening address is known: the machine's name in place of a wildcard."""
+    import socket
+
+    host, _, port = listen.rpartition(":")
+    if host in ("", "0.0.0.0", "[::]", "*"):  # noqa: S104 - compared, not bound
+        host = socket.getfqdn()
+    return (f"{host}:{port}",)

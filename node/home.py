@@ -1,0 +1,230 @@
+"""A node's home folder: where its keys, certificates, stores and settings lie.
+
+Rules
+1. `create` makes a home whole or not at all: it is built beside its place and renamed into it. `load` never creates.
+2. Private keys are files of mode 0600, PKCS #8, encrypted when a passphrase is given.
+3. One daemon for each home: `lock` (an advisory lock that the kernel lets go when the process dies).
+
+    home/  config.toml  keys/{sign,seal,tls}.pem  keys/root.pem (the province)  chain.pem (own first)  root.pem
+           addresses (of the parent)  log.db  state.db  run/{lock,poke.sock}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fednode.crypto.keys import SealKey, SigningKey, TlsKey
+from fednode.crypto.suite import SUITE_1
+from fednode.sync.errors import StoreError
+
+CHAIN, ROOT_CERTIFICATE, ADDRESSES = "chain.pem", "root.pem", "addresses"
+LOG_DB, STATE_DB, CONFIG = "log.db", "state.db", "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """What a node signs with, what is sealed to it, what its TLS and its children's certificates rest on."""
+
+    sign: SigningKey
+    seal: SealKey
+    tls: TlsKey
+
+    @classmethod
+    def generate(cls, rng: Callable[[int], bytes]) -> NodeKeys:
+        """Fresh keys."""
+        return cls(SigningKey.from_seed(rng(32)), SealKey.from_seed(rng(32)), TlsKey.generate())
+
+    @property
+    def stash_key(self) -> bytes:
+        """The key under which content keys lie in log.db."""
+        return SUITE_1.hash(b"fednode stash v1\n" + self.seal.private)
+
+
+def pem_of(chain: tuple[bytes, ...]) -> bytes:
+    """DER certificates as PEM."""
+    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+
+
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write and sync; whoever looks sees the old or the new, never half."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Home:
+    """A home that exists. `path` is the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keys_dir, self.run_dir = path / "keys", path / "run"
+        self.log_db, self.state_db, self.config_file = path / LOG_DB, path / STATE_DB, path / CONFIG
+
+    # ------------------------------------------------------------ making
+
+    @classmethod
+    @contextmanager
+    def create(cls, path: Path) -> Iterator[Home]:
+        """Build a home: the block fills it, then it takes its place. Raises StoreError FN-7616 (there is a node already),
+        FN-7617 (cannot write there)."""
+        path = path.expanduser().absolute()
+        cls.check_free(path)
+        temporary = path.with_name(f".{path.name}.making-{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            for folder in (temporary, temporary / "keys", temporary / "run"):
+                folder.mkdir(mode=0o700)
+            home = cls(temporary)
+            yield home
+            if (path / CONFIG).exists():  # written before the node: it stays
+                shutil.copy2(path / CONFIG, temporary / CONFIG)
+                (path / CONFIG).unlink()
+            _sync_folder(temporary)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError("FN-7617", path=str(path), reason=error.strerror or str(error)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def check_free(cls, path: Path) -> None:
+        """That a home may be made here: nothing there, or an empty folder, or one with a config.toml alone."""
+        try:
+            found = {entry.name for entry in path.iterdir()}
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError("FN-7617", path=str(path), reason=error.strerror or str(error)) from error
+        if found - {CONFIG}:
+            raise StoreError("FN-7616", path=str(path))
+
+    def write_keys(self, keys: NodeKeys, passphrase: bytes | None, root: TlsKey | None = None) -> None:
+        """Private keys, 0600."""
+        _write(self.keys_dir / "sign.pem", keys.sign.to_pem(passphrase), 0o600)
+        _write(self.keys_dir / "seal.pem", keys.seal.to_pem(passphrase), 0o600)
+        _write(self.keys_dir / "tls.pem", keys.tls.to_pem(passphrase), 0o600)
+        if root is not None:
+            _write(self.keys_dir / "root.pem", root.to_pem(passphrase), 0o600)
+
+    def write_chain(self, chain: tuple[bytes, ...]) -> None:
+        """This node's certificates (own first) without the root, and the root."""
+        self._guarded(ROOT_CERTIFICATE, pem_of(chain[-1:]))
+        self._guarded(CHAIN, pem_of(chain[:-1]))
+
+    def write_addresses(self, addresses: tuple[str, ...]) -> None:
+        """Where the parent is to be dialled."""
+        self._guarded(ADDRESSES, "".join(f"{one}\n" for one in addresses).encode())
+
+    def _guarded(self, name: str, data: bytes) -> None:
+        try:
+            _write(self.path / name, data)
+        except OSError as error:
+            raise StoreError("FN-7617", path=str(self.path / name), reason=error.strerror or str(error)) from error
+
+    # ------------------------------------------------------------ loading
+
+    @classmethod
+    def load(cls, path: Path) -> Home:
+        """An existing home. Raises StoreError FN-7618 when there is no node here."""
+        path = path.expanduser().absolute()
+        if not (path / CHAIN).is_file():
+            raise StoreError("FN-7618", path=str(path))
+        home = cls(path)
+        with contextlib.suppress(OSError):
+            home.run_dir.mkdir(mode=0o700, exist_ok=True)
+        return home
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StoreError("FN-7619", path=str(path), reason=error.strerror or str(error)) from error
+
+    def keys(self, passphrase: bytes | None) -> NodeKeys:
+        """This node's keys. Raises StoreError FN-7619 (unreadable), FednodeError FN-7615 (passphrase)."""
+        return NodeKeys(
+            SigningKey.from_pem(self._read(self.keys_dir / "sign.pem"), passphrase),
+            SealKey.from_pem(self._read(self.keys_dir / "seal.pem"), passphrase),
+            TlsKey.from_pem(self._read(self.keys_dir / "tls.pem"), passphrase),
+        )
+
+    def root_key(self, passphrase: bytes | None) -> TlsKey | None:
+        """The domain's root key, where it lies here."""
+        path = self.keys_dir / "root.pem"
+        return TlsKey.from_pem(self._read(path), passphrase) if path.exists() else None
+
+    def chain(self) -> tuple[bytes, ...]:
+        """Own certificate first, root last (DER)."""
+        data = self._read(self.path / CHAIN) + self._read(self.path / ROOT_CERTIFICATE)
+        try:
+            return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
+        except ValueError as error:
+            raise StoreError("FN-7619", path=str(self.path / CHAIN), reason=str(error)[:200]) from error
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where the parent was said to be; none at the province."""
+        path = self.path / ADDRESSES
+        return tuple(self._read(path).decode().split()) if path.exists() else ()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One daemon for each home. Raises StoreError FN-7622 when there is another, FN-7617 when it cannot be told."""
+        try:
+            self.run_dir.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StoreError("FN-7617", path=str(self.run_dir), reason=error.strerror or str(error)) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                raise StoreError("FN-7622", path=str(self.path), pid=pid) from error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def running(self) -> bool:
+        """Whether a daemon holds the lock."""
+        try:
+            descriptor = os.open(self.run_dir / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False

@@ -1,0 +1,108 @@
+"""How this node stands, as one document: what `fednode status` shows, and what the console and the health report build on.
+
+Rules
+1. Reading only: it never writes, and it works beside a running daemon and without one.
+2. "Saved here" and "held by the parent" are two different numbers, always.
+
+>>> days_left(1_000_000 + 3 * 86400, 1_000_000)
+3
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from fednode.node import sqlite
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+
+
+def days_left(until_s: int, now_s: int) -> int:
+    """Whole days from now to a time, negative after it."""
+    return (until_s - now_s) // 86400
+
+
+def collect(app: App) -> dict[str, Any]:
+    """Identity, parent link, backlog, children, store, projections, catalog, certificate, clock, disk."""
+    store, trust = app.store, app.trust
+    trust.refresh(store)
+    me, now_ms = trust.me, app.now_ms()
+    logs = store.logs()
+    return {
+        "node": {
+            "id": me.node,
+            "name": me.name,
+            "level": me.level,
+            "domain": me.domain,
+            "scope": list(me.scope),
+            "incarnation": me.incarnation,
+        },
+        "running": app.home.running(),
+        "parent": _parent(app),
+        "children": [_child(app, one.node) for one in trust.directory.children_of(me.node)],
+        "store": {
+            "lsn": store.lsn,
+            "logs": len(logs),
+            "changes": sum(size for _, name, size in logs if not name.is_system),
+            "refused": len(store.refused()),
+        },
+        "projection": _projection(app),
+        "catalog": trust.catalog_version,
+        "certificate": {
+            "valid_to_s": me.not_after,
+            "days_left": days_left(me.not_after, now_ms // 1000),
+            "revoked": trust.directory.is_revoked(me.node),
+        },
+        "clock": {"offset_ms": app.clock_offset_ms},
+        "disk": {"free_bytes": shutil.disk_usage(app.home.path).free},
+    }
+
+
+def _parent(app: App) -> dict[str, Any] | None:
+    parent = app.trust.parent
+    if parent is None:
+        return None
+    peer = app.store.peer(parent.node)
+    backlog = app.store.backlog_up(peer.acked if peer else 0)
+    return {
+        "id": parent.node,
+        "name": parent.name,
+        "addresses": list(app.parent_addresses()),
+        "last_exchange_ms": peer.last_ms if peer else None,
+        "last_error": peer.last_error if peer else None,
+        "pending_changes": backlog.changes,
+        "pending_segments": backlog.segments,
+        "pending_bytes": backlog.bytes,
+    }
+
+
+def _child(app: App, node: str) -> dict[str, Any]:
+    peer = app.store.peer(node)
+    identity = app.trust.directory.get(node)
+    backlog = app.store.backlog_down(identity.scope if identity else (), peer.acked if peer else 0)
+    return {
+        "id": node,
+        "name": identity.name if identity else "",
+        "last_exchange_ms": peer.last_ms if peer else None,
+        "last_error": peer.last_error if peer else None,
+        "pending_changes": backlog.changes,
+        "revoked": app.trust.directory.is_revoked(node),
+    }
+
+
+def _projection(app: App) -> dict[str, Any]:
+    """How far state.db follows; it need not exist yet."""
+    if not app.home.state_db.exists():
+        return {"lsn": 0, "behind": app.store.lsn, "records": 0}
+    connection = sqlite.connect(app.home.state_db, synchronous="NORMAL", readonly=True)
+    try:
+        row = connection.execute("select value from meta where key = 'lsn'").fetchone()
+        records = connection.execute("select count(*) from record where op = 1").fetchone()[0]
+    except sqlite.DatabaseError as error:
+        raise sqlite.trouble(error, app.home.state_db) from error
+    finally:
+        connection.close()
+    lsn = int(row[0]) if row else 0
+    return {"lsn": lsn, "behind": max(0, app.store.lsn - lsn), "records": int(records)}
