@@ -351,9 +351,7 @@ def parse_request(der: bytes) -> Request:
     """Check and read a certificate request. Raises IntegrityError FN-6106."""
     try:
         request = x509.load_der_x509_csr(der)
-        profile = canonical.loads(
-            _text_of(request.extensions.get_extension_for_oid(PROFILE).value.public_bytes())
-        )
+        profile = canonical.loads(_text_of(request.extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
         node = str(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         sign_key, seal_key = bytes.fromhex(profile["sign"]), bytes.fromhex(profile["seal"])
         public = request.public_key()

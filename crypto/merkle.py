@@ -1,0 +1,209 @@
+"""The Merkle tree of RFC 6962 / RFC 9162, and the leaf of a change (DESIGN.md section 5).
+
+Rules
+1. Leaf, version 1: SHA-256(0x00 || 0x01 || hlc:u64 || op:u8 || schema_version:u32 || len:u16 key || commitment), big-endian,
+   with commitment = SHA-256(0x02 || salt || payload). A leaf stays when payload and salt are gone.
+2. A node is SHA-256(0x01 || left || right). The root of nothing is SHA-256 of nothing.
+3. A `Frontier` is the right edge of a tree: the roots of the full subtrees that its size is made of, largest first. It is all
+   that is needed to go on, and to know the root.
+
+>>> root([b"a" * 32, b"b" * 32, b"c" * 32]) == Frontier.EMPTY.extend([b"a" * 32]).extend([b"b" * 32, b"c" * 32]).root()
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from struct import Struct
+from typing import ClassVar
+
+from fednode.crypto.errors import IntegrityError
+
+HASH_BYTES = 32
+EMPTY_ROOT = sha256(b"").digest()
+_HEAD = Struct(">BBQBIH")
+_MAGIC = b"F1"
+
+
+def commitment(salt: bytes, payload: bytes) -> bytes:
+    """What stands in the leaf for a payload; hides it for as long as the salt (32 bytes) is secret."""
+    return sha256(b"\x02" + salt + payload).digest()
+
+
+def leaf(hlc: int, op: int, schema_version: int, key: bytes, committed: bytes) -> bytes:
+    """The leaf hash of one change."""
+    return sha256(_HEAD.pack(0, 1, hlc, op, schema_version, len(key)) + key + committed).digest()
+
+
+def leaves(
+    hlcs: Sequence[int],
+    ops: bytes,
+    schema_version: int,
+    keys: Sequence[bytes],
+    salts: bytes,
+    payloads: Sequence[bytes],
+) -> list[bytes]:
+    """The leaf hashes of many changes. `salts`: 32 bytes for each, joined."""
+    pack, hashed = _HEAD.pack, sha256
+    slices = [b"\x02" + salts[at : at + 32] for at in range(0, 32 * len(hlcs), 32)]
+    return [
+        hashed(pack(0, 1, hlc, op, schema_version, len(key)) + key + hashed(salt + payload).digest()).digest()
+        for hlc, op, key, salt, payload in zip(hlcs, ops, keys, slices, payloads, strict=True)
+    ]
+
+
+def node(left: bytes, right: bytes) -> bytes:
+    """The hash of an inner node."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+def _pairs(level: Sequence[bytes]) -> list[bytes]:
+    """The parents of an even number of neighbours."""
+    hashed = sha256
+    return [hashed(b"\x01" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """`peaks`: one hash for each bit that is set in `size`, from the highest to the lowest."""
+
+    size: int
+    peaks: tuple[bytes, ...]
+    EMPTY: ClassVar[Frontier]
+
+    def root(self) -> bytes:
+        """The root of the tree (RFC 9162 section 2.1.1)."""
+        if not self.peaks:
+            return EMPTY_ROOT
+        current = self.peaks[-1]
+        for peak in reversed(self.peaks[:-1]):
+            current = node(peak, current)
+        return current
+
+    def extend(self, hashes: Sequence[bytes]) -> Frontier:
+        """The frontier after more leaves. Works level by level."""
+        if not hashes:
+            return self
+        size = self.size + len(hashes)
+        waiting = list(self.peaks)
+        done: list[bytes] = []
+        level: list[bytes] = list(hashes)
+        bit, below = 1, self.size
+        while level or waiting:
+            if below & bit:  # a peak of the old tree stands at the left of this level
+                level.insert(0, waiting.pop())
+            if len(level) & 1:
+                done.append(level.pop())
+            level = _pairs(level)
+            below &= ~bit
+            bit <<= 1
+        return Frontier(size, tuple(reversed(done)))
+
+    def to_bytes(self) -> bytes:
+        return _MAGIC + self.size.to_bytes(8, "big") + b"".join(self.peaks)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Frontier:
+        """Raises IntegrityError FN-6207 for what `to_bytes` never made."""
+        size = int.from_bytes(data[2:10], "big")
+        if data[:2] != _MAGIC or len(data) != 10 + HASH_BYTES * size.bit_count():
+            raise IntegrityError("FN-6207")
+        return cls(size, tuple(data[at : at + HASH_BYTES] for at in range(10, len(data), HASH_BYTES)))
+
+
+Frontier.EMPTY = Frontier(0, ())
+
+
+def root(hashes: Sequence[bytes]) -> bytes:
+    """The root over leaf hashes."""
+    return Frontier.EMPTY.extend(hashes).root()
+
+
+# ---------------------------------------------------------------- proofs
+
+
+def _split(size: int) -> int:
+    """The largest power of two below a size."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """The audit path of a leaf, from the bottom (RFC 9162 section 2.1.3.1)."""
+    if not 0 <= index < len(hashes):
+        raise ValueError("index outside the tree")
+    if len(hashes) == 1:
+        return []
+    cut = _split(len(hashes))
+    if index < cut:
+        return [*inclusion_proof(hashes[:cut], index), root(hashes[cut:])]
+    return [*inclusion_proof(hashes[cut:], index - cut), root(hashes[:cut])]
+
+
+def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> None:
+    """RFC 9162 section 2.1.3.2. Raises IntegrityError FN-6203."""
+    if not 0 <= index < size or len(proof) > 64:
+        raise IntegrityError("FN-6203", size=size)
+    at, last, current = index, size - 1, leaf_hash
+    for sibling in proof:
+        if last == 0:
+            raise IntegrityError("FN-6203", size=size)
+        if at & 1 or at == last:
+            current = node(sibling, current)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            current = node(current, sibling)
+        at, last = at >> 1, last >> 1
+    if last != 0 or current != expected:
+        raise IntegrityError("FN-6203", size=size)
+
+
+def consistency_proof(hashes: Sequence[bytes], old: int) -> list[bytes]:
+    """The proof that the tree over the first `old` leaves is a prefix of this one (RFC 9162 section 2.1.4.1)."""
+    if not 0 < old <= len(hashes):
+        raise ValueError("old size outside the tree")
+    return _subproof(hashes, old, True)
+
+
+def _subproof(hashes: Sequence[bytes], old: int, whole: bool) -> list[bytes]:
+    size = len(hashes)
+    if old == size:
+        return [] if whole else [root(hashes)]
+    cut = _split(size)
+    if old <= cut:
+        return [*_subproof(hashes[:cut], old, whole), root(hashes[cut:])]
+    return [*_subproof(hashes[cut:], old - cut, False), root(hashes[:cut])]
+
+
+def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """RFC 9162 section 2.1.4.2. Raises IntegrityError FN-6203."""
+    failed = IntegrityError("FN-6203", size=new)
+    if not 0 < old <= new or len(proof) > 128:
+        raise failed
+    if old == new:
+        if proof or old_root != new_root:
+            raise failed
+        return
+    path = list(proof)
+    if old & (old - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        raise failed
+    at, last = old - 1, new - 1
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    first = second = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            raise failed
+        if at & 1 or at == last:
+            first, second = node(sibling, first), node(sibling, second)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            second = node(second, sibling)
+        at, last = at >> 1, last >> 1
+    if first != old_root or second != new_root or last != 0:
+        raise failed

@@ -1,0 +1,73 @@
+"""Sealing: a body encrypted under a fresh key, the key wrapped to each reader, all of it bound to the header in clear.
+
+Rules
+1. The encryption key and a public commitment are both derived from (content key, header): no second key opens a ciphertext
+   (AES-GCM alone does not commit; Albertini et al., "How to Abuse and Fix Authenticated Encryption Without Key Commitment", 2022).
+2. A content key seals one body under one header, so the derived key is used once and its nonce is zero.
+3. The header's hash is the HPKE info and the associated data: header and body cannot be swapped. HPKE in base mode does not
+   say who sent: the sealer signs `envelope_digest`.
+
+>>> from fednode.crypto.keys import SealKey
+>>> key = SealKey.from_seed(bytes(31) + b"\\x01")
+>>> done = seal_body(b"body", b"header", [(b"readerid", key.public)], bytes(32), SUITE_1)
+>>> open_with_key(done.commit, done.ciphertext, b"header", unwrap(key.private, done.wraps[0], b"header", SUITE_1), SUITE_1)
+b'body'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fednode.crypto.errors import IntegrityError
+from fednode.crypto.suite import SUITE_1, Suite
+
+_NONCE = bytes(12)
+_CONTENT, _COMMIT, _WRAP = b"fednode content v1\n", b"fednode commit v1\n", b"fednode wrap v1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """`commit`: 32 bytes; `wraps`: one for each reader, enc || ciphertext of the content key."""
+
+    commit: bytes
+    wraps: tuple[bytes, ...]
+    ciphertext: bytes
+
+
+def envelope_digest(header: bytes, commit: bytes, wraps: Sequence[bytes], body: bytes) -> bytes:
+    """What the sealer signs: every part, each by its hash, so no two envelopes share a digest."""
+    hashed = SUITE_1.hash
+    parts = b"".join(hashed(part) for part in (header, commit, *wraps, body))
+    return b"fednode envelope v1\n" + hashed(len(wraps).to_bytes(4, "big") + parts)
+
+
+def _derived(content_key: bytes, header_hash: bytes, suite: Suite) -> tuple[bytes, bytes]:
+    return suite.mac(content_key, _CONTENT + header_hash), suite.mac(content_key, _COMMIT + header_hash)
+
+
+def seal_body(
+    body: bytes, header: bytes, readers: Sequence[tuple[bytes, bytes]], content_key: bytes, suite: Suite
+) -> Sealed:
+    """Encrypt a body. `readers`: (key id, raw public key); `content_key`: 32 fresh random bytes."""
+    header_hash = suite.hash(header)
+    key, commit = _derived(content_key, header_hash, suite)
+    wraps = tuple(suite.hpke_seal(public, _WRAP + header_hash, content_key) for _, public in readers)
+    return Sealed(commit, wraps, suite.aead_seal(key, _NONCE, body, header_hash))
+
+
+def unwrap(private: bytes, wrap: bytes, header: bytes, suite: Suite) -> bytes:
+    """The content key. Raises IntegrityError FN-6204."""
+    content_key = suite.hpke_open(private, _WRAP + suite.hash(header), wrap)
+    if len(content_key) != 32:
+        raise IntegrityError("FN-6204")
+    return content_key
+
+
+def open_with_key(commit: bytes, ciphertext: bytes, header: bytes, content_key: bytes, suite: Suite) -> bytes:
+    """The body. Raises IntegrityError FN-6204: another key, another header, or altered bytes."""
+    header_hash = suite.hash(header)
+    key, expected = _derived(content_key, header_hash, suite)
+    if expected != commit:
+        raise IntegrityError("FN-6204")
+    return suite.aead_open(key, _NONCE, ciphertext, header_hash)

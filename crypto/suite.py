@@ -1,0 +1,158 @@
+"""Suites: the one place that names algorithms. A number in every header says which suite was used.
+
+Rules
+1. Suite 1: SHA-256, Ed25519 (RFC 8032), HPKE base mode with X25519, HKDF-SHA256 and AES-256-GCM (RFC 9180), AES-256-GCM
+   for bodies, AES-256-CTR as the keystream of salts.
+2. Ed25519 public keys of small order, or whose encoding is not canonical, are refused: such a key verifies anything.
+3. A failure of a check is an IntegrityError; it says nothing about why that would help a forger.
+
+>>> SUITE_1.hash(b"")[:4].hex(), suite(1) is SUITE_1
+('e3b0c442', True)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM
+from cryptography.hazmat.primitives.hpke import Suite as HpkeSuite
+
+from fednode.crypto.errors import IntegrityError
+
+_FIELD = 2**255 - 19
+# y of the eight points whose order divides 8 (RFC 7748 section 7; "Taming the many EdDSAs", 2020, table 1)
+_SMALL_ORDER_Y = frozenset(
+    (
+        0,
+        1,
+        _FIELD - 1,
+        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+    )
+)
+
+
+@lru_cache(maxsize=8192)
+def _public(raw: bytes) -> Ed25519PublicKey:
+    if len(raw) != 32:
+        raise IntegrityError("FN-6205", reason="length")
+    y = int.from_bytes(raw, "little") & ((1 << 255) - 1)
+    if y >= _FIELD:
+        raise IntegrityError("FN-6205", reason="not canonical")
+    if y in _SMALL_ORDER_Y:
+        raise IntegrityError("FN-6205", reason="small order")
+    try:
+        return Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError as error:
+        raise IntegrityError("FN-6205", reason="not a key") from error
+
+
+@lru_cache(maxsize=64)
+def _private(seed: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+class Suite:
+    """One set of algorithms. All lengths in bytes."""
+
+    number = 1
+    hash_bytes = 32
+
+    def __init__(self) -> None:
+        self._hpke = HpkeSuite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+    @staticmethod
+    def hash(data: bytes) -> bytes:
+        """32 bytes."""
+        return hashlib.sha256(data).digest()
+
+    @staticmethod
+    def mac(key: bytes, data: bytes) -> bytes:
+        """32 bytes; also the key derivation of `seal` (a PRF under a uniformly random key)."""
+        return hmac.digest(key, data, "sha256")
+
+    @staticmethod
+    def keystream(seed: bytes, size: int) -> bytes:
+        """`size` bytes that only who has the 32-byte seed can make. A seed is used for one keystream."""
+        encryptor = Cipher(AES(seed), CTR(bytes(16))).encryptor()
+        return encryptor.update(bytes(size)) + encryptor.finalize()
+
+    # ------------------------------------------------------------ signatures
+
+    @staticmethod
+    def public_of(seed: bytes) -> bytes:
+        """The raw public key (32) of a private seed (32)."""
+        return _private(seed).public_key().public_bytes_raw()
+
+    @staticmethod
+    def sign(seed: bytes, message: bytes) -> bytes:
+        """A signature (64)."""
+        return _private(seed).sign(message)
+
+    @staticmethod
+    def verify(public: bytes, message: bytes, signature: bytes) -> None:
+        """Raises IntegrityError FN-6201 (the signature does not hold), FN-6205 (not an acceptable key)."""
+        try:
+            _public(public).verify(signature, message)
+        except InvalidSignature as error:
+            raise IntegrityError("FN-6201") from error
+
+    @staticmethod
+    def check_public(public: bytes) -> None:
+        """Raises IntegrityError FN-6205 for a key that must not be certified (rule 2)."""
+        _public(public)
+
+    # ------------------------------------------------------------ encryption
+
+    @staticmethod
+    def aead_seal(key: bytes, nonce: bytes, data: bytes, aad: bytes) -> bytes:
+        """Ciphertext with its tag. Does not commit to the key: `seal` adds that."""
+        return AESGCM(key).encrypt(nonce, data, aad)
+
+    @staticmethod
+    def aead_open(key: bytes, nonce: bytes, data: bytes, aad: bytes) -> bytes:
+        """Raises IntegrityError FN-6204."""
+        try:
+            return AESGCM(key).decrypt(nonce, data, aad)
+        except (InvalidTag, ValueError) as error:
+            raise IntegrityError("FN-6204") from error
+
+    @staticmethod
+    def seal_public_of(private: bytes) -> bytes:
+        """The raw X25519 public key (32) of a private one (32)."""
+        return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+    def hpke_seal(self, public: bytes, info: bytes, plaintext: bytes) -> bytes:
+        """HPKE single shot, base mode: enc || ciphertext. `public`: raw X25519. Raises IntegrityError FN-6204."""
+        try:
+            return self._hpke.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), info)
+        except ValueError as error:
+            raise IntegrityError("FN-6204") from error
+
+    def hpke_open(self, private: bytes, info: bytes, sealed: bytes) -> bytes:
+        """Raises IntegrityError FN-6204."""
+        try:
+            return self._hpke.decrypt(sealed, X25519PrivateKey.from_private_bytes(private), info)
+        except (InvalidTag, ValueError) as error:
+            raise IntegrityError("FN-6204") from error
+
+
+SUITE_1 = Suite()
+_SUITES = {1: SUITE_1}
+
+
+def suite(number: int) -> Suite:
+    """The suite of a number. Raises IntegrityError FN-6202 for one that is not known here."""
+    found = _SUITES.get(number)
+    if found is None:
+        raise IntegrityError("FN-6202", suite=number)
+    return found
