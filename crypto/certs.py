@@ -1,14 +1,16 @@
-"""Certificates: who a node is, and that whoever is above it said so. X.509 v3, P-256, profile of our own in one extension.
+"""Certificates: who a node is, and that whoever is above it said so. X.509 v3, P-256, profile of our own in one
+extension.
 
 Rules
-1. One certificate for each node. Its P-256 key does TLS and, where the node may have children, signs their certificates.
-   The extension `PROFILE` binds to it the Ed25519 key that signs logs, the X25519 key that content keys are sealed to, the
-   level, the scope and the incarnation.
-2. A child lies inside its issuer: scope, level, DNS name (also as a critical name constraint, RFC 5280 4.2.1.10) and the trust
-   domain. `check_issued` is the one place that says so, `check_chain` walks a chain with it up to a pinned root.
+1. One certificate for each node. Its P-256 key does TLS and, where the node may have children, signs their
+   certificates. The extension `PROFILE` binds to it the Ed25519 key that signs logs, the X25519 key that content keys
+   are sealed to, the level, the scope and the incarnation.
+2. A child lies inside its issuer: scope, level, DNS name (also as a critical name constraint, RFC 5280 4.2.1.10) and
+   the trust domain. `check_issued` is the one place that says so, `check_chain` walks a chain with it up to a pinned
+   root.
 3. Names: SAN URI `fednode://<domain>/<node>`, and a DNS name under the issuer's (`dns_name`): gRPC checks that one.
 4. Ed25519 keys of small order or in a form that is not canonical are refused when they are asked to be certified.
-5. Seconds are Unix seconds. `now_s`, serial numbers and keys are arguments; signatures are deterministic (RFC 6979).
+5. Seconds are Unix seconds.
 
 >>> dns_label("130102"), dns_label("Ab_c")[:2]
 ('130102', 'x-')
@@ -21,18 +23,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
 from fednode.crypto import canonical
 from fednode.crypto.errors import FednodeError, IntegrityError
-from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
 
 PROFILE = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")  # a UUID of our own (ITU-T X.667)
@@ -50,7 +50,8 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a certificate says. `issuer`: node id of the issuer, "root" for the province's. `levels`: of the domain (the root's)."""
+    """What a certificate says. `issuer`: node id of the issuer, "root" for the province's. `levels`: of the domain (the
+    root's)."""
 
     domain: str
     node: str
@@ -68,16 +69,6 @@ class Identity:
     dns: str
     levels: tuple[str, ...]
     der: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A parsed certificate request: proof of possession of the TLS key and of the signing key was checked."""
-
-    node: str
-    tls_key: bytes
-    sign_key: bytes
-    seal_key: bytes
 
 
 def covers(scope: Sequence[str], area: str) -> bool:
@@ -98,26 +89,28 @@ def dns_name(identity: Identity) -> str:
 # ---------------------------------------------------------------- reading
 
 
-def _text_der(text: bytes) -> bytes:
+def text_der(text: bytes) -> bytes:
     """A DER UTF8String."""
     size = len(text)
     head = bytes((size,)) if size < 128 else bytes((0x82, size >> 8, size & 0xFF))
     return b"\x0c" + head + text
 
 
-def _text_of(der: bytes) -> bytes:
+def text_of(der: bytes) -> bytes:
+    """The text of a DER UTF8String. Raises ValueError."""
     if len(der) > 2 and der[0] == 0x0C and der[1] < 128:
         text = der[2:]
     elif len(der) > 4 and der[:2] == b"\x0c\x82":
         text = der[4:]
     else:
         raise ValueError("not a UTF8String")
-    if _text_der(text) != der:
+    if text_der(text) != der:
         raise ValueError("not a UTF8String")
     return text
 
 
-def _spki(key: Any) -> bytes:
+def spki(key: Any) -> bytes:
+    """A public key as SubjectPublicKeyInfo (DER)."""
     return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
@@ -135,7 +128,7 @@ def parse(der: bytes) -> Identity:
 def _parse(der: bytes) -> Identity:
     certificate = x509.load_der_x509_certificate(der)
     extensions = certificate.extensions
-    profile = canonical.loads(_text_of(extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
+    profile = canonical.loads(text_of(extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
     if profile["v"] != PROFILE_VERSION:
         raise ValueError("profile version")
     names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -169,7 +162,7 @@ def _parse(der: bytes) -> Identity:
         str(profile["issuer"]),
         sign_key,
         seal_key,
-        _spki(certificate.public_key()),
+        spki(certificate.public_key()),
         may_issue,
         int(certificate.not_valid_before_utc.timestamp()),
         int(certificate.not_valid_after_utc.timestamp()),
@@ -183,8 +176,8 @@ def _parse(der: bytes) -> Identity:
 
 
 def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> None:
-    """That `issuer` may have said and did say what `child`'s certificate says. Raises IntegrityError FN-6102 with the reason.
-    Times are not looked at: a log outlives the certificates of its writer."""
+    """That `issuer` may have said and did say what `child`'s certificate says. Raises IntegrityError FN-6102 with the
+    reason. Times are not looked at: a log outlives the certificates of its writer."""
     ranks = {level: rank for rank, level in enumerate((ROOT, *levels))}
     wrong = (
         (child.domain != issuer.domain, "domain"),
@@ -207,8 +200,9 @@ def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> No
 
 
 def check_chain(chain: Sequence[bytes], root_sha256: bytes, now_s: int | None = None) -> tuple[Identity, ...]:
-    """The identities of a chain (own certificate first, root last), each issued by the next, the last the pinned root. With
-    `now_s`: all valid at that time. Raises IntegrityError FN-6101, FN-6102, FN-6103 (another root), FN-6104 (time)."""
+    """The identities of a chain (own certificate first, root last), each issued by the next, the last the pinned root.
+    With `now_s`: all valid at that time. Raises IntegrityError FN-6101, FN-6102, FN-6103 (another root), FN-6104
+    (time)."""
     if not chain or SUITE_1.hash(chain[-1]) != root_sha256:
         found = SUITE_1.hash(chain[-1]).hex() if chain else ""
         raise IntegrityError("FN-6103", found=found, pinned=root_sha256.hex())
@@ -216,7 +210,7 @@ def check_chain(chain: Sequence[bytes], root_sha256: bytes, now_s: int | None = 
     root = identities[-1]
     if root.node != ROOT or root.level != ROOT:
         raise IntegrityError("FN-6102", node=root.node, issuer=ROOT, reason="root")
-    for child, issuer in zip(identities, identities[1:], strict=False):
+    for child, issuer in pairwise(identities):
         check_issued(child, issuer, root.levels)
     for one in identities if now_s is not None else ():
         check_time(one, now_s or 0)
@@ -234,185 +228,3 @@ def check_time(identity: Identity, now_s: int) -> None:
 def iso(seconds: int) -> str:
     """Unix seconds as UTC ISO 8601."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-# ---------------------------------------------------------------- making
-
-
-def _builder(
-    identity: Identity, public: Any, issuer_name: x509.Name, issuer_public: Any, serial: int, pathlen: int | None
-) -> x509.CertificateBuilder:
-    profile: dict[str, Any] = {
-        "v": PROFILE_VERSION,
-        "inc": identity.incarnation,
-        "issuer": identity.issuer,
-        "level": identity.level,
-        "name": identity.name,
-        "scope": list(identity.scope),
-        "seal": identity.seal_key.hex(),
-        "sign": identity.sign_key.hex(),
-    }
-    if identity.levels:
-        profile["levels"] = list(identity.levels)
-    ca = identity.may_issue
-    names = [x509.DNSName(identity.dns), x509.UniformResourceIdentifier(f"fednode://{identity.domain}/{identity.node}")]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(identity.domain, identity.node))
-        .issuer_name(issuer_name)
-        .public_key(public)
-        .serial_number(serial)
-        .not_valid_before(datetime.fromtimestamp(identity.not_before, UTC))
-        .not_valid_after(datetime.fromtimestamp(identity.not_after, UTC))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=pathlen if ca else None), critical=True)
-        .add_extension(_usage(ca), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_public), critical=False)
-        .add_extension(x509.UnrecognizedExtension(PROFILE, _text_der(canonical.dumps(profile))), critical=False)
-    )
-    if ca:
-        builder = builder.add_extension(x509.NameConstraints([x509.DNSName(identity.dns)], None), critical=True)
-    return builder
-
-
-def _name(domain: str, node: str) -> x509.Name:
-    return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, domain), x509.NameAttribute(NameOID.COMMON_NAME, node)]
-    )
-
-
-def _usage(ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _signed(builder: x509.CertificateBuilder, key: TlsKey) -> bytes:
-    return builder.sign(key.key, hashes.SHA256(), ecdsa_deterministic=True).public_bytes(Encoding.DER)
-
-
-def make_root(
-    domain: str, scope: tuple[str, ...], levels: tuple[str, ...], key: TlsKey, *, now_s: int, days: int, serial: int
-) -> bytes:
-    """A self-signed root certificate (DER) for a trust domain. Its signing and sealing keys are empty: it only issues."""
-    public = key.key.public_key()
-    identity = Identity(
-        domain,
-        ROOT,
-        domain,
-        ROOT,
-        scope,
-        1,
-        ROOT,
-        bytes(32),
-        bytes(32),
-        b"",
-        True,
-        now_s - BACKDATE_S,
-        now_s + days * 86400,
-        f"{domain}.{DNS_SUFFIX}",
-        levels,
-        b"",
-    )
-    return _signed(_builder(identity, public, _name(domain, ROOT), public, serial, len(levels)), key)
-
-
-def make_request(node: str, tls: TlsKey, sign: SigningKey, seal: SealKey) -> bytes:
-    """A certificate request (PKCS #10, DER), with the signing key's proof of possession."""
-    profile = {
-        "v": PROFILE_VERSION,
-        "sign": sign.public.hex(),
-        "seal": seal.public.hex(),
-        "proof": sign.sign(_possession(node, tls.public_der, seal.public)).hex(),
-    }
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node)]))
-        .add_extension(x509.UnrecognizedExtension(PROFILE, _text_der(canonical.dumps(profile))), critical=False)
-        .sign(tls.key, hashes.SHA256(), ecdsa_deterministic=True)
-    )
-    return request.public_bytes(Encoding.DER)
-
-
-def _possession(node: str, tls_public: bytes, seal_public: bytes) -> bytes:
-    return SUITE_1.hash(b"fednode request v1\n" + node.encode() + b"\n" + SUITE_1.hash(tls_public) + seal_public)
-
-
-def parse_request(der: bytes) -> Request:
-    """Check and read a certificate request. Raises IntegrityError FN-6106."""
-    try:
-        request = x509.load_der_x509_csr(der)
-        profile = canonical.loads(_text_of(request.extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
-        node = str(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-        sign_key, seal_key = bytes.fromhex(profile["sign"]), bytes.fromhex(profile["seal"])
-        public = request.public_key()
-        if not request.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey) or len(seal_key) != 32:
-            raise ValueError("signature")
-        SUITE_1.check_public(sign_key)
-        SUITE_1.verify(sign_key, _possession(node, _spki(public), seal_key), bytes.fromhex(profile["proof"]))
-    except (ValueError, KeyError, TypeError, IndexError, x509.ExtensionNotFound, InvalidSignature) as error:
-        raise IntegrityError("FN-6106", reason=str(error)[:200]) from error
-    except FednodeError as error:
-        raise IntegrityError("FN-6106", reason=error.code) from error
-    return Request(node, _spki(public), sign_key, seal_key)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What an issuer decides about a certificate."""
-
-    name: str
-    level: str
-    scope: tuple[str, ...]
-    incarnation: int
-    days: int
-    serial: int
-
-
-def issue(request: Request, grant: Grant, issuer: Identity, key: TlsKey, levels: Sequence[str], *, now_s: int) -> bytes:
-    """A certificate (DER) for a request. `levels`: the domain's. Raises IntegrityError FN-6102 when it would not be inside the
-    issuer's."""
-    ranks = {level: rank for rank, level in enumerate(levels)}
-    may_issue = ranks.get(grant.level, len(levels)) < len(levels) - 1
-    identity = Identity(
-        issuer.domain,
-        request.node,
-        grant.name[:TITLE_MAX],
-        grant.level,
-        grant.scope,
-        grant.incarnation,
-        issuer.node,
-        request.sign_key,
-        request.seal_key,
-        request.tls_key,
-        may_issue,
-        now_s - BACKDATE_S,
-        min(now_s + grant.days * 86400, issuer.not_after),
-        f"{dns_label(request.node)}.{issuer.dns}",
-        (),
-        b"",
-    )
-    issuer_certificate = x509.load_der_x509_certificate(issuer.der)
-    public = _load_public(request.tls_key)
-    pathlen = len(levels) - 1 - ranks.get(grant.level, 0) if may_issue else None
-    builder = _builder(
-        identity, public, issuer_certificate.subject, issuer_certificate.public_key(), grant.serial, pathlen
-    )
-    der = _signed(builder, key)
-    check_issued(parse(der), issuer, levels)
-    return der
-
-
-def _load_public(spki: bytes) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-    return load_der_public_key(spki)

@@ -1,10 +1,11 @@
-"""Checkpoints (C2SP tlog-checkpoint) and cosignatures (C2SP tlog-cosignature): who says how large a log is, and its root.
+"""Checkpoints (C2SP tlog-checkpoint) and cosignatures (C2SP tlog-cosignature): who says how large a log is, and its
+root.
 
 Rules
-1. A checkpoint is the text `<origin>\\n<size>\\n<base64(root)>\\n`, signed as a note by the log's writer, whose key name is the
-   log's `<domain>/<node>`.
-2. A cosignature signs `cosignature/v1\\ntime <seconds>\\n` and that very text: the witness saw this head, and had proved it
-   consistent with the one before.
+1. A checkpoint is the text `<origin>\\n<size>\\n<base64(root)>\\n`, signed as a note by the log's writer, whose key
+   name is the log's `<domain>/<node>`.
+2. A cosignature signs `cosignature/v1\\ntime <seconds>\\n` and that very text: the witness saw this head, and had
+   proved it consistent with the one before.
 3. In a segment only the 64 bytes of the signature travel: origin, size and root are in its header already.
 
 >>> head = Checkpoint("hebei/13/1/sys.nodes", 3, bytes(32))

@@ -2,7 +2,8 @@
 
 Rules
 1. At rest a key is PKCS #8 in PEM, encrypted when there is a passphrase.
-2. The random bytes of Ed25519 and X25519 keys are given; a P-256 key draws its own (OpenSSL), or is made from given ones.
+2. The random bytes of Ed25519 and X25519 keys are given; a P-256 key draws its own (OpenSSL), or is made from given
+   ones.
 
 >>> key = SigningKey.from_seed(bytes(32))
 >>> SigningKey.from_pem(key.to_pem(b"secret"), b"secret").public == key.public

@@ -1,11 +1,11 @@
 """The Merkle tree of RFC 6962 / RFC 9162, and the leaf of a change (DESIGN.md section 5).
 
 Rules
-1. Leaf, version 1: SHA-256(0x00 || 0x01 || hlc:u64 || op:u8 || schema_version:u32 || len:u16 key || commitment), big-endian,
-   with commitment = SHA-256(0x02 || salt || payload). A leaf stays when payload and salt are gone.
+1. Leaf, version 1: SHA-256(0x00 || 0x01 || hlc:u64 || op:u8 || schema_version:u32 || len:u16 key || commitment),
+   big-endian, with commitment = SHA-256(0x02 || salt || payload). A leaf stays when payload and salt are gone.
 2. A node is SHA-256(0x01 || left || right). The root of nothing is SHA-256 of nothing.
-3. A `Frontier` is the right edge of a tree: the roots of the full subtrees that its size is made of, largest first. It is all
-   that is needed to go on, and to know the root.
+3. A `Frontier` is the right edge of a tree: the roots of the full subtrees that its size is made of, largest first. It
+   is all that is needed to go on, and to know the root.
 
 >>> root([b"a" * 32, b"b" * 32, b"c" * 32]) == Frontier.EMPTY.extend([b"a" * 32]).extend([b"b" * 32, b"c" * 32]).root()
 True

@@ -1,9 +1,11 @@
 """Signed notes (C2SP signed-note v1.0.0): a text, and lines of signatures under it. Third-party tools read these.
 
 Rules
-1. A note is a text that ends in a newline, an empty line, and one or more lines `— <name> <base64(key id || signature)>`.
-2. A key id is the first 4 bytes of SHA-256(name || "\\n" || type || public key): type 0x01 is Ed25519, 0x04 a timestamped
-   cosignature (C2SP tlog-cosignature). The signature of type 0x04 is the time (u64) and the Ed25519 signature.
+1. A note is a text that ends in a newline, an empty line, and one or more lines `— <name> <base64(key id ||
+   signature)>`.
+2. A key id is the first 4 bytes of SHA-256(name || "\\n" || type || public key): type 0x01 is Ed25519, 0x04 a
+   timestamped cosignature (C2SP tlog-cosignature). The signature of type 0x04 is the time (u64) and the Ed25519
+   signature.
 3. Lines of keys that are not known are left alone, not errors.
 
 >>> note = Note("text\\n", (Line("hebei/13", b"\\0\\0\\0\\1", b"s" * 64),))

@@ -1,16 +1,18 @@
 """Sealing: a body encrypted under a fresh key, the key wrapped to each reader, all of it bound to the header in clear.
 
 Rules
-1. The encryption key and a public commitment are both derived from (content key, header): no second key opens a ciphertext
-   (AES-GCM alone does not commit; Albertini et al., "How to Abuse and Fix Authenticated Encryption Without Key Commitment", 2022).
+1. The encryption key and a public commitment are both derived from (content key, header): no second key opens a
+   ciphertext (AES-GCM alone does not commit; Albertini et al., "How to Abuse and Fix Authenticated Encryption Without
+   Key Commitment", 2022).
 2. A content key seals one body under one header, so the derived key is used once and its nonce is zero.
-3. The header's hash is the HPKE info and the associated data: header and body cannot be swapped. HPKE in base mode does not
-   say who sent: the sealer signs `envelope_digest`.
+3. The header's hash is the HPKE info and the associated data: header and body cannot be swapped. HPKE in base mode does
+   not say who sent: the sealer signs `envelope_digest`.
 
 >>> from fednode.crypto.keys import SealKey
 >>> key = SealKey.from_seed(bytes(31) + b"\\x01")
 >>> done = seal_body(b"body", b"header", [(b"readerid", key.public)], bytes(32), SUITE_1)
->>> open_with_key(done.commit, done.ciphertext, b"header", unwrap(key.private, done.wraps[0], b"header", SUITE_1), SUITE_1)
+>>> content_key = unwrap(key.private, done.wraps[0], b"header", SUITE_1)
+>>> open_with_key(done.commit, done.ciphertext, b"header", content_key, SUITE_1)
 b'body'
 """
 

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import fednode
-from fednode.crypto import certs
-from fednode.crypto.certs import Grant, Identity
+from fednode.crypto import certs, issuing
+from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
+from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import TlsKey
+from fednode.crypto.suite import SUITE_1
 from fednode.node import poke
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys, pem_of
@@ -90,12 +92,12 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
     ) -> App:
-        """Load a node. Raises StoreError FN-7618 (no node here) and others of the home and the store; IntegrityError when its
-        chain does not hold; PeerError FN-6115 when the keys are not those of the certificate."""
+        """Load a node. Raises StoreError FN-7618 (no node here) and others of the home and the store; IntegrityError
+        when its chain does not hold; PeerError FN-6115 when the keys are not those of the certificate."""
         home = Home.load(path)
         keys = home.keys(config.passphrase)
         chain = home.chain()
-        me = certs.check_chain(chain, certs.SUITE_1.hash(chain[-1]))[0]
+        me = certs.check_chain(chain, SUITE_1.hash(chain[-1]))[0]
         if me.sign_key != keys.sign.public or me.tls_key != keys.tls.public_der:
             raise IntegrityError("FN-6115", node=me.node, path=str(home.path))
         store = Store.open(home.log_db, stash_key=keys.stash_key)
@@ -149,16 +151,16 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
     ) -> App:
-        """Found a trust domain: a root, and the node at its top. Raises Refused FN-21xx for names that are none, StoreError
-        FN-7616 when there is a node already."""
+        """Found a trust domain: a root, and the node at its top. Raises Refused FN-21xx for names that are none,
+        StoreError FN-7616 when there is a node already."""
         scope = scope or ((node,) if certs.AREA.fullmatch(node) else ())
         _check_names(node, name, level, domain, scope, levels)
         now_s = clock() // 1000
         keys, root_key = NodeKeys.generate(rng), TlsKey.generate()
-        root = certs.make_root(domain, scope, levels, root_key, now_s=now_s, days=ROOT_DAYS, serial=_serial(rng))
-        request = certs.parse_request(certs.make_request(node, keys.tls, keys.sign, keys.seal))
+        root = issuing.make_root(domain, scope, levels, root_key, now_s=now_s, days=ROOT_DAYS, serial=_serial(rng))
+        request = issuing.parse_request(issuing.make_request(node, keys.tls, keys.sign, keys.seal))
         grant = Grant(name, level, scope, 1, ROOT_DAYS, _serial(rng))
-        own = certs.issue(request, grant, certs.parse(root), root_key, levels, now_s=now_s)
+        own = issuing.issue(request, grant, certs.parse(root), root_key, levels, now_s=now_s)
         with Home.create(path) as home:
             home.write_keys(keys, config.passphrase, root_key)
             home.write_chain((own, root))
@@ -180,11 +182,11 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
     ) -> App:
-        """Join with a token; an existing home of the same node and domain gets a fresh certificate and keeps its store. Raises
-        what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
-        if (path.expanduser() / "chain.pem").exists():
+        """Join with a token; an existing home of the same node and domain gets a fresh certificate and keeps its store.
+        Raises what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
+        if Home.exists(path):
             return await cls._rejoin(path, config, token, addresses, clock, rng)
-        Home.check_free(path.expanduser().absolute())
+        Home.check_free(path)
         keys = NodeKeys.generate(rng)
         joined = await _converse(token, keys, addresses, config, clock() // 1000)
         with Home.create(path) as home:
@@ -237,7 +239,7 @@ class App:
 
     def renewal_request(self) -> bytes:
         """A certificate request with this node's present keys."""
-        return certs.make_request(self.trust.node, self.keys.tls, self.keys.sign, self.keys.seal)
+        return issuing.make_request(self.trust.node, self.keys.tls, self.keys.sign, self.keys.seal)
 
     def install_chain(self, chain: tuple[bytes, ...]) -> Identity:
         """Put a fresh certificate in force. Raises IntegrityError or PeerError FN-6112 when it is not this node's."""
@@ -281,7 +283,7 @@ class App:
         trust, store = self.trust, writer.store
         trust.refresh(store)
         hashed = enrol.token_hash(request.secret)
-        asked = certs.parse_request(request.request)
+        asked = issuing.parse_request(request.request)
         found = enrol.check_use(store.invitation(hashed), request.node, asked.sign_key, self.now_s)
         if asked.node != request.node:
             raise PeerError("FN-5104", node=asked.node, invited=request.node)
@@ -301,11 +303,11 @@ class App:
         )
 
     def _certify(
-        self, request: certs.Request, name: str, level: str, scope: tuple[str, ...], incarnation: int
+        self, request: issuing.Request, name: str, level: str, scope: tuple[str, ...], incarnation: int
     ) -> bytes:
         grant = Grant(name, level, scope, incarnation, CERTIFICATE_DAYS, _serial(self.rng))
         levels = self.trust.directory.levels
-        return certs.issue(request, grant, self.trust.me, self.keys.tls, levels, now_s=self.now_s)
+        return issuing.issue(request, grant, self.trust.me, self.keys.tls, levels, now_s=self.now_s)
 
     def renew(self, writer: Writer, peer: Identity, request: bytes) -> tuple[bytes, ...]:
         """A fresh certificate for a child that asks over the exchange. Raises PeerError FN-5114."""
@@ -334,8 +336,8 @@ class App:
     # ------------------------------------------------------------ the catalog
 
     def publish_catalog(self, catalog: Catalog) -> Catalog:
-        """Put a catalog in force; it flows down by itself. Raises Refused FN-5201 anywhere but at the province, FN-32xx when it may
-        not follow the one in force."""
+        """Put a catalog in force; it flows down by itself. Raises Refused FN-5201 anywhere but at the province, FN-32xx
+        when it may not follow the one in force."""
         self.trust.refresh(self.store)
         if self.trust.parent is not None:
             raise Refused("FN-5201", node=self.trust.node)

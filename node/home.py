@@ -92,10 +92,10 @@ class Home:
     @classmethod
     @contextmanager
     def create(cls, path: Path) -> Iterator[Home]:
-        """Build a home: the block fills it, then it takes its place. Raises StoreError FN-7616 (there is a node already),
-        FN-7617 (cannot write there)."""
-        path = path.expanduser().absolute()
+        """Build a home: the block fills it, then it takes its place. Raises StoreError FN-7616 (there is a node
+        already), FN-7617 (cannot write there)."""
         cls.check_free(path)
+        path = path.expanduser().absolute()
         temporary = path.with_name(f".{path.name}.making-{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,11 +115,16 @@ class Home:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a node lives here."""
+        return (path.expanduser() / CHAIN).is_file()
+
     @classmethod
     def check_free(cls, path: Path) -> None:
         """That a home may be made here: nothing there, or an empty folder, or one with a config.toml alone."""
         try:
-            found = {entry.name for entry in path.iterdir()}
+            found = {entry.name for entry in path.expanduser().iterdir()}
         except FileNotFoundError:
             return
         except OSError as error:

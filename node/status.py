@@ -1,4 +1,5 @@
-"""How this node stands, as one document: what `fednode status` shows, and what the console and the health report build on.
+"""How this node stands, as one document: what `fednode status` shows, and what the console and the health report build
+on.
 
 Rules
 1. Reading only: it never writes, and it works beside a running daemon and without one.

@@ -1,7 +1,8 @@
 """What goes into an exchange and what comes out of it, as values. The engine decides, the driver does.
 
 Rules
-1. An effect is carried out once, in the order given. Its result, where it has one, is reported back by the method that it names.
+1. An effect is carried out once, in the order given. Its result, where it has one, is reported back by the method that
+   it names.
 2. `Send` after `Commit` never means that the commit is done: only `committed` makes an Ack.
 
 >>> Pull(after=7, bytes_max=1024).after

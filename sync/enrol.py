@@ -2,8 +2,8 @@
 
 Rules
 1. A token pins the root: whoever joins proves the parent's chain against the SHA-256 in it before the secret leaves.
-2. A token works once, in time, for one name. The parent keeps its hash only. The same node with the same keys may ask again
-   (its reply was lost) and gets the same answer; anybody else is refused.
+2. A token works once, in time, for one name. The parent keeps its hash only. The same node with the same keys may ask
+   again (its reply was lost) and gets the same answer; anybody else is refused.
 3. A node that joins again with its old keys keeps its incarnation; with new keys it gets the next one.
 4. `joining` is a generator: what it yields is to be sent, what is sent into it came back. It ends with `Joined`.
 
@@ -20,14 +20,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from fednode.crypto import certs
+from fednode.crypto import certs, issuing
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
 from fednode.sync.errors import PeerError, Refused
 
-TOKEN_PREFIX = "fednode1."
+TOKEN_PREFIX = "fednode1."  # noqa: S105 - what every token begins with
 TOKEN_CHARACTERS_MAX = 2048
 SECRET_BYTES = 16
 ADDRESSES_MAX = 8
@@ -140,8 +140,8 @@ Answer = ChainSeen | JoinSeen
 
 
 def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Joined]:
-    """Join with a token. Raises PeerError FN-6110 (another root), Refused FN-5103 (expired), FN-5113 (this clock is wrong),
-    PeerError with the parent's code when it refuses, IntegrityError when what it sent does not hold."""
+    """Join with a token. Raises PeerError FN-6110 (another root), Refused FN-5103 (expired), FN-5113 (this clock is
+    wrong), PeerError with the parent's code when it refuses, IntegrityError when what it sent does not hold."""
     seen = yield AskChain()
     if not isinstance(seen, ChainSeen):
         raise RuntimeError("joining: a ChainSeen is due")
@@ -157,7 +157,7 @@ def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Join
         raise PeerError("FN-6111", node=parent.node)
     _check_clock(parent, now_s, seen.now_ms)
     answer = yield AskJoin(
-        seen.chain[-1], parent.dns, token.secret, certs.make_request(token.node, keys.tls, keys.sign, keys.seal)
+        seen.chain[-1], parent.dns, token.secret, issuing.make_request(token.node, keys.tls, keys.sign, keys.seal)
     )
     if not isinstance(answer, JoinSeen):
         raise RuntimeError("joining: a JoinSeen is due")
@@ -193,8 +193,8 @@ class Invitation:
 
 
 def check_invitation(me: Identity, levels: tuple[str, ...], node: str, level: str, scope: tuple[str, ...]) -> None:
-    """Whether this node may invite. Raises Refused FN-2101 (name), FN-2102 (level unknown), FN-2103 (area), FN-5105 (may not
-    issue), FN-5106 (level), FN-5107 (scope), FN-5108 (its own name)."""
+    """Whether this node may invite. Raises Refused FN-2101 (name), FN-2102 (level unknown), FN-2103 (area), FN-5105
+    (may not issue), FN-5106 (level), FN-5107 (scope), FN-5108 (its own name)."""
     if not certs.NODE_NAME.fullmatch(node) or node == certs.ROOT:
         raise Refused("FN-2101", node=node)
     if level not in levels:
@@ -214,7 +214,8 @@ def check_invitation(me: Identity, levels: tuple[str, ...], node: str, level: st
 
 
 def check_use(invitation: Invitation | None, node: str, sign_key: bytes, now_s: int) -> Invitation:
-    """Whether a token may be used. Raises PeerError FN-5101 (unknown), FN-5102 (used), FN-5103 (expired), FN-5104 (other name)."""
+    """Whether a token may be used. Raises PeerError FN-5101 (unknown), FN-5102 (used), FN-5103 (expired), FN-5104
+    (other name)."""
     if invitation is None:
         raise PeerError("FN-5101", node=node)
     if invitation.node != node:
@@ -238,10 +239,10 @@ def renewal_due(identity: Identity, now_s: int) -> bool:
     return now_s >= identity.not_before + (identity.not_after - identity.not_before) * RENEW_AT
 
 
-def check_renewal(known: Identity | None, der: bytes) -> certs.Request:
+def check_renewal(known: Identity | None, der: bytes) -> issuing.Request:
     """A renewal keeps the node and its keys. Raises PeerError FN-5114 when it does not."""
     try:
-        request = certs.parse_request(der)
+        request = issuing.parse_request(der)
     except FednodeError as error:
         raise PeerError("FN-5114", node=known.node if known else "", reason=error.code) from error
     if known is None or (request.node, request.sign_key, request.seal_key) != (

@@ -1,11 +1,12 @@
 """Who is who: the directory of nodes, a projection of `sys.nodes` logs. Pure.
 
 Rules
-1. A node enters with a certificate that its issuer's log carries; the issuer must be in the directory before it, and the
-   certificate must lie inside the issuer's (`fednode.crypto.certs.check_issued`).
-2. Of two certificates of a node the one of the higher incarnation is in force, then the later one. Neither ever goes back.
-3. Whoever stands above a node may revoke it. A revocation names the incarnations up to which it holds: a node that joins again
-   comes back in a higher one.
+1. A node enters with a certificate that its issuer's log carries; the issuer must be in the directory before it, and
+   the certificate must lie inside the issuer's (`fednode.crypto.certs.check_issued`).
+2. Of two certificates of a node the one of the higher incarnation is in force, then the later one. Neither ever goes
+   back.
+3. Whoever stands above a node may revoke it. A revocation names the incarnations up to which it holds: a node that
+   joins again comes back in a higher one.
 4. `seed` takes this node's own chain, which was verified when it was installed.
 
 >>> covers(("1301", "1302"), "130102001"), covers(("1301",), "13")
@@ -88,9 +89,8 @@ class Directory:
         elif kind == "revoke":
             found = self._revocation(origin, payload)
             known = self._revoked.get(found.node)
-            if known is None or found.incarnation > known.incarnation:
-                self._revoked[found.node] = found
-            elif found.incarnation == known.incarnation and found.at_ms < known.at_ms:
+            # of one incarnation the earlier revocation holds, whichever log brought it first
+            if known is None or (found.incarnation, -found.at_ms) > (known.incarnation, -known.at_ms):
                 self._revoked[found.node] = found
 
     @staticmethod
@@ -103,7 +103,8 @@ class Directory:
         return Revocation(node, incarnation, at_ms, reason, origin)
 
     def check(self, origin: str, payload: Mapping[str, Any]) -> None:
-        """Whether `origin` may say this. Raises PeerError FN-5430 (may not enrol), FN-5431 (may not revoke), FN-6402."""
+        """Whether `origin` may say this. Raises PeerError FN-5430 (may not enrol), FN-5431 (may not revoke),
+        FN-6402."""
         kind = payload.get("kind")
         if kind == "node":
             self._check_node(origin, payload)

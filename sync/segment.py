@@ -10,6 +10,7 @@ Rules
 4. A log without readers (sys.catalog, sys.nodes) is signed and not sealed.
 5. `Envelope` says nothing about trust. `fednode.sync.verify` does.
 
+>>> from fednode.sync.change import DELETE
 >>> columns = Columns(1, [b"k1", b"k2"], [10, 12], bytes((UPSERT, DELETE)), [b"{}", b""], seed=bytes(32))
 >>> decode_body(encode_body(columns)) == columns
 True
