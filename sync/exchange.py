@@ -19,6 +19,7 @@ Rules
 6. A segment that came too early is not kept: it is asked for again, with all that precedes it, by Want.
 7. A PeerError ends the session with a Bye that carries its code. Any other exception is a bug.
 8. Tables, not branches, say which message is legal when (`_LEGAL`).
+9. What the parent sends while the child still admits it waits, bounded, and is handled as soon as it is admitted.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from fednode.sync.segment import ENVELOPE_BYTES_MAX
 WINDOW_BYTES = 4 * 1024 * 1024
 QUEUE_BYTES_LOW = 1024 * 1024
 PULL_BYTES = 2 * 1024 * 1024
+EARLY_BYTES_MAX = 2 * WINDOW_BYTES
 BEAT_MS = 20_000
 SILENCE_MS_MAX = 70_000
 _HASH = suite(1).hash
@@ -110,6 +112,8 @@ class Exchange:
         self._committing: dict[int, int] = {}
         self._pulling = self._drained = self._idle_sent = self._woken = self._peer_idle = False
         self._owed_credit = 0
+        self._early: list[bytes] = []
+        self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
 
     # ------------------------------------------------------------ life
@@ -128,6 +132,8 @@ class Exchange:
         """One frame from the peer."""
         if self.state is State.CLOSED:
             return []
+        if self.state is State.ADMITTING and self._dials:
+            return self._keep_early(data, now_ms)
         try:
             number, message = wire.decode(data)
             if number <= self._received_number:
@@ -142,6 +148,15 @@ class Exchange:
             return handler(self, message, now_ms)
         except PeerError as error:
             return [Alert(error.code, dict(error.params)), *self._close(error, now_ms)]
+
+    def _keep_early(self, data: bytes, now_ms: int) -> list[Effect]:
+        """The parent goes on right after its Hello, while this side still looks at who it is: rule 9."""
+        self._early.append(data)
+        self._early_bytes += len(data)
+        if self._early_bytes > EARLY_BYTES_MAX:
+            error = PeerError("FN-5506", over=self._early_bytes - EARLY_BYTES_MAX)
+            return [Alert(error.code, dict(error.params)), *self._close(error, now_ms)]
+        return []
 
     def admitted(self, admission: Admission, now_ms: int) -> list[Effect]:
         """The peer is who it says and may go on."""
@@ -160,7 +175,11 @@ class Exchange:
             effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
         if not (self._hello and self._hello.feeds and self._peer.wants):
             self._drained = True
-        return effects + self._pump(now_ms)
+        effects += self._pump(now_ms)
+        early, self._early, self._early_bytes = self._early, [], 0
+        for data in early:
+            effects += self.receive(data, now_ms)
+        return effects
 
     def refuse(self, error: Exception, now_ms: int, retry_after_ms: int = 0) -> list[Effect]:
         """The peer may not go on (or not now); also the way to end a session from this side with a reason."""
