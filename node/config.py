@@ -1,0 +1,140 @@
+"""Configuration: `config.toml` in the home, environment, flags. One typed value, and where each part of it came from.
+
+Rules
+1. Precedence: flag, environment (`FEDNODE_LISTEN`, `FEDNODE_LOG_LEVEL`, ...), file, default. A `_FILE` variant names a
+   file that holds the value (secrets).
+2. Lists are TOML arrays in the file, comma-separated in the environment.
+3. An unknown key, or a value of the wrong kind, is refused with the name that was perhaps meant. Nothing is ignored in
+   silence.
+
+>>> config, origins = load(Path("/nonexistent"), {"FEDNODE_LISTEN": "127.0.0.1:7000"}, {})
+>>> config.listen, origins["listen"], config.enrol_listen, origins["enrol_listen"]
+('127.0.0.1:7000', 'environment FEDNODE_LISTEN', '0.0.0.0:7444', 'default')
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fednode.sync.errors import Refused, StoreError
+
+FILE = "config.toml"
+PREFIX = "FEDNODE_"
+# Read by the command line itself, before there is a home: not settings of the file.
+OTHER_VARIABLES = frozenset(("HOME", "PYTHON"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a node's administrator decides. Addresses are host:port; `advertise...` are what others are told to dial."""
+
+    listen: str = "0.0.0.0:7443"
+    enrol_listen: str = "0.0.0.0:7444"
+    advertise: tuple[str, ...] = ()
+    advertise_enrol: tuple[str, ...] = ()
+    parent_addresses: tuple[str, ...] = ()
+    log_level: str = "info"
+    log_format: str = "text"
+    lang: str = ""
+    passphrase: bytes | None = None
+
+
+CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json"), "lang": ("", "en", "zh")}
+LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
+ADDRESSES = LISTS | {"listen", "enrol_listen"}
+SECRETS = frozenset(("passphrase",))
+NAMES = tuple(field.name for field in fields(Config))
+
+
+def load(
+    home: Path, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None
+) -> tuple[Config, dict[str, str]]:
+    """The configuration, and for each name where it came from. Raises Refused FN-2601 (unknown name), FN-2602 (value),
+    FN-2603 (not TOML), StoreError FN-7619 (unreadable)."""
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(NAMES, "default")
+    path = home.expanduser() / FILE
+    for name, value in _file(path).items():
+        values[name] = _value(name, value, str(path))
+        origins[name] = f"file {path}"
+    for name in NAMES:
+        variable = PREFIX + name.upper()
+        if environ.get(variable):
+            values[name] = _value(name, environ[variable], variable)
+            origins[name] = f"environment {variable}"
+        elif environ.get(variable + "_FILE"):
+            values[name] = _value(name, _secret(Path(environ[variable + "_FILE"])), variable + "_FILE")
+            origins[name] = f"environment {variable}_FILE"
+    for name, value in (flags or {}).items():
+        if value is not None and value != ():
+            option = "--" + name.replace("_", "-")
+            values[name] = _value(name, value, option)
+            origins[name] = f"flag {option}"
+    return Config(**values), origins
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError("FN-7619", path=str(path), reason=str(error)[:200]) from error
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused("FN-2603", path=str(path), reason=str(error)) from error
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        # [log] level = "info" is the same as log_level = "info"
+        flat |= {f"{name}_{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    for name in flat:
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, 1)
+            raise Refused("FN-2601", name=name, path=str(path), near=near[0] if near else ", ".join(NAMES))
+    return flat
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError("FN-7619", path=str(path), reason=str(error)[:200]) from error
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    shown = "***" if name in SECRETS else str(value)[:100]
+    refused = Refused("FN-2602", name=name, value=shown, where=where, choices=", ".join(CHOICES.get(name, ())))
+    if name in LISTS:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise refused
+        value = tuple(item.strip() for item in items if item.strip())
+    elif not isinstance(value, str):
+        raise refused
+    if name in SECRETS:
+        return value.encode()
+    if name in CHOICES and value not in CHOICES[name]:
+        raise refused
+    if name in ADDRESSES:
+        for address in value if name in LISTS else (value,):
+            _host, colon, port = address.rpartition(":")
+            if not colon or not port.isdecimal() or int(port) > 65535:
+                raise refused
+    return value
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The configuration for people and for --json: secrets are masked."""
+    values = {name: getattr(config, name) for name in NAMES}
+    return {
+        name: ("***" if value else None) if name in SECRETS else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
