@@ -1,0 +1,326 @@
+"""What every command shares: global options, words, one JSON document, exit codes.
+
+Rules
+1. Data goes to stdout, everything else to stderr. With `--json` stdout is one document:
+   `{"version": 1, "command": ..., "ok": true, ...}`, or `{"version": 1, "command": ..., "ok": false, "error": {...}}`.
+2. The global options stand before or after the command's name.
+3. Exit codes: 0 done, 2 usage, 3 input refused or partly refused, 4 peer not reachable, 5 refused by the peer or not permitted,
+   6 integrity failure, 7 store trouble, 130 interrupted. The first digit of an error's code says which.
+4. Help is in the language that `--lang`, FEDNODE_LANG or the locale asks for: options and commands carry the key of their words.
+
+>>> human_ms(65_000, "en"), human_bytes(1536)
+('1 min 5 s', '1.5 KiB')
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import rich_click as click
+
+from fednode.crypto.errors import FednodeError
+from fednode.node.i18n import language
+from fednode.node.messages import error_text, text
+from fednode.sync.errors import Refused, StoreError
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+    from fednode.node.config import Config
+
+SHAPE_VERSION = 1
+HOME_DEFAULT = "~/.fednode"
+GLOBAL = ("home", "json", "lang", "log_format", "log_level", "quiet")
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of the command line: what the global options said, and how to answer."""
+
+    environ: Mapping[str, str]
+    options: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    exit_code: int = 0
+
+    @property
+    def lang(self) -> str:
+        return language(self.options.get("lang"), self.environ)
+
+    @property
+    def as_json(self) -> bool:
+        return bool(self.options.get("json"))
+
+    @property
+    def quiet(self) -> bool:
+        return bool(self.options.get("quiet"))
+
+    @property
+    def home(self) -> Path:
+        return Path(self.options.get("home") or self.environ.get("FEDNODE_HOME") or HOME_DEFAULT)
+
+    def words(self, key: str, **params: Any) -> str:
+        """Words in the chosen language."""
+        return text(key, self.lang, **params)
+
+    def config(self, flags: Mapping[str, Any] | None = None) -> tuple[Config, dict[str, str]]:
+        """The configuration of the home, and where each value came from."""
+        from fednode.node.config import load
+
+        common = {name: self.options.get(name) for name in ("log_format", "log_level", "lang")}
+        return load(self.home, self.environ, {**common, **(flags or {})})
+
+    def app(self, flags: Mapping[str, Any] | None = None) -> App:
+        """The node of the home, loaded."""
+        from fednode.node.app import App
+
+        return App.open(self.home, self.config(flags)[0])
+
+    # ------------------------------------------------------------ answering
+
+    def done(self, data: Mapping[str, Any], lines: Iterable[str] = (), exit_code: int = 0) -> None:
+        """The answer: a document with --json, else lines on stdout."""
+        self.exit_code = exit_code
+        if self.as_json:
+            document = {"version": SHAPE_VERSION, "command": self.command, "ok": exit_code == 0, **data}
+            print_json(document)
+            return
+        for line in lines:
+            click.echo(line)
+
+    def note(self, key: str, **params: Any) -> None:
+        """A word on the side, on stderr; not with --quiet or --json."""
+        if not self.quiet and not self.as_json:
+            click.echo(self.words(key, **params), err=True)
+
+    def failed(self, error: FednodeError) -> int:
+        """Report an error; returns the exit code."""
+        message, hint = error_text(error, self.lang)
+        code = error.exit_code
+        if self.as_json:
+            shown = {"code": error.code, "exit": code, "message": message, "hint": hint}
+            params = {name: plain(value) for name, value in error.params.items()}
+            report = {"version": SHAPE_VERSION, "command": self.command, "ok": False, "error": {**shown, "params": params}}
+            print_json(report)
+        click.echo(f"{self.words('error.label')} {error.code}: {message}", err=True)
+        if hint:
+            click.echo(f"{self.words('hint.label')}: {hint}", err=True)
+        return code
+
+    def confirm(self, node: str, yes: bool) -> None:
+        """A destructive act asks for the node's id. Raises Refused FN-2701 when it is not given."""
+        if yes:
+            return
+        if self.as_json or not sys.stdin.isatty():
+            raise Refused("FN-2702")
+        given = click.prompt(self.words("confirm.node", node=node), default="", show_default=False, err=True)
+        if given != node:
+            raise Refused("FN-2701", given=given, node=node)
+
+
+def plain(value: Any) -> Any:
+    """A parameter of an error as JSON can say it."""
+    return value if isinstance(value, int | float | bool) or value is None else str(value)
+
+
+def print_json(document: Any) -> None:
+    """One document, one line, UTF-8, on stdout."""
+    click.echo(msgspec.json.encode(document).decode())
+
+
+# ---------------------------------------------------------------- options and commands with words
+
+
+class Option(click.Option):
+    """An option whose `help` is a key of the message catalogue."""
+
+
+def option(*names: str, words: str, **kwargs: Any) -> Callable[[Any], Any]:
+    """An option of a command. `words`: the key of its help."""
+    return click.option(*names, cls=Option, help=words, **kwargs)
+
+
+def _global(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None and value is not False:
+        context.ensure_object(Session).options[str(parameter.name)] = value
+
+
+def _global_options() -> list[click.Parameter]:
+    def one(*names: str, words: str, **kwargs: Any) -> Option:
+        return Option(list(names), help=words, expose_value=False, is_eager=True, callback=_global, **kwargs)
+
+    return [
+        one("--home", words="option.home", metavar="DIR"),
+        one("--json", words="option.json", is_flag=True),
+        one("--lang", words="option.lang", type=click.Choice(("zh", "en"))),
+        one("--log-format", words="option.log_format", type=click.Choice(("text", "json"))),
+        one("--log-level", words="option.log_level", type=click.Choice(("debug", "info", "warning", "error"))),
+        one("--quiet", "-q", words="option.quiet", is_flag=True),
+    ]
+
+
+class Worded:
+    """Commands whose help and options' help are keys of the catalogue, put into words when they are shown."""
+
+    params: list[click.Parameter]
+    help: str | None
+    short_help: str | None
+
+    def put_in_words(self, lang: str) -> None:
+        for parameter in self.params:
+            if isinstance(parameter, Option) and parameter.help:
+                parameter.help = _words(parameter, parameter.help, lang)
+        if self.help:
+            self.help = self.short_help = _words(self, self.help, lang)
+
+
+def _words(owner: Any, current: str, lang: str) -> str:
+    key = getattr(owner, "words_key", None) or current
+    owner.words_key = key
+    return text(key, lang)
+
+
+def _lang(context: click.Context) -> str:
+    return context.ensure_object(Session).lang
+
+
+class Command(Worded, click.RichCommand):
+    """A command: global options come with it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _global_options()
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.put_in_words(_lang(ctx))
+        super().format_help(ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(Session).command = ctx.command_path.partition(" ")[2]
+        return super().invoke(ctx)
+
+
+class Group(Worded, click.RichGroup):
+    """A group of commands, each loaded when it is needed: `loaders` names the module and attribute."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, loaders: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _global_options()
+        self._loaders = dict(loaders or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._loaders})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._loaders and cmd_name not in self.commands:
+            import importlib
+
+            module, _, attribute = self._loaders[cmd_name].partition(":")
+            self.add_command(getattr(importlib.import_module(f"fednode.node.cli.{module}"), attribute), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.put_in_words(_lang(ctx))
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if isinstance(command, Worded):
+                command.put_in_words(_lang(ctx))
+        super().format_help(ctx, formatter)
+
+
+def command(words: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Command]:
+    """A command whose function takes the Session first. `words`: the key of its help."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        made: Command = click.command(cls=Command, help=words, **kwargs)(click.pass_obj(function))
+        return made
+
+    return decorate
+
+
+# ---------------------------------------------------------------- running
+
+
+def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
+    """Run the command line; returns the exit code and never raises for anything that a person can cause."""
+    session = Session(environ)
+    try:
+        group.main(list(arguments) if arguments is not None else None, "fednode", standalone_mode=False, obj=session)
+    except click.exceptions.Exit as ended:
+        return int(ended.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(session.words("interrupted"), err=True)
+        return 130
+    except click.ClickException as error:
+        return session.failed(_usage(error, session))
+    except FednodeError as error:
+        return session.failed(error)
+    except BrokenPipeError:
+        # whoever read our output has gone: not an error of ours, and nothing more can be said to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return session.failed(StoreError("FN-7701", reason=f"{error.strerror or error}", path=str(error.filename or "")))
+    except Exception as error:  # a bug: it is said so, with the log, and the exit code tells scripts
+        import logging
+
+        logging.getLogger("fednode").exception("unexpected error")
+        return session.failed(StoreError("FN-7001", reason=f"{type(error).__name__}: {error}"))
+    return session.exit_code
+
+
+def _usage(error: click.ClickException, session: Session) -> FednodeError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "fednode"
+    if isinstance(error, click.NoSuchOption):
+        return Refused("FN-2704", option=error.option_name, near=", ".join(error.possibilities or ()), command=path)
+    if isinstance(error, click.MissingParameter):
+        name = error.param.human_readable_name if error.param is not None else ""
+        return Refused("FN-2705", name=name, command=path)
+    if isinstance(error, click.BadParameter):
+        name = error.param.opts[0] if error.param is not None else ""
+        return Refused("FN-2706", name=name, reason=error.message, command=path)
+    return Refused("FN-2703", reason=error.format_message(), command=path)
+
+
+# ---------------------------------------------------------------- for people
+
+
+def human_ms(ms: int, lang: str) -> str:
+    """A duration for people."""
+    seconds = ms // 1000
+    units = (("d", "天", 86400), ("h", "小时", 3600), ("min", "分", 60), ("s", "秒", 1))
+    parts = []
+    for en, zh, size in units:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {zh if lang == 'zh' else en}")
+    return " ".join(parts[:2]) or ("0 秒" if lang == "zh" else "0 s")
+
+
+def human_bytes(count: int) -> str:
+    """A size for people."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return ""
+
+
+def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> list[str]:
+    """Rows as aligned text; Chinese characters count two columns."""
+    from rich.cells import cell_len
+
+    shown = [[str(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(cell_len(row[column]) for row in shown) for column in range(len(heads))]
+    return [
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in shown
+    ]

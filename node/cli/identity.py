@@ -1,0 +1,189 @@
+"""init, invite, invites, join, revoke, nodes: who belongs to the trust domain."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.sync.errors import Refused
+
+_TTL = re.compile(r"([1-9][0-9]{0,4})([mhd])")
+_UNIT_S = {"m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(value: str) -> int:
+    """Seconds of "30m", "12h", "7d". Raises Refused FN-2707."""
+    match = _TTL.fullmatch(value)
+    if match is None:
+        raise Refused("FN-2707", value=value)
+    return int(match[1]) * _UNIT_S[match[2]]
+
+
+def _identity(app: Any) -> dict[str, Any]:
+    me = app.trust.me
+    return {
+        "id": me.node,
+        "name": me.name,
+        "level": me.level,
+        "domain": me.domain,
+        "scope": list(me.scope),
+        "incarnation": me.incarnation,
+        "root_sha256": app.trust.root_sha256.hex(),
+        "valid_to_s": me.not_after,
+    }
+
+
+@command("help.init")
+@option("--id", "node", required=True, words="option.id", metavar="CODE")
+@option("--level", default="province", words="option.level", show_default=True)
+@option("--name", required=True, words="option.name")
+@option("--domain", default="hebei", words="option.domain", show_default=True)
+@option("--scope", multiple=True, words="option.scope", metavar="CODE")
+def init(session: Session, node: str, level: str, name: str, domain: str, scope: tuple[str, ...]) -> None:
+    """Found a trust domain."""
+    from fednode.node.app import App
+
+    app = App.init_province(
+        session.home, session.config()[0], node=node, name=name, level=level, domain=domain, scope=scope
+    )
+    found = _identity(app)
+    lines = [
+        session.words("init.done", home=app.home.path, **_flat(found)),
+        session.words("init.root", root=found["root_sha256"]),
+        session.words("init.next"),
+    ]
+    session.done({"node": found, "home": str(app.home.path)}, lines)
+
+
+def _flat(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in ("id", "name", "level", "domain")}
+
+
+@command("help.invite")
+@click.argument("node")
+@option("--level", required=True, words="option.level")
+@option("--name", required=True, words="option.name")
+@option("--scope", multiple=True, words="option.scope", metavar="CODE")
+@option("--expires", default="7d", show_default=True, words="option.expires", metavar="7d")
+@option("--token-file", words="option.token_out", metavar="FILE")
+def invite(
+    session: Session, node: str, level: str, name: str, scope: tuple[str, ...], expires: str, token_file: str | None
+) -> None:
+    """Print a token for a new child."""
+    ttl_s = seconds_of(expires)
+    app = session.app()
+    token = app.invite(node, level, name, scope, ttl_s)
+    if token_file:
+        path = Path(token_file)
+        path.touch(mode=0o600)
+        path.write_text(token + "\n", encoding="ascii")
+    shown = [token_file] if token_file else [token]
+    session.note("invite.done", node=node, name=name, time=human_ms(ttl_s * 1000, session.lang))
+    session.done(
+        {"node": node, "token": None if token_file else token, "token_file": token_file, "expires_in_s": ttl_s}, shown
+    )
+
+
+@command("help.invites")
+def invites(session: Session) -> None:
+    """Tokens that were given out."""
+    app = session.app()
+    found = [
+        {
+            "node": one.node,
+            "name": one.name,
+            "level": one.level,
+            "scope": list(one.scope),
+            "expires_s": one.expires_s,
+            "used": one.used_key is not None,
+            "expired": one.used_key is None and one.expires_s < app.now_s,
+        }
+        for one in app.store.invitations()
+    ]
+    states = [
+        session.words("invites.used" if one["used"] else "invites.expired" if one["expired"] else "invites.open")
+        for one in found
+    ]
+    rows = [(one["node"], one["level"], one["name"], state) for one, state in zip(found, states, strict=True)]
+    session.done({"invites": found}, table(rows, [session.words(f"head.{key}") for key in ("id", "level", "name", "state")]))
+
+
+@command("help.join")
+@click.argument("token", required=False)
+@option("--token-file", words="option.token_in", metavar="FILE")
+@option("--address", "addresses", multiple=True, words="option.address", metavar="HOST:PORT")
+def join(session: Session, token: str | None, token_file: str | None, addresses: tuple[str, ...]) -> None:
+    """Join a trust domain with a token."""
+    from fednode.node.app import App
+    from fednode.sync.enrol import Token
+
+    if bool(token) == bool(token_file):
+        raise Refused("FN-2708")
+    given = token or Path(token_file or "").read_text(encoding="utf-8", errors="replace")
+    app = asyncio.run(App.join(session.home, session.config()[0], Token.decode(given), addresses=addresses))
+    found = _identity(app)
+    parent = app.trust.parent
+    lines = [
+        session.words("join.done", home=app.home.path, parent=parent.name if parent else "", **_flat(found)),
+        session.words("join.next"),
+    ]
+    session.done({"node": found, "home": str(app.home.path), "parent": parent.node if parent else None}, lines)
+
+
+@command("help.revoke")
+@click.argument("node")
+@option("--reason", required=True, words="option.reason")
+@option("--yes", is_flag=True, words="option.yes")
+@option("--dry-run", is_flag=True, words="option.dry_run")
+def revoke(session: Session, node: str, reason: str, yes: bool, dry_run: bool) -> None:
+    """Revoke a node below this one."""
+    app = session.app()
+    identity = app.revocable(node)
+    if not dry_run:
+        session.confirm(node, yes)
+        identity = app.revoke(node, reason)
+    key = "revoke.dry_run" if dry_run else "revoke.done"
+    session.done(
+        {"node": node, "incarnation": identity.incarnation, "dry_run": dry_run},
+        [session.words(key, node=node, name=identity.name)],
+    )
+
+
+@command("help.nodes")
+def nodes(session: Session) -> None:
+    """The nodes that this node knows."""
+    app = session.app()
+    directory = app.trust.directory
+    found = []
+    for one in directory.all():
+        revocation = directory.revocation(one.node)
+        found.append(
+            {
+                "id": one.node,
+                "level": one.level,
+                "name": one.name,
+                "parent": directory.parent_of(one.node),
+                "scope": list(one.scope),
+                "incarnation": one.incarnation,
+                "valid_to_s": one.not_after,
+                "revoked": revocation is not None,
+                "revoked_reason": revocation.reason if revocation else None,
+            }
+        )
+    rows = [
+        (
+            one["id"],
+            one["level"],
+            one["name"],
+            one["parent"] or "",
+            session.words("nodes.revoked" if one["revoked"] else "nodes.in_force"),
+        )
+        for one in found
+    ]
+    heads = [session.words(f"head.{key}") for key in ("id", "level", "name", "parent", "state")]
+    session.done({"nodes": found}, table(rows, heads))
