@@ -319,14 +319,19 @@ class App:
         writer.local(NODES, self.trust.area, [Change(peer.node.encode(), _encoded(node_payload(der)))])
         return self.trust.directory.chain(peer.node)
 
-    def revoke(self, node: str, reason: str) -> Identity:
-        """Revoke a node below this one. Raises Refused FN-3110 (unknown), FN-5115 (not below this node)."""
+    def revocable(self, node: str) -> Identity:
+        """A node that this one may revoke. Raises Refused FN-3110 (unknown), FN-5115 (not below this node)."""
         self.trust.refresh(self.store)
         identity = self.trust.directory.get(node)
         if identity is None:
             raise Refused("FN-3110", node=node)
         if self.trust.node not in [one.node for one in self.trust.directory.path(node)[:-1]]:
             raise Refused("FN-5115", node=node, me=self.trust.node)
+        return identity
+
+    def revoke(self, node: str, reason: str) -> Identity:
+        """Revoke a node below this one; the word spreads by itself. Raises what `revocable` raises."""
+        identity = self.revocable(node)
         payload = revocation_payload(node, identity.incarnation, self.now_ms(), reason)
         change = Change(f"revoked/{node}/{identity.incarnation}".encode(), _encoded(payload))
         self.new_writer(self.store).local(NODES, self.trust.area, [change])
@@ -335,17 +340,20 @@ class App:
 
     # ------------------------------------------------------------ the catalog
 
-    def publish_catalog(self, catalog: Catalog) -> Catalog:
-        """Put a catalog in force; it flows down by itself. Raises Refused FN-5201 anywhere but at the province, FN-32xx
-        when it may not follow the one in force."""
+    def check_catalog(self, catalog: Catalog) -> None:
+        """Whether this node may put it in force. Raises Refused FN-5201 anywhere but at the province, FN-32xx when it
+        may not follow the one in force."""
         self.trust.refresh(self.store)
         if self.trust.parent is not None:
             raise Refused("FN-5201", node=self.trust.node)
         if self.trust.catalog is not None:
             check_succession(self.trust.catalog, catalog)
+
+    def publish_catalog(self, catalog: Catalog) -> None:
+        """Put a catalog in force; it flows down by itself. Raises what `check_catalog` raises."""
+        self.check_catalog(catalog)
         self.new_writer(self.store).local(CATALOG, self.trust.area, [Change(b"catalog", catalog.to_json())])
         self.poke()
-        return catalog
 
 
 async def _converse(

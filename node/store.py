@@ -224,6 +224,21 @@ class Store:
         lsn, sha256, end, data, time_s, signature = rows[0]
         return lsn, sha256, end, data, None if time_s is None else Cosignature(time_s, signature)
 
+    def places(self, log_id: int, after: int, limit: int) -> list[tuple[int, int, int]]:
+        """(lsn, first, count) of a log's segments whose first change comes after one, in order."""
+        rows = self._rows(
+            "select lsn, first, count from segment where log_id = ? and first > ? order by first limit ?",
+            log_id,
+            after,
+            limit,
+        )
+        return [(lsn, first, count) for lsn, first, count in rows]
+
+    def first_parent(self, lsn: int) -> Cosignature | None:
+        """The first parent's cosignature of a segment."""
+        rows = self._rows("select first_time, first_signature from segment where lsn = ?", lsn)
+        return Cosignature(*rows[0]) if rows and rows[0][0] is not None else None
+
     def ending_at(self, name: LogName, size: int) -> int | None:
         """Arrival number of the segment after which a log had this size."""
         rows = self._rows(

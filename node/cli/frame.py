@@ -4,9 +4,10 @@ Rules
 1. Data goes to stdout, everything else to stderr. With `--json` stdout is one document:
    `{"version": 1, "command": ..., "ok": true, ...}`, or `{"version": 1, "command": ..., "ok": false, "error": {...}}`.
 2. The global options stand before or after the command's name.
-3. Exit codes: 0 done, 2 usage, 3 input refused or partly refused, 4 peer not reachable, 5 refused by the peer or not permitted,
-   6 integrity failure, 7 store trouble, 130 interrupted. The first digit of an error's code says which.
-4. Help is in the language that `--lang`, FEDNODE_LANG or the locale asks for: options and commands carry the key of their words.
+3. Exit codes: 0 done, 2 usage, 3 input refused or partly refused, 4 peer not reachable, 5 refused by the peer or not
+   permitted, 6 integrity failure, 7 store trouble, 130 interrupted. The first digit of an error's code says which.
+4. Help is in the language that `--lang`, FEDNODE_LANG or the locale asks for: options and commands carry the key of
+   their words.
 
 >>> human_ms(65_000, "en"), human_bytes(1536)
 ('1 min 5 s', '1.5 KiB')
@@ -102,10 +103,10 @@ class Session:
         message, hint = error_text(error, self.lang)
         code = error.exit_code
         if self.as_json:
-            shown = {"code": error.code, "exit": code, "message": message, "hint": hint}
+            shown: dict[str, Any] = {"code": error.code, "exit": code, "message": message, "hint": hint}
             params = {name: plain(value) for name, value in error.params.items()}
-            report = {"version": SHAPE_VERSION, "command": self.command, "ok": False, "error": {**shown, "params": params}}
-            print_json(report)
+            shown["params"] = params
+            print_json({"version": SHAPE_VERSION, "command": self.command, "ok": False, "error": shown})
         click.echo(f"{self.words('error.label')} {error.code}: {message}", err=True)
         if hint:
             click.echo(f"{self.words('hint.label')}: {hint}", err=True)
@@ -266,7 +267,9 @@ def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[st
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return session.failed(StoreError("FN-7701", reason=f"{error.strerror or error}", path=str(error.filename or "")))
+        return session.failed(
+            StoreError("FN-7701", reason=f"{error.strerror or error}", path=str(error.filename or ""))
+        )
     except Exception as error:  # a bug: it is said so, with the log, and the exit code tells scripts
         import logging
 

@@ -110,7 +110,9 @@ def invites(session: Session) -> None:
         for one in found
     ]
     rows = [(one["node"], one["level"], one["name"], state) for one, state in zip(found, states, strict=True)]
-    session.done({"invites": found}, table(rows, [session.words(f"head.{key}") for key in ("id", "level", "name", "state")]))
+    session.done(
+        {"invites": found}, table(rows, [session.words(f"head.{key}") for key in ("id", "level", "name", "state")])
+    )
 
 
 @command("help.join")

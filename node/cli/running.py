@@ -1,0 +1,203 @@
+"""run, sync, status, refused, rebuild, verify: the node at work."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from fednode.node.cli.frame import Session, command, human_bytes, human_ms, option, table
+from fednode.sync.errors import Unavailable
+
+
+def _logs(session: Session, flags: dict[str, Any] | None = None) -> Any:
+    from fednode.node import logs
+
+    config = session.config(flags)[0]
+    logs.set_up(config.log_level, config.log_format)
+    return config
+
+
+@command("help.run")
+@option("--listen", words="option.listen", metavar="HOST:PORT")
+@option("--enrol-listen", words="option.enrol_listen", metavar="HOST:PORT")
+def run_(session: Session, listen: str | None, enrol_listen: str | None) -> None:
+    """The daemon: serves the children, keeps an exchange with the parent, until SIGTERM."""
+    flags = {"listen": listen, "enrol_listen": enrol_listen}
+    _logs(session, flags)
+    app = session.app(flags)
+    with app.home.lock():
+        asyncio.run(_serve(session, app))
+    session.note("run.stopped", node=app.trust.node)
+
+
+async def _serve(session: Session, app: Any) -> None:
+    from fednode.node import daemon
+
+    loop = asyncio.get_running_loop()
+
+    def ready(port: int, enrol_port: int) -> None:
+        session.note("run.ready", node=app.trust.node, port=port, enrol_port=enrol_port)
+
+    def stopper(stop: Callable[[], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+
+    await daemon.serve(app, ready, stopper)
+
+
+@command("help.sync")
+@option("--up", is_flag=True, words="option.up")
+@option("--down", is_flag=True, words="option.down")
+def sync(session: Session, up: bool, down: bool) -> None:
+    """One exchange with the parent, now."""
+    from fednode.node import daemon
+
+    _logs(session)
+    app = session.app()
+    both = up == down
+    try:
+        report = asyncio.run(daemon.sync_once(app, up=both or up, down=both or down))
+    except Unavailable as error:
+        error.params = {**error.params, "pending": _pending(app)}
+        raise
+    shown = dataclasses.asdict(report)
+    shown["refused"] = [{"by": by, "code": code} for by, code in report.refused]
+    lines = [
+        session.words(
+            "sync.done",
+            parent=report.parent,
+            acked=report.acked,
+            received=report.received,
+            up=human_bytes(report.bytes_sent),
+            down=human_bytes(report.bytes_received),
+        ),
+        session.words("sync.pending" if report.pending else "sync.nothing_pending", pending=report.pending),
+    ]
+    lines += [session.words("sync.refused", by=by, code=code) for by, code in report.refused]
+    session.done({"sync": shown}, lines, 5 if report.refused else 0)
+
+
+def _pending(app: Any) -> int:
+    parent = app.trust.parent
+    peer = app.store.peer(parent.node) if parent else None
+    return int(app.store.backlog_up(peer.acked if peer else 0).changes)
+
+
+@command("help.status")
+def status(session: Session) -> None:
+    """How this node stands."""
+    from fednode.node.status import collect
+
+    app = session.app()
+    found = collect(app)
+    session.done({"status": found}, _status_lines(session, app, found))
+
+
+def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str]:
+    words, lang, now_ms = session.words, session.lang, app.now_ms()
+
+    def age(ms: int | None) -> str:
+        return words("status.never") if ms is None else words("status.ago", age=human_ms(max(0, now_ms - ms), lang))
+
+    node, store, parent = found["node"], found["store"], found["parent"]
+    lines = [
+        words("status.node", **{key: node[key] for key in ("id", "name", "level", "domain")}),
+        words("status.running" if found["running"] else "status.stopped"),
+    ]
+    if parent is None:
+        lines.append(words("status.top"))
+    else:
+        lines.append(
+            words(
+                "status.parent", id=parent["id"], name=parent["name"], age=age(parent["last_exchange_ms"]),
+                error=parent["last_error"] or "-",
+            )
+        )  # fmt: skip
+        pending = parent["pending_changes"]
+        key = "status.pending" if pending else "status.nothing_pending"
+        lines.append(words(key, pending=pending, size=human_bytes(parent["pending_bytes"])))
+    lines.append(
+        words(
+            "status.store", changes=store["changes"], logs=store["logs"], records=found["projection"]["records"],
+            behind=found["projection"]["behind"],
+        )
+    )  # fmt: skip
+    if store["refused"]:
+        lines.append(words("status.refused", count=store["refused"]))
+    lines.append(words("status.catalog", version=found["catalog"]))
+    lines.append(words("status.certificate", days=found["certificate"]["days_left"]))
+    lines.append(words("status.clock", offset=found["clock"]["offset_ms"]))
+    lines.append(words("status.disk", free=human_bytes(found["disk"]["free_bytes"])))
+    if found["children"]:
+        rows = [
+            (
+                one["id"],
+                one["name"],
+                age(one["last_exchange_ms"]),
+                one["pending_changes"],
+                words("nodes.revoked" if one["revoked"] else "nodes.in_force"),
+            )
+            for one in found["children"]
+        ]
+        heads = [words(f"head.{key}") for key in ("id", "name", "last_exchange", "pending", "state")]
+        lines += ["", *table(rows, heads)]
+    return lines
+
+
+@command("help.refused")
+@option("--limit", default=100, show_default=True, words="option.limit")
+@option("--retry", metavar="PEER", words="option.retry")
+def refused(session: Session, limit: int, retry: str | None) -> None:
+    """What was refused, and the evidence that was kept."""
+    app = session.app()
+    if retry:
+        with app.store.write() as tx:
+            count = tx.forget_refused(retry)
+        app.poke()
+        session.done({"retried": count}, [session.words("refused.retried", count=count, peer=retry)])
+        return
+    found = app.store.refused(limit)
+    rows = [(one["id"], one["peer"], one["code"], one["log"], one["first"]) for one in found]
+    heads = [session.words(f"head.{key}") for key in ("number", "peer", "code", "log", "first")]
+    session.done({"refused": found}, table(rows, heads) if rows else [session.words("refused.none")])
+
+
+@command("help.rebuild")
+def rebuild(session: Session) -> None:
+    """Make state.db again from log.db."""
+    app = session.app()
+    projector = app.new_projector()
+    applied = projector.rebuild()
+    projector.index_text()
+    session.done({"changes": applied}, [session.words("rebuild.done", changes=applied)])
+
+
+@command("help.verify")
+def verify(session: Session) -> None:
+    """Verify every log that this node holds, from its disk."""
+    from fednode.node import audit
+
+    app = session.app()
+    report = audit.verify_store(app.store, app.trust, app.keys)
+    problems = [dataclasses.asdict(one) for one in report.problems]
+    lines = [session.words("verify.problem", **one) for one in problems]
+    lines.append(
+        session.words(
+            "verify.bad" if problems else "verify.good",
+            logs=report.logs,
+            segments=report.segments,
+            changes=report.changes,
+            carried=report.carried,
+        )
+    )
+    data = {
+        "logs": report.logs,
+        "segments": report.segments,
+        "changes": report.changes,
+        "carried": report.carried,
+        "problems": problems,
+    }
+    session.done(data, lines, 6 if problems else 0)
