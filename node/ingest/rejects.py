@@ -1,0 +1,151 @@
+"""The rows that were refused, in a file to correct and send again: CSV for tools, a workbook for people.
+
+Rules
+1. The first three columns say where and why and begin with `#`, so they are passed over when the file comes back; the
+   rest is the original header and the original cells.
+2. Nothing is made when no row is refused. A file that is there is written over: it is the report of this run.
+3. Cells are text, never formulas: what begins like one gets a tab in front in CSV, which reading takes off again.
+
+>>> problem_text(Problem("xk_xdr_shxym", "uscc_check", "9111", "L"), None, "en")
+'xk_xdr_shxym: the check digit is wrong, it would have to be L [9111]'
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Font, PatternFill
+
+from fednode.node.messages import text
+from fednode.sync.catalog import Dataset
+from fednode.sync.errors import StoreError
+from fednode.sync.formats import Problem
+
+SHOWN_CHARACTERS_MAX = 60
+WORKBOOK_ROWS_MAX = 1_000_000
+CELL_CHARACTERS_MAX = 32_000  # Excel's own limit is 32,767
+_FORMULA = ("=", "+", "-", "@")
+_MARK = PatternFill("solid", fgColor="FFF2CC")
+
+
+def problem_text(problem: Problem, dataset: Dataset | None, lang: str) -> str:
+    """A problem in words: the field by its title, the reason, the value."""
+    words = reason_text(problem, lang)
+    field = dataset.field(problem.field) if dataset is not None and problem.field else None
+    name = problem.field if field is None else (field.zh if lang == "zh" else field.en)
+    value = problem.value.replace("\n", " ")
+    shown = value if len(value) <= SHOWN_CHARACTERS_MAX else value[:SHOWN_CHARACTERS_MAX] + "…"
+    return (f"{name}: " if name else "") + words + (f" [{shown}]" if shown else "")
+
+
+def reason_text(problem: Problem, lang: str) -> str:
+    """The reason alone, in words."""
+    return text(f"reason.{problem.reason}", lang, detail=problem.detail)
+
+
+class Rejects:
+    """Writes refused rows to `paths` (`.xlsx`: a workbook, anything else: CSV). `headers`, `columns`: as of the
+    source."""
+
+    def __init__(
+        self, paths: Sequence[Path], dataset: Dataset, headers: Sequence[str], columns: Sequence[str], lang: str
+    ) -> None:
+        self.paths, self.dataset, self.lang = tuple(paths), dataset, lang
+        self.headers, self.columns = list(headers), list(columns)
+        self.count = 0
+        self._files: list[IO[str]] = []
+        self._tables: list[Any] = []
+        self._books: list[tuple[Workbook, Any, Path]] = []
+
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add(self, number: int, cells: Sequence[str], problems: Sequence[Problem]) -> None:
+        """One refused row."""
+        try:
+            if not self.count:
+                self._open()
+            self.count += 1
+            fields = "; ".join(dict.fromkeys(self._title(one.field) for one in problems if one.field))
+            reasons = "; ".join(problem_text(one, self.dataset, self.lang) for one in problems)
+            for table in self._tables:
+                table.writerow([number, fields, reasons, *(_quoted(cell) for cell in cells)])
+            bad = {one.field for one in problems}
+            for _, sheet, _ in self._books:
+                if self.count < WORKBOOK_ROWS_MAX:
+                    sheet.append(_row(sheet, [str(number), fields, reasons], cells, self.columns, bad))
+        except OSError as error:
+            raise StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error)) from error
+
+    def _title(self, code: str) -> str:
+        field = self.dataset.field(code)
+        return code if field is None else (field.zh if self.lang == "zh" else field.en)
+
+    def _open(self) -> None:
+        ours = [text(f"rejects.{name}", self.lang) for name in ("row", "field", "reason")]
+        for path in self.paths:
+            if path.suffix.lower() == ".xlsx":
+                book = Workbook(write_only=True)
+                sheet = book.create_sheet(self.dataset.name[:31])
+                sheet.freeze_panes = "D2"
+                sheet.column_dimensions["C"].width = 60
+                head = [_cell(sheet, name) for name in (*ours, *self.headers)]
+                for one in head:
+                    one.font = Font(bold=True)
+                sheet.append(head)
+                self._books.append((book, sheet, path))
+            else:
+                # `utf-8-sig`: without the mark Excel reads UTF-8 as the system's own encoding
+                file = path.open("w", encoding="utf-8-sig", newline="")
+                self._files.append(file)
+                table = csv.writer(file)
+                table.writerow([*ours, *self.headers])
+                self._tables.append(table)
+
+    def close(self) -> None:
+        """Write everything out."""
+        try:
+            for file in self._files:
+                file.close()
+            for book, _, path in self._books:
+                book.save(path)
+        except OSError as error:
+            raise StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error)) from error
+        self._files, self._tables, self._books = [], [], []
+
+
+def _quoted(cell: str) -> str:
+    return "\t" + cell if cell.startswith(_FORMULA) and not _is_number(cell) else cell
+
+
+def _is_number(cell: str) -> bool:
+    return cell[1:].replace(".", "", 1).replace(",", "").isdigit()
+
+
+def _cell(sheet: Any, value: str) -> Any:
+    cell: Any = WriteOnlyCell(sheet, value=ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)[:CELL_CHARACTERS_MAX])
+    cell.data_type = "s"  # a text that begins with `=` stays a text
+    cell.number_format = "@"
+    return cell
+
+
+def _row(sheet: Any, ours: Sequence[str], cells: Sequence[str], columns: Sequence[str], bad: set[str]) -> list[Any]:
+    row = [_cell(sheet, value) for value in ours]
+    for i, value in enumerate(cells):
+        cell = _cell(sheet, value)
+        if i < len(columns) and columns[i] and columns[i] in bad:
+            cell.fill = _MARK
+        row.append(cell)
+    return row
