@@ -346,12 +346,18 @@ class App:
         self.trust.refresh(self.store)
         if self.trust.parent is not None:
             raise Refused("FN-5201", node=self.trust.node)
-        if self.trust.catalog is not None:
-            check_succession(self.trust.catalog, catalog)
+        now = self.trust.catalog
+        if now is not None:
+            if catalog.version <= now.version and catalog != now:
+                raise Refused("FN-3225", theirs=catalog.version, ours=now.version)
+            check_succession(now, catalog)
 
     def publish_catalog(self, catalog: Catalog) -> None:
-        """Put a catalog in force; it flows down by itself. Raises what `check_catalog` raises."""
+        """Put a catalog in force; it flows down by itself. The one in force again changes nothing. Raises what
+        `check_catalog` raises."""
         self.check_catalog(catalog)
+        if catalog == self.trust.catalog:
+            return
         self.new_writer(self.store).local(CATALOG, self.trust.area, [Change(b"catalog", catalog.to_json())])
         self.poke()
 

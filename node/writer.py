@@ -33,6 +33,7 @@ from fednode.sync.change import Change, LogName
 from fednode.sync.clock import HybridClock, bound, effective
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.exchange import Commit, Done
+from fednode.sync.identity import covers
 from fednode.sync.log import cut, extend
 from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent
 from fednode.sync.wire import Cosignature, Cursor, Want
@@ -82,11 +83,16 @@ class Writer:
     ) -> list[int]:
         """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same
         transaction.
-        Returns arrival numbers. Raises Refused FN-3401 (dataset unknown), StoreError."""
+        Returns arrival numbers. Raises Refused FN-3401 (dataset), FN-5301 (level), FN-5302 (area), StoreError."""
         self.trust.refresh(self.store)
         declared = self.trust.dataset(dataset)
         if declared is None:
             raise Refused("FN-3401", dataset=dataset)
+        me = self.trust.me
+        if me.level not in declared.writers:
+            raise Refused("FN-5301", dataset=dataset, level=me.level)
+        if not covers(me.scope, area):
+            raise Refused("FN-5302", area=area, scope=", ".join(me.scope))
         name = self.trust.log_name(dataset, area)
         readers = [] if name.is_system else self.trust.readers(declared, area)
         try:

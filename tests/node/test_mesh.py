@@ -1,0 +1,271 @@
+"""Nodes that join, sync, part and meet again, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fednode.crypto.errors import FednodeError
+from fednode.node import daemon
+from fednode.node.app import App, real_clock
+from fednode.sync.catalog import Catalog
+from fednode.sync.change import NODES, Change
+from fednode.sync.enrol import Token
+from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
+from mesh import Mesh, configuration, free_port
+
+VILLAGE_PATH = (("1301", "city"), ("130102", "county"), ("130102001", "township"), ("130102001001", "village"))
+
+
+async def test_a_record_of_a_village_reaches_the_province_and_a_correction_only_that_village(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        chain = [await mesh.found()]
+        for node, level in VILLAGE_PATH:
+            chain.append(await mesh.child(chain[-1], node, level))
+        province, county, township, village = chain[0], chain[2], chain[3], chain[4]
+        sibling = await mesh.child(township, "130102001002", "village")
+        await mesh.until(lambda: village.app.trust.catalog_version == 1 and sibling.app.trust.catalog_version == 1)
+        village.write("k1", {"name": "甲"})
+        await mesh.until(lambda: province.records().get("k1") == {"name": "甲"})
+        assert not sibling.records()
+        county.write("k1", {"name": "乙"}, area="130102001001")
+        await mesh.until(lambda: village.records()["k1"] == {"name": "乙"} == province.records()["k1"])
+        await mesh.until(lambda: all(node.records() == province.records() for node in chain))
+        assert not sibling.records()
+        assert [node.app.store.refused() for node in chain] == [[]] * 5
+
+
+async def test_the_backlog_grows_while_the_parent_is_away_and_drains_by_itself(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        await mesh.halt(province)
+        for i in range(3):
+            city.write(f"k{i}", {"name": str(i)})
+        assert city.pending() == 3
+        with pytest.raises(Unavailable):
+            await daemon.sync_once(city.app)
+        assert city.pending() == 3
+        await mesh.run(province)
+        await mesh.until(lambda: len(province.records()) == 3 and city.pending() == 0)
+
+
+async def test_one_exchange_by_hand_beside_a_running_daemon(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        city.write("k", {"name": "x"})
+        report = await daemon.sync_once(city.app)
+        assert report.pending == 0
+        await mesh.until(lambda: "k" in province.records())
+
+
+async def test_a_revoked_node_is_refused_and_the_word_spreads(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        county = await mesh.child(city, "130102", "county")
+        await mesh.until(lambda: county.app.trust.catalog_version == 1)
+        await mesh.until(lambda: province.app.trust.directory.get("130102") is not None)
+        province.app.revoke("130102", "stolen")
+        await mesh.until(lambda: city.app.trust.directory.is_revoked("130102"))
+        await mesh.halt(county)
+        county.write("k", {"name": "x"})
+        with pytest.raises(PeerError, match="FN-5511"):
+            await daemon.sync_once(county.app)
+        assert "k" not in province.records()
+        # a fresh token lets it come back in a new incarnation, with what it had
+        fresh = Token.decode(city.app.invite("130102", "county", "长安区"))
+        again = await App.join(tmp_path / "130102", county.app.config, fresh)
+        assert again.trust.me.incarnation == 2
+        again.close()
+
+
+async def test_a_certificate_renews_itself_over_the_exchange(tmp_path: Path) -> None:
+    offset_ms = 0
+
+    def clock() -> int:
+        return real_clock() + offset_ms
+
+    async with Mesh(tmp_path, clock) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        first = city.app.trust.me
+        await mesh.halt(city)
+        offset_ms = 300 * 86400 * 1000
+        await mesh.run(city)
+        await mesh.until(lambda: city.app.trust.me.not_after > first.not_after)
+        assert city.app.trust.me.incarnation == first.incarnation
+        assert city.app.home.chain()[0] == city.app.trust.me.der
+
+
+# ---------------------------------------------------------------- joining
+
+
+async def refusal(mesh: Mesh, folder: Path, token: str, **more: object) -> FednodeError:
+    """What joining with a token raises; no half-made home is left."""
+    with pytest.raises(FednodeError) as caught:
+        await App.join(folder, configuration(), Token.decode(token), **more)  # type: ignore[arg-type]
+    assert not [name for name in os.listdir(folder.parent) if folder.name in name]
+    return caught.value
+
+
+async def test_tokens_that_are_wrong_used_expired_or_altered(tmp_path: Path) -> None:
+    offset_ms = 0
+
+    def clock() -> int:
+        return real_clock() + offset_ms
+
+    async with Mesh(tmp_path, clock) as mesh:
+        province = await mesh.found()
+        token = province.app.invite("1301", "city", "石家庄市")
+        with pytest.raises(Refused, match="FN-3102"):
+            Token.decode(token[:-3] + ("A" if token[-3] != "A" else "B") + token[-2:])
+        with pytest.raises(Refused, match="FN-3101"):
+            Token.decode("hello")
+        parsed = Token.decode(token)
+        unknown = replace(parsed, secret=bytes(16)).encode()
+        assert (await refusal(mesh, tmp_path / "a", unknown)).code == "FN-5101"
+        renamed = replace(parsed, node="1302").encode()
+        assert (await refusal(mesh, tmp_path / "b", renamed)).code == "FN-5104"
+        other_root = replace(parsed, root_sha256=bytes(32)).encode()
+        assert (await refusal(mesh, tmp_path / "c", other_root)).code == "FN-6110"
+        (await App.join(tmp_path / "d", configuration(), parsed)).close()
+        assert (await refusal(mesh, tmp_path / "e", token)).code == "FN-5102"
+        short = province.app.invite("1302", "city", "唐山市", ttl_s=60)
+        offset_ms = 120_000
+        assert (await refusal(mesh, tmp_path / "f", short, clock=clock)).code == "FN-5103"
+        late = replace(Token.decode(short), expires_s=Token.decode(short).expires_s + 3600).encode()
+        assert (await refusal(mesh, tmp_path / "g", late, clock=clock)).code == "FN-5103"
+
+
+async def test_a_clock_before_the_certificate_gets_a_clear_error(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        token = province.app.invite("1301", "city", "石家庄市")
+        error = await refusal(mesh, tmp_path / "a", token, clock=lambda: real_clock() - 400 * 86_400_000)
+        assert error.code == "FN-5113"
+        (await App.join(tmp_path / "a", configuration(), Token.decode(token))).close()
+
+
+async def test_names_and_scopes_outside_the_issuers(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        for node, level, scope, code in (
+            ("11", "city", (), "FN-5107"),
+            ("1301", "province", (), "FN-5106"),
+            ("1301", "galaxy", (), "FN-2102"),
+            ("../x", "city", ("1301",), "FN-2101"),
+            ("13", "city", (), "FN-5108"),
+            ("1301", "city", ("13x",), "FN-2103"),
+        ):
+            with pytest.raises(Refused) as caught:
+                province.app.invite(node, level, "x", scope)
+            assert caught.value.code == code
+        village = await mesh.child(province, "130102001001", "village")
+        with pytest.raises(Refused, match="FN-5105"):
+            village.app.invite("130102001001", "village", "x")
+
+
+async def test_a_home_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        (tmp_path / "taken").mkdir()
+        (tmp_path / "taken" / "letter.txt").write_text("dear")
+        token = Token.decode(province.app.invite("1301", "city", "石家庄市"))
+        with pytest.raises(StoreError, match="FN-7616"):
+            await App.join(tmp_path / "taken", configuration(), token)
+        assert [entry.name for entry in (tmp_path / "taken").iterdir()] == ["letter.txt"]
+        with pytest.raises(StoreError, match="FN-7616"):
+            App.init_province(tmp_path / "13", configuration(), node="13", name="x", domain="hebei")
+
+
+async def test_nobody_at_the_address(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        token = Token.decode(province.app.invite("1301", "city", "石家庄市"))
+        with pytest.raises(Unavailable, match="FN-4501"):
+            await App.join(tmp_path / "a", configuration(), token, addresses=(f"127.0.0.1:{free_port()}",))
+        assert not (tmp_path / "a").exists()
+
+
+# ---------------------------------------------------------------- what does not belong
+
+
+async def test_a_peer_of_another_trust_domain_cannot_even_connect(tmp_path: Path) -> None:
+    async with Mesh(tmp_path / "one") as one, Mesh(tmp_path / "two") as two:
+        province = await one.found()
+        other = await two.found()
+        stranger = await two.child(other, "1301", "city")
+        await two.until(lambda: stranger.app.trust.catalog_version == 1)
+        await two.halt(stranger)
+        (tmp_path / "two" / "1301" / "addresses").write_text(f"{province.app.config.listen}\n")
+        with pytest.raises(Unavailable, match="FN-4501"):
+            await daemon.sync_once(stranger.app)
+        assert province.app.store.refused() == []
+
+
+async def test_an_older_catalog_is_refused(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        shipped = province.app.trust.catalog
+        assert isinstance(shipped, Catalog)
+        newer = replace(shipped, version=shipped.version + 2)
+        province.app.publish_catalog(newer)
+        before = province.app.store.lsn
+        province.app.publish_catalog(newer)  # again: nothing happens
+        assert province.app.store.lsn == before
+        for theirs in (shipped, replace(newer, zh="另一个")):
+            with pytest.raises(Refused, match="FN-3225"):
+                province.app.publish_catalog(theirs)
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == newer.version)
+        with pytest.raises(Refused, match="FN-5201"):
+            city.app.publish_catalog(replace(shipped, version=9))
+
+
+async def test_a_level_that_may_not_write_and_an_area_outside_the_scope(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        village = await mesh.child(province, "130102001001", "village")
+        await mesh.until(lambda: village.app.trust.catalog_version == 1)
+        with pytest.raises(Refused, match="FN-5301"):
+            village.write("k", {"name": "x"}, dataset="org-registration")
+        with pytest.raises(Refused, match="FN-5302"):
+            village.write("k", {"name": "x"}, area="130102001002")
+        with pytest.raises(Refused, match="FN-3401"):
+            village.write("k", {"name": "x"}, dataset="galaxies")
+
+
+async def test_a_forged_enrolment_is_refused_and_kept_as_evidence(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        payload = b'{"kind":"revoke","node":"1302","incarnation":1,"at_ms":1,"reason":"coup"}'
+        city.app.trust.directory.check = lambda *_: None  # type: ignore[method-assign]  # the city's program was altered
+        writer = city.app.new_writer()
+        writer.local(NODES, city.app.trust.area, [Change(b"revoked/1302", payload)])
+        writer.store.close()
+        city.app.poke()
+        await mesh.until(lambda: bool(province.app.store.refused()))
+        assert province.app.store.refused()[0]["code"] == "FN-5431"
+        assert not province.app.trust.directory.is_revoked("1302")
+        # the daemon goes on: the other logs of the city still flow
+        city.write("k", {"name": "x"})
+        await mesh.until(lambda: "k" in province.records())
+
+
+async def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        app = App.init_province(tmp_path / "other", province.app.config, node="13", name="x", domain="hebei")
+        with pytest.raises(StoreError, match="FN-7620"):
+            await asyncio.wait_for(daemon.serve(app, lambda *_: None, lambda _: None), 20)
+        app.close()
