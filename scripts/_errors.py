@@ -1,4 +1,4 @@
-"""Writes docs/errors.md: every error code with its words, in the order of the exit codes.   scripts/generate calls it."""
+"""Writes docs/errors.md: every error code with its words, in the order of the exit codes. scripts/generate calls it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def page() -> str:
     lines = [
         "# Errors",
         "",
-        "Made from the message catalogue (`node/messages/*.toml`) by `scripts/generate`: do not edit. The first digit of a code",
-        "is the exit code of the command. Exit code 0 is success, 130 an interruption (Ctrl-C): nothing half done.",
+        "Made from the message catalogue (`node/messages/*.toml`) by `scripts/generate`: do not edit. The first digit",
+        "of a code is the exit code of the command. Exit code 0 is success, 130 an interruption: nothing half done.",
     ]
     entries = sorted((key, entry) for key, entry in catalogue().items() if key.startswith("FN-"))
     for digit, head in HEADS.items():
