@@ -396,6 +396,18 @@ class Projector:
         a = c.execute("select id from area where code = ?", (area,)).fetchone()
         return self._current(d[0], a[0], keys) if d and a else {}
 
+    def conflicts(self, dataset: str, limit: int) -> list[dict[str, object]]:
+        """Versions that lost to one whose author had not seen them: where each stands. `dataset`: "" for all."""
+        rows = self.connection.execute(
+            """select d.name, a.code, s.key, s.log, s.seq, s.op, s.effective >> 16 from superseded s
+               join dataset d on d.id = s.dataset join area a on a.id = s.area
+               where s.conflict = 1 and (?1 = '' or d.name = ?1) order by s.effective desc limit ?2""",
+            (dataset, limit),
+        )
+        names = ("dataset", "area", "key", "log", "seq", "op", "effective_ms")
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        return [{**one, "log": str(self._log_name(one["log"]))} for one in found]
+
     # ------------------------------------------------------------ what follows the catalog
 
     def _sync_views(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from typing import Any
 import msgspec
 import rich_click as click
 
-from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.ingest.rejects import Rejects
+from fednode.node.ingest.source import open_source
+from fednode.sync.change import DELETE, ERASE, UPSERT
 from fednode.sync.errors import Refused
 
-Progress = Callable[[int, int], None]
+COUNTS = ("read", "added", "changed", "unchanged", "rejected")
+FIND_COLUMNS = 6  # the fields of a table on a terminal; --csv and --json have all
 
 
 def _pairs(given: tuple[str, ...], name: str) -> dict[str, str]:
@@ -31,25 +36,28 @@ def _pairs(given: tuple[str, ...], name: str) -> dict[str, str]:
 
 
 @contextmanager
-def _progress(session: Session) -> Iterator[Progress]:
+def _progress(session: Session) -> Iterator[Any]:
     """A bar on stderr with rate and time left; none without a terminal, with --json or --quiet."""
     if session.as_json or session.quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}")),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(session.words("import.progress"), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(session.words("import.progress"), total=None, rows="")
+        yield lambda report, source: bar.update(task, completed=source.done, total=source.size, rows=report.read)
 
 
 @command("help.import")
 @click.argument("dataset")
 @click.argument("files", nargs=-1, required=True)
 @option("--map", "mapping", multiple=True, words="option.map", metavar="HEADER=CODE")
-@option("--area", words="option.area", metavar="CODE", default="")
+@option("--area", words="option.area", metavar="CODE")
 @option("--sheet", words="option.sheet", default="")
 @option("--encoding", words="option.encoding", default="")
 @option("--rejects", words="option.rejects", metavar="FILE")
@@ -59,7 +67,7 @@ def import_(
     dataset: str,
     files: tuple[str, ...],
     mapping: tuple[str, ...],
-    area: str,
+    area: str | None,
     sheet: str,
     encoding: str,
     rejects: str | None,
@@ -68,52 +76,47 @@ def import_(
     """Import files; good rows are in, bad rows go to a file of rejects."""
     app = session.app()
     records = app.records()
-    chosen = _pairs(mapping, "--map")
-    reports = []
-    for file in files:
-        path = Path(file)
-        out = Path(rejects) if rejects else path.with_name(f"{path.stem}.rejects.csv")
-        with _progress(session) as progress:
-            reports.append(
-                records.import_file(
-                    dataset,
-                    path,
-                    mapping=chosen,
-                    area=area,
-                    sheet=sheet,
-                    encoding=encoding,
-                    rejects=out,
-                    lang=session.lang,
-                    dry_run=dry_run,
-                    progress=progress,
-                )
+    declared = records.declared(dataset)
+    sources = [
+        open_source(Path(file), declared, _pairs(mapping, "--map"), encoding=encoding, sheet=sheet) for file in files
+    ]
+    shown, lines = [], []
+    for source in sources:
+        out = Path(rejects) if rejects else source.path.with_name(f"{source.path.stem}.rejects.csv")
+        bad = Rejects([out], declared, source.headers, source.columns, session.lang)
+        with bad, _progress(session) as progress:
+            report = records.import_rows(
+                dataset, source, area=area, dry_run=dry_run, on_reject=bad.add, on_progress=progress
             )
         app.poke()
-    shown = [
-        {
-            "file": file,
-            "encoding": one.encoding,
-            "read": one.read,
-            "added": one.added,
-            "changed": one.changed,
-            "unchanged": one.unchanged,
-            "rejected": one.rejected,
-            "rejects_file": str(one.rejects_path) if one.rejects_path else None,
-            "unknown_headers": list(one.unknown),
+        one = {
+            "file": str(source.path),
+            "format": source.format,
+            "encoding": source.encoding,
+            **{name: getattr(report, name) for name in COUNTS},
+            "rejects_file": str(out) if bad.count else None,
+            "unknown_headers": source.unknown,
+            "problems": [
+                {"row": row, "field": problem.field, "reason": problem.reason, "value": problem.value}
+                for row, problems in report.problems
+                for problem in problems
+            ],
         }
-        for file, one in zip(files, reports, strict=True)
-    ]
-    totals = {key: sum(one[key] for one in shown) for key in ("read", "added", "changed", "unchanged", "rejected")}
-    lines = []
-    for one in shown:
-        lines.append(session.words("import.done", **{key: one[key] for key in ("file", "encoding", *totals)}))
-        if one["unknown_headers"]:
-            lines.append(session.words("import.unknown", file=one["file"], headers=", ".join(one["unknown_headers"])))
-        if one["rejects_file"]:
-            lines.append(session.words("import.rejects", path=one["rejects_file"]))
+        shown.append(one)
+        lines += _import_lines(session, one)
+    totals = {key: sum(one[key] for one in shown) for key in COUNTS}
     if dry_run:
         lines.append(session.words("import.dry_run"))
     session.done({"files": shown, **totals, "dry_run": dry_run}, lines, 3 if totals["rejected"] else 0)
+
+
+def _import_lines(session: Session, one: dict[str, Any]) -> list[str]:
+    lines = [session.words("import.done", **{key: one[key] for key in ("file", "encoding", *COUNTS)})]
+    if one["unknown_headers"]:
+        lines.append(session.words("import.unknown", file=one["file"], headers=", ".join(one["unknown_headers"])))
+    if one["rejects_file"]:
+        lines.append(session.words("import.rejects", path=one["rejects_file"]))
+    return lines
 
 
 def _document(given: str | None, fields: tuple[str, ...]) -> dict[str, Any]:
@@ -132,64 +135,76 @@ def _document(given: str | None, fields: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+def _written(session: Session, app: Any, done: Any) -> None:
+    app.poke()
+    data = {"key": done.key, "area": done.area, "outcome": done.outcome, "changed": done.outcome != "unchanged"}
+    key = {"unchanged": "put.unchanged", "deleted": "delete.done"}.get(done.outcome, "put.done")
+    session.done(data, [session.words(key, key=done.key)])
+
+
 @command("help.put")
 @click.argument("dataset")
 @click.argument("record", required=False)
 @option("--field", "fields", multiple=True, words="option.field", metavar="CODE=VALUE")
-@option("--area", words="option.area", metavar="CODE", default="")
-def put(session: Session, dataset: str, record: str | None, fields: tuple[str, ...], area: str) -> None:
-    """Write one record."""
+@option("--key", words="option.key", metavar="KEY")
+@option("--area", words="option.area", metavar="CODE")
+def put(
+    session: Session, dataset: str, record: str | None, fields: tuple[str, ...], key: str | None, area: str | None
+) -> None:
+    """Write one record; with --key change fields of one that is there."""
     app = session.app()
-    done = app.records().put(dataset, _document(record, fields), area=area)
-    app.poke()
-    key = "put.done" if done.changed else "put.unchanged"
-    session.done({"key": done.key, "area": done.area, "changed": done.changed}, [session.words(key, key=done.key)])
+    document = _document(record, fields)
+    records = app.records()
+    done = records.amend(dataset, key, document, area) if key else records.put(dataset, document, area)
+    _written(session, app, done)
 
 
 @command("help.delete")
 @click.argument("dataset")
 @click.argument("key")
-@option("--area", words="option.area", metavar="CODE", default="")
-def delete(session: Session, dataset: str, key: str, area: str) -> None:
+@option("--area", words="option.area", metavar="CODE")
+def delete(session: Session, dataset: str, key: str, area: str | None) -> None:
     """Delete one record."""
     app = session.app()
-    done = app.records().delete(dataset, key, area=area)
-    app.poke()
-    session.done(
-        {"key": done.key, "area": done.area, "changed": done.changed}, [session.words("delete.done", key=done.key)]
-    )
+    _written(session, app, app.records().delete(dataset, key, area))
 
 
 @command("help.get")
 @click.argument("dataset")
 @click.argument("key")
-@option("--area", words="option.area", metavar="CODE", default="")
+@option("--area", words="option.area", metavar="CODE")
 @option("--history", is_flag=True, words="option.history")
-def get(session: Session, dataset: str, key: str, area: str, history: bool) -> None:
+def get(session: Session, dataset: str, key: str, area: str | None, history: bool) -> None:
     """Show one record."""
     app = session.app()
     records = app.records()
-    found = msgspec.to_builtins(records.get(dataset, key, area=area))
-    data = dict(found)
-    lines = [msgspec.json.format(msgspec.json.encode(found["record"])).decode()]
-    if found["held_by_parent"] is not None:
-        held = session.words("yes" if found["held_by_parent"] else "no")
-        lines.append(session.words("get.saved", held=held))
+    data: dict[str, Any] = {"dataset": dataset, "key": key}
+    lines: list[str] = []
+    versions = records.history(dataset, key, area) if history else []
+    if not history or (versions and versions[0].op == UPSERT):
+        found = records.get(dataset, key, area)
+        data |= dataclasses.asdict(found)
+        lines.append(msgspec.json.format(msgspec.json.encode(found.record)).decode())
+        held = found.standing.held_by_parent
+        if held is not None:
+            lines.append(session.words("get.saved", held=session.words("yes" if held else "no")))
     if history:
-        data["versions"] = [msgspec.to_builtins(one) for one in records.history(dataset, key, area=area)]
-        lines += _history_lines(session, app, data["versions"])
+        data["versions"] = [dataclasses.asdict(one) for one in versions]
+        lines += _history_lines(session, versions)
     session.done(data, lines)
 
 
-def _history_lines(session: Session, app: Any, versions: list[dict[str, Any]]) -> list[str]:
-    now_ms = app.now_ms()
+def _history_lines(session: Session, versions: list[Any]) -> list[str]:
+    from fednode.crypto.certs import iso
+
+    names = {UPSERT: "op.upsert", DELETE: "op.delete", ERASE: "op.erase"}
     rows = [
         (
-            session.words("status.ago", age=human_ms(max(0, now_ms - one["time_ms"]), session.lang)),
-            one["origin"],
-            one["op"],
-            session.words("yes") if one["conflict"] else "",
-            msgspec.json.encode(one["record"]).decode() if one["record"] is not None else "",
+            iso(one.standing.effective_ms // 1000),
+            one.standing.origin,
+            session.words(names[one.op]),
+            session.words("yes") if one.conflict else "",
+            msgspec.json.encode(one.record).decode() if one.record is not None else "",
         )
         for one in versions
     ]
@@ -203,8 +218,9 @@ def _history_lines(session: Session, app: Any, versions: list[dict[str, Any]]) -
 @option("--since", words="option.since", metavar="DATE", default="")
 @option("--until", words="option.until", metavar="DATE", default="")
 @option("--date-field", words="option.date_field", metavar="CODE", default="")
+@option("--area", words="option.area", metavar="CODE", default="")
 @option("--limit", default=50, show_default=True, words="option.limit", type=click.IntRange(1, 10_000))
-@option("--after", words="option.after", default=0, type=int)
+@option("--after", words="option.after", default="")
 @option("--csv", "as_csv", is_flag=True, words="option.csv")
 def find(
     session: Session,
@@ -214,42 +230,44 @@ def find(
     since: str,
     until: str,
     date_field: str,
+    area: str,
     limit: int,
-    after: int,
+    after: str,
     as_csv: bool,
 ) -> None:
     """Find records."""
-    app = session.app()
-    page = app.records().find(
+    records = session.app().records()
+    page = records.find(
         dataset,
-        where=_pairs(where, "--where"),
+        _pairs(where, "--where"),
         text=text,
         since=since,
         until=until,
         date_field=date_field,
+        area=area,
         limit=limit,
-        after=after,
+        cursor=after,
     )
-    shown = [{"key": one.key, "area": one.area, "record": one.record} for one in page.records]
-    declared = app.trust.dataset(dataset)
-    codes = [field.code for field in declared.fields] if declared is not None else []
+    codes = [field.code for field in records.declared(dataset).fields]
     if as_csv:
-        lines = [_csv_text(shown, codes)]
+        lines = [_csv_text(page.items, codes)]
+    elif page.items:
+        shown = codes[:FIND_COLUMNS]
+        rows = [(one.key, *(one.record.get(code, "") for code in shown)) for one in page.items]
+        lines = table(rows, [session.words("head.key"), *shown])
     else:
-        columns = codes[:6]
-        rows = [(one["key"], *(one["record"].get(code, "") for code in columns)) for one in shown]
-        lines = table(rows, [session.words("head.key"), *columns]) if rows else [session.words("find.none")]
-        if page.next is not None:
-            lines.append(session.words("find.more", after=page.next))
-    session.done({"records": shown, "next": page.next}, lines)
+        lines = [session.words("find.none")]
+    if page.cursor and not as_csv:
+        lines.append(session.words("find.more", after=page.cursor))
+    session.done({"records": [dataclasses.asdict(one) for one in page.items], "next": page.cursor}, lines)
 
 
-def _csv_text(rows: list[dict[str, Any]], codes: list[str]) -> str:
+def _csv_text(items: Sequence[Any], codes: list[str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["key", "area", *codes])
-    for one in rows:
-        writer.writerow([one["key"], one["area"], *(one["record"].get(code, "") for code in codes)])
+    for one in items:
+        writer.writerow([one.key, one.area, *(one.record.get(code, "") for code in codes)])
     return out.getvalue().rstrip("\n")
 
 
@@ -258,9 +276,11 @@ def _csv_text(rows: list[dict[str, Any]], codes: list[str]) -> str:
 @option("--limit", default=100, show_default=True, words="option.limit", type=click.IntRange(1, 10_000))
 def conflicts(session: Session, dataset: str | None, limit: int) -> None:
     """Concurrent changes that lost."""
-    found = [msgspec.to_builtins(one) for one in session.app().records().conflicts(dataset or "", limit=limit)]
-    rows = [(one["dataset"], one["area"], one["key"], one["origin"], one["op"]) for one in found]
-    heads = [session.words(f"head.{key}") for key in ("dataset", "area", "key", "id", "what")]
+    projector = session.app().new_projector()
+    projector.catch_up()
+    found = projector.conflicts(dataset or "", limit)
+    rows = [(one["dataset"], one["area"], one["key"], one["log"], one["seq"]) for one in found]
+    heads = [session.words(f"head.{key}") for key in ("dataset", "area", "key", "log", "number")]
     session.done({"conflicts": found}, table(rows, heads) if rows else [session.words("conflicts.none")])
 
 
@@ -269,8 +289,5 @@ def conflicts(session: Session, dataset: str | None, limit: int) -> None:
 @option("--area", words="option.area", metavar="CODE", default="")
 def digest(session: Session, dataset: str | None, area: str) -> None:
     """A digest over the records: the same wherever the same records are."""
-    found = session.app().records().digest(dataset or "", area=area)
-    session.done(
-        {"records": found.records, "digest": found.digest},
-        [session.words("digest.done", records=found.records, digest=found.digest)],
-    )
+    found = session.app().records().digest(dataset, area)
+    session.done(dataclasses.asdict(found), [session.words("digest.done", records=found.records, digest=found.digest)])
