@@ -16,7 +16,6 @@ Rules
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,18 +51,14 @@ def verify_signature(head: Checkpoint, public: bytes, signed: bytes) -> None:
     SUITE_1.verify(public, head.text().encode(), signed)
 
 
-def _cosigned(head: Checkpoint, time_s: int) -> bytes:
-    return f"cosignature/v1\ntime {time_s}\n{head.text()}".encode()
-
-
 def cosign(head: Checkpoint, key: SigningKey, time_s: int) -> bytes:
     """A witness's signature made at `time_s` (Unix seconds), 64 bytes."""
-    return key.sign(_cosigned(head, time_s))
+    return key.sign(note.cosigned(head.text(), time_s))
 
 
 def verify_cosignature(head: Checkpoint, public: bytes, time_s: int, signed: bytes) -> None:
     """Raises IntegrityError FN-6201."""
-    SUITE_1.verify(public, _cosigned(head, time_s), signed)
+    SUITE_1.verify(public, note.cosigned(head.text(), time_s), signed)
 
 
 # ---------------------------------------------------------------- as a note
@@ -93,11 +88,14 @@ def from_text(text: str) -> Checkpoint:
     lines = text.split("\n")
     try:
         root = base64.b64decode(lines[2], validate=True)
-    except (IndexError, binascii.Error) as error:
+    except (IndexError, ValueError) as error:
         raise IntegrityError("FN-6208", reason="checkpoint") from error
-    if len(lines) < 4 or not lines[0] or not _SIZE.fullmatch(lines[1]) or len(root) != 32:
+    if not all(lines[:-1]) or lines[-1] or not _SIZE.fullmatch(lines[1]) or len(root) != 32:
         raise IntegrityError("FN-6208", reason="checkpoint")
-    return Checkpoint(lines[0], int(lines[1]), root)
+    head = Checkpoint(lines[0], int(lines[1]), root)
+    if not text.startswith(head.text()):  # base64 has other spellings of the same root
+        raise IntegrityError("FN-6208", reason="checkpoint")
+    return head
 
 
 def from_note(text: str) -> tuple[Checkpoint, note.Note]:

@@ -12,9 +12,11 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -31,6 +33,8 @@ from cryptography.hazmat.primitives.serialization import (
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 
+Rng = Callable[[int], bytes]
+
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256's base point
 
 
@@ -45,7 +49,7 @@ def _dump(key: Any, passphrase: bytes | None) -> bytes:
 def _load(pem: bytes, passphrase: bytes | None, kind: type[Any]) -> Any:
     try:
         key = load_pem_private_key(pem, passphrase or None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise FednodeError("FN-7615", reason=str(error)[:200]) from error
     if not isinstance(key, kind):
         raise FednodeError("FN-7615", reason=type(key).__name__)
@@ -63,15 +67,19 @@ class SigningKey:
     def from_seed(cls, seed: bytes) -> SigningKey:
         return cls(seed, SUITE_1.public_of(seed))
 
+    @classmethod
+    def generate(cls, rng: Rng) -> SigningKey:
+        return cls.from_seed(rng(32))
+
     def sign(self, message: bytes) -> bytes:
         """A signature, 64 bytes."""
         return SUITE_1.sign(self.private, message)
 
-    def to_pem(self, passphrase: bytes | None) -> bytes:
+    def to_pem(self, passphrase: bytes | None = None) -> bytes:
         return _dump(Ed25519PrivateKey.from_private_bytes(self.private), passphrase)
 
     @classmethod
-    def from_pem(cls, pem: bytes, passphrase: bytes | None) -> SigningKey:
+    def from_pem(cls, pem: bytes, passphrase: bytes | None = None) -> SigningKey:
         """Raises FednodeError FN-7615: not this kind of key, or not its passphrase."""
         return cls.from_seed(_load(pem, passphrase, Ed25519PrivateKey).private_bytes_raw())
 
@@ -87,11 +95,20 @@ class SealKey:
     def from_seed(cls, seed: bytes) -> SealKey:
         return cls(seed, SUITE_1.seal_public_of(seed))
 
-    def to_pem(self, passphrase: bytes | None) -> bytes:
+    @classmethod
+    def generate(cls, rng: Rng) -> SealKey:
+        return cls.from_seed(rng(32))
+
+    @property
+    def key_id(self) -> bytes:
+        """What names this key in a segment's header."""
+        return SUITE_1.hash(self.public)[:8]
+
+    def to_pem(self, passphrase: bytes | None = None) -> bytes:
         return _dump(X25519PrivateKey.from_private_bytes(self.private), passphrase)
 
     @classmethod
-    def from_pem(cls, pem: bytes, passphrase: bytes | None) -> SealKey:
+    def from_pem(cls, pem: bytes, passphrase: bytes | None = None) -> SealKey:
         """Raises FednodeError FN-7615: not this kind of key, or not its passphrase."""
         return cls.from_seed(_load(pem, passphrase, X25519PrivateKey).private_bytes_raw())
 
@@ -115,10 +132,13 @@ class TlsKey:
     def public_der(self) -> bytes:
         return self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
-    def to_pem(self, passphrase: bytes | None) -> bytes:
+    def to_pem(self, passphrase: bytes | None = None) -> bytes:
         return _dump(self.key, passphrase)
 
     @classmethod
-    def from_pem(cls, pem: bytes, passphrase: bytes | None) -> TlsKey:
+    def from_pem(cls, pem: bytes, passphrase: bytes | None = None) -> TlsKey:
         """Raises FednodeError FN-7615: not this kind of key, or not its passphrase."""
-        return cls(_load(pem, passphrase, ec.EllipticCurvePrivateKey))
+        key = cls(_load(pem, passphrase, ec.EllipticCurvePrivateKey))
+        if not isinstance(key.key.curve, ec.SECP256R1):
+            raise FednodeError("FN-7615", reason=key.key.curve.name)
+        return key

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from struct import Struct
+from hashlib import sha256  # fixed by leaf version 1 and by C2SP; another hash would be leaf version 2
+from struct import Struct, iter_unpack
 from typing import ClassVar
 
 from fednode.crypto.errors import IntegrityError
 
 HASH_BYTES = 32
+PROOF_HASHES_MAX = 65  # of a tree of 2^64 leaves
 EMPTY_ROOT = sha256(b"").digest()
 _HEAD = Struct(">BBQBIH")
 _MAGIC = b"F1"
@@ -46,11 +47,12 @@ def leaves(
     payloads: Sequence[bytes],
 ) -> list[bytes]:
     """The leaf hashes of many changes. `salts`: 32 bytes for each, joined."""
+    if len(salts) != 32 * len(hlcs):
+        raise ValueError("one salt of 32 bytes for each change")  # a short one would be guessable
     pack, hashed = _HEAD.pack, sha256
-    slices = [b"\x02" + salts[at : at + 32] for at in range(0, 32 * len(hlcs), 32)]
     return [
-        hashed(pack(0, 1, hlc, op, schema_version, len(key)) + key + hashed(salt + payload).digest()).digest()
-        for hlc, op, key, salt, payload in zip(hlcs, ops, keys, slices, payloads, strict=True)
+        hashed(pack(0, 1, hlc, op, schema_version, len(key)) + key + hashed(b"\x02" + salt + payload).digest()).digest()
+        for hlc, op, key, (salt,), payload in zip(hlcs, ops, keys, iter_unpack("32s", salts), payloads, strict=True)
     ]
 
 
@@ -129,6 +131,10 @@ def _split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
+def _are_hashes(proof: Sequence[bytes]) -> bool:
+    return len(proof) <= PROOF_HASHES_MAX and all(len(each) == HASH_BYTES for each in proof)
+
+
 def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
     """The audit path of a leaf, from the bottom (RFC 9162 section 2.1.3.1)."""
     if not 0 <= index < len(hashes):
@@ -143,7 +149,7 @@ def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> None:
     """RFC 9162 section 2.1.3.2. Raises IntegrityError FN-6203."""
-    if not 0 <= index < size or len(proof) > 64:
+    if not 0 <= index < size or not _are_hashes(proof):
         raise IntegrityError("FN-6203", size=size)
     at, last, current = index, size - 1, leaf_hash
     for sibling in proof:
@@ -180,7 +186,7 @@ def _subproof(hashes: Sequence[bytes], old: int, whole: bool) -> list[bytes]:
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
     """RFC 9162 section 2.1.4.2. Raises IntegrityError FN-6203."""
     failed = IntegrityError("FN-6203", size=new)
-    if not 0 < old <= new or len(proof) > 128:
+    if not 0 < old <= new or not _are_hashes(proof):
         raise failed
     if old == new:
         if proof or old_root != new_root:

@@ -3,8 +3,13 @@
 Rules
 1. Suite 1: SHA-256, Ed25519 (RFC 8032), HPKE base mode with X25519, HKDF-SHA256 and AES-256-GCM (RFC 9180), AES-256-GCM
    for bodies, AES-256-CTR as the keystream of salts.
-2. Ed25519 public keys of small order, or whose encoding is not canonical, are refused: such a key verifies anything.
-3. A failure of a check is an IntegrityError; it says nothing about why that would help a forger.
+2. Public keys of small order, or not in canonical encoding, are refused. Ed25519: one signature by a small-order key
+   verifies for every message, and `cryptography` accepts it. X25519: what is sealed to a small-order key, anyone can
+   open. The verdict and the loaded key are cached.
+3. HPKE draws its ephemeral key from the operating system, the one randomness that is no argument: a repeated one would
+   give away what it seals.
+4. The AEAD and HPKE do not commit to their key. What has several readers goes through `seal`, which does.
+5. A failure of a check is an IntegrityError; it says nothing about why that would help a forger.
 
 >>> SUITE_1.hash(b"")[:4].hex(), suite(1) is SUITE_1
 ('e3b0c442', True)
@@ -23,8 +28,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM
 from cryptography.hazmat.primitives.hpke import Suite as HpkeSuite
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fednode.crypto.errors import IntegrityError
 
@@ -39,6 +46,17 @@ _SMALL_ORDER_Y = frozenset(
         int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
     )
 )
+_EDWARDS_D = -121665 * pow(121666, -1, _FIELD) % _FIELD
+# u of the points of small order, on the curve and on its twist (RFC 7748 section 6.1; https://cr.yp.to/ecdh.html)
+_SMALL_ORDER_U = frozenset(
+    (
+        0,
+        1,
+        _FIELD - 1,
+        int.from_bytes(bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"), "little"),
+        int.from_bytes(bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"), "little"),
+    )
+)
 
 
 @lru_cache(maxsize=8192)
@@ -50,10 +68,33 @@ def _public(raw: bytes) -> Ed25519PublicKey:
         raise IntegrityError("FN-6205", reason="not canonical")
     if y in _SMALL_ORDER_Y:
         raise IntegrityError("FN-6205", reason="small order")
-    try:
-        return Ed25519PublicKey.from_public_bytes(raw)
-    except ValueError as error:
-        raise IntegrityError("FN-6205", reason="not a key") from error
+    # x^2 = (y^2 - 1) / (d y^2 + 1) must have a root. The library would say so only at each verification.
+    square = (y * y - 1) * pow(_EDWARDS_D * y * y + 1, -1, _FIELD) % _FIELD
+    if pow(square, (_FIELD - 1) // 2, _FIELD) != 1:
+        raise IntegrityError("FN-6205", reason="not a key")
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+@lru_cache(maxsize=8192)
+def _seal_public(raw: bytes) -> X25519PublicKey:
+    if len(raw) != 32:
+        raise IntegrityError("FN-6205", reason="length")
+    u = int.from_bytes(raw, "little")
+    if u >= _FIELD:
+        raise IntegrityError("FN-6205", reason="not canonical")
+    if u in _SMALL_ORDER_U:
+        raise IntegrityError("FN-6205", reason="small order")
+    return X25519PublicKey.from_public_bytes(raw)
+
+
+@lru_cache(maxsize=64)
+def _seal_private(raw: bytes) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(raw)
+
+
+@lru_cache(maxsize=64)
+def _seal_public_of(raw: bytes) -> bytes:
+    return _seal_private(raw).public_key().public_bytes_raw()
 
 
 @lru_cache(maxsize=64)
@@ -79,6 +120,16 @@ class Suite:
     def mac(key: bytes, data: bytes) -> bytes:
         """32 bytes; also the key derivation of `seal` (a PRF under a uniformly random key)."""
         return hmac.digest(key, data, "sha256")
+
+    @staticmethod
+    def equal(left: bytes, right: bytes) -> bool:
+        """Whether two secrets are the same, in a time that does not tell where they differ."""
+        return hmac.compare_digest(left, right)
+
+    @staticmethod
+    def hkdf(secret: bytes, salt: bytes, info: bytes, size: int) -> bytes:
+        """RFC 5869, for secrets that are not uniformly random and for more than one hash of output."""
+        return HKDF(SHA256(), size, salt, info).derive(secret)
 
     @staticmethod
     def keystream(seed: bytes, size: int) -> bytes:
@@ -129,19 +180,21 @@ class Suite:
     @staticmethod
     def seal_public_of(private: bytes) -> bytes:
         """The raw X25519 public key (32) of a private one (32)."""
-        return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+        return _seal_public_of(private)
+
+    @staticmethod
+    def check_seal_public(public: bytes) -> None:
+        """Raises IntegrityError FN-6205 for a key that must not be certified (rule 2)."""
+        _seal_public(public)
 
     def hpke_seal(self, public: bytes, info: bytes, plaintext: bytes) -> bytes:
-        """HPKE single shot, base mode: enc || ciphertext. `public`: raw X25519. Raises IntegrityError FN-6204."""
-        try:
-            return self._hpke.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), info)
-        except ValueError as error:
-            raise IntegrityError("FN-6204") from error
+        """HPKE single shot, base mode: enc || ciphertext. `public`: raw X25519. Raises IntegrityError FN-6205."""
+        return self._hpke.encrypt(plaintext, _seal_public(public), info)
 
     def hpke_open(self, private: bytes, info: bytes, sealed: bytes) -> bytes:
         """Raises IntegrityError FN-6204."""
         try:
-            return self._hpke.decrypt(sealed, X25519PrivateKey.from_private_bytes(private), info)
+            return self._hpke.decrypt(sealed, _seal_private(private), info)
         except (InvalidTag, ValueError) as error:
             raise IntegrityError("FN-6204") from error
 
