@@ -64,7 +64,7 @@ class Session:
     def home(self) -> Path:
         return Path(self.options.get("home") or self.environ.get("FEDNODE_HOME") or HOME_DEFAULT)
 
-    def words(self, key: str, **params: Any) -> str:
+    def words(self, key: str, /, **params: Any) -> str:
         """Words in the chosen language."""
         return text(key, self.lang, **params)
 
@@ -93,7 +93,7 @@ class Session:
         for line in lines:
             click.echo(line)
 
-    def note(self, key: str, **params: Any) -> None:
+    def note(self, key: str, /, **params: Any) -> None:
         """A word on the side, on stderr; not with --quiet or --json."""
         if not self.quiet and not self.as_json:
             click.echo(self.words(key, **params), err=True)
