@@ -131,8 +131,9 @@ def _split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
-def _are_hashes(proof: Sequence[bytes]) -> bool:
-    return len(proof) <= PROOF_HASHES_MAX and all(len(each) == HASH_BYTES for each in proof)
+def _are_hashes(given: Sequence[bytes]) -> bool:
+    """Two roots or a root and a leaf, and a proof no longer than any tree needs, all of the right length."""
+    return len(given) <= 2 + PROOF_HASHES_MAX and all(len(each) == HASH_BYTES for each in given)
 
 
 def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
@@ -149,7 +150,7 @@ def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> None:
     """RFC 9162 section 2.1.3.2. Raises IntegrityError FN-6203."""
-    if not 0 <= index < size or not _are_hashes(proof):
+    if not 0 <= index < size or not _are_hashes([leaf_hash, expected, *proof]):
         raise IntegrityError("FN-6203", size=size)
     at, last, current = index, size - 1, leaf_hash
     for sibling in proof:
@@ -186,7 +187,7 @@ def _subproof(hashes: Sequence[bytes], old: int, whole: bool) -> list[bytes]:
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
     """RFC 9162 section 2.1.4.2. Raises IntegrityError FN-6203."""
     failed = IntegrityError("FN-6203", size=new)
-    if not 0 < old <= new or not _are_hashes(proof):
+    if not 0 < old <= new or not _are_hashes([old_root, new_root, *proof]):
         raise failed
     if old == new:
         if proof or old_root != new_root:
