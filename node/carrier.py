@@ -241,7 +241,7 @@ def _enrol_handler(on_chain: OnChain, on_join: OnJoin) -> _Handler:
 
 async def _start(server: grpc.aio.Server, address: str, tls: grpc.ServerCredentials) -> int:
     try:
-        port = server.add_secure_port(address, tls)
+        port = int(server.add_secure_port(address, tls))
     except RuntimeError as error:
         raise StoreError("FN-7620", address=address) from error
     if port == 0:

@@ -28,6 +28,7 @@ from fednode.node.store import Peer, Store
 from fednode.node.writer import Link, Writer
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import clock, wire
+from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync.enrol import renewal_due
 from fednode.sync.errors import PeerError, StoreError, Unavailable
@@ -119,7 +120,7 @@ class Engine(Hooks):
     # ------------------------------------------------------------ admission
 
     def hello(
-        self, peer: Peer | None, half: ex.HalfSegment | None, feeds: bool = True, wants: bool = True
+        self, peer: Peer | None, half: fx.HalfSegment | None, feeds: bool = True, wants: bool = True
     ) -> wire.Hello:
         """This node's greeting to a peer."""
         trust = self.app.trust
@@ -185,7 +186,7 @@ class Engine(Hooks):
         scope = identity.scope
         return Welcome(
             link,
-            ex.Admission(start, acks, self.hello(peer, half)),
+            fx.Admission(start, acks, self.hello(peer, half)),
             lambda after, size: self.store.feed_down(scope, after, size),
             lambda name, first, until: self.store.feed_down(scope, 0, ex.PULL_BYTES, name, first, until)[0],
         )
@@ -214,7 +215,7 @@ class Engine(Hooks):
         _, link, start, acks = await self.welcome(parent, hello, from_parent=True)
         return Welcome(
             link,
-            ex.Admission(start, acks),
+            fx.Admission(start, acks),
             self.store.feed_up,
             lambda name, first, until: self.store.feed_up(0, ex.PULL_BYTES, name, first, until)[0],
         )
@@ -223,7 +224,7 @@ class Engine(Hooks):
 
     async def converse(
         self, stream: carrier.Stream, *, once: bool, feeds: bool = True, wants: bool = True
-    ) -> tuple[ex.Close, Report]:
+    ) -> tuple[fx.Close, Report]:
         """One exchange with the parent over an open stream."""
         parent = self.app.trust.parent
         if parent is None:
@@ -252,7 +253,7 @@ class Engine(Hooks):
         if close.error is not None and not isinstance(close.error, Unavailable):
             log.warning("session ended", extra={"peer": _name(session), "reason": str(close.error)})
 
-    async def _run(self, session: Session) -> tuple[ex.Close, Report]:
+    async def _run(self, session: Session) -> tuple[fx.Close, Report]:
         self.sessions.add(session)
         try:
             close = await session.run()
@@ -261,7 +262,7 @@ class Engine(Hooks):
         await self._note_end(session, close)
         return close, session.report
 
-    async def _note_end(self, session: Session, close: ex.Close) -> None:
+    async def _note_end(self, session: Session, close: fx.Close) -> None:
         link = session.link
         if link is None:
             return
@@ -284,17 +285,17 @@ class Engine(Hooks):
     def _ask_renewal(self, session: Session) -> None:
         session._handle(session.exchange.ask_renewal(self.app.renewal_request(), self.app.now_ms()))
 
-    def effect(self, session: Session, effect: ex.Effect) -> None:
-        if isinstance(effect, ex.PeerClock):
+    def effect(self, session: Session, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.PeerClock):
             self._clock(session, effect)
-        elif isinstance(effect, ex.Alert):
+        elif isinstance(effect, fx.Alert):
             log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": _name(session)})
-        elif isinstance(effect, ex.RenewAsked):
+        elif isinstance(effect, fx.RenewAsked):
             session.spawn(self._renew(session, effect.request))
-        elif isinstance(effect, ex.RenewAnswered):
+        elif isinstance(effect, fx.RenewAnswered):
             self._renewed(session, effect)
 
-    def _clock(self, session: Session, reading: ex.PeerClock) -> None:
+    def _clock(self, session: Session, reading: fx.PeerClock) -> None:
         delta = clock.offset(reading.sent_ms, reading.received_ms, reading.remote_ms)
         if abs(delta) <= max(50, (reading.received_ms - reading.sent_ms) // 2):
             return
@@ -321,7 +322,7 @@ class Engine(Hooks):
             effects = session.exchange.answer_renewal((), error.code, self.app.now_ms())
         session._handle(effects)
 
-    def _renewed(self, session: Session, answer: ex.RenewAnswered) -> None:
+    def _renewed(self, session: Session, answer: fx.RenewAnswered) -> None:
         if answer.refused:
             log.warning("renewal refused", extra={"code": answer.refused})
             return

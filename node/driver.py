@@ -22,6 +22,7 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fednode.crypto.certs import Identity
@@ -29,6 +30,7 @@ from fednode.crypto.errors import FednodeError
 from fednode.node.carrier import Stream
 from fednode.node.store import Store
 from fednode.node.writer import Link, Writer
+from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync import wire
 from fednode.sync.errors import Unavailable
@@ -63,7 +65,7 @@ class WriterThread:
         self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
         self._thread.start()
 
-    def commit(self, link: Link, commit: ex.Commit, done: Callable[[ex.Done | Exception], None]) -> None:
+    def commit(self, link: Link, commit: fx.Commit, done: Callable[[fx.Done | Exception], None]) -> None:
         """Store one incoming item; `done` is called in the event loop, after its group is durable."""
         self._jobs.put((link, commit, done))
 
@@ -101,7 +103,8 @@ class WriterThread:
 
     def _gather(self, job: Any) -> tuple[list[Any], Any]:
         """The commits that wait, up to the limits, and the job that ended the run."""
-        group, size = [], 0
+        group: list[Any] = []
+        size = 0
         while True:
             if job is None:
                 self._ended = True
@@ -140,7 +143,7 @@ class WriterThread:
 
         try:
             value = function(writer)
-        except Exception as error:  # noqa: BLE001 - handed to whoever awaits it
+        except Exception as error:  # noqa: BLE001 # handed to whoever awaits it
             self._post(settle, future.set_exception, error)
             return
         self._post(settle, future.set_result, value)
@@ -151,9 +154,9 @@ class Welcome:
     """What admission found out: who the peer is, its link for the writer, and what the exchange needs."""
 
     link: Link
-    admission: ex.Admission
-    feed: Callable[[int, int], tuple[list[ex.Item], bool]]
-    again: Callable[[str, int, int], list[ex.Item]]
+    admission: fx.Admission
+    feed: Callable[[int, int], tuple[list[fx.Item], bool]]
+    again: Callable[[str, int, int], list[fx.Item]]
     matches: Callable[[], bool] | None = None
 
 
@@ -189,8 +192,8 @@ class Session:
         self._admit, self._hooks = admit, hooks
         self._welcome: Welcome | None = None
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._closed: asyncio.Future[ex.Close] = asyncio.get_running_loop().create_future()
-        self._reports: list[ex.Done] = []
+        self._closed: asyncio.Future[fx.Close] = asyncio.get_running_loop().create_future()
+        self._reports: list[fx.Done] = []
         self._acks: list[wire.Outcome] = []
         self._acking = False
         self._jobs: set[asyncio.Future[None]] = set()
@@ -201,7 +204,7 @@ class Session:
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
 
-    async def run(self) -> ex.Close:
+    async def run(self) -> fx.Close:
         """Drive it to its end. Never raises for the peer's or the network's faults: see Close.error."""
         tasks = [asyncio.create_task(job()) for job in (self._read, self._write, self._tick)]
         try:
@@ -253,9 +256,9 @@ class Session:
             while (data := await self._stream.read()) is not None:
                 self.report.bytes_received += len(data)
                 self._handle(self.exchange.receive(data, self._now_ms()))
-            self._finish(ex.Close(Unavailable("FN-4501", address="", reason="the peer hung up")))
+            self._finish(fx.Close(Unavailable("FN-4501", address="", reason="the peer hung up")))
         except Unavailable as error:
-            self._finish(ex.Close(error))
+            self._finish(fx.Close(error))
 
     async def _write(self) -> None:
         try:
@@ -263,27 +266,27 @@ class Session:
                 await self._stream.write(data)
                 self.report.bytes_sent += len(data)
         except Unavailable as error:
-            self._finish(ex.Close(error))
+            self._finish(fx.Close(error))
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._handle(self.exchange.tick(self._now_ms()))
 
-    def _finish(self, close: ex.Close) -> None:
+    def _finish(self, close: fx.Close) -> None:
         if not self._closed.done():
             self._closed.set_result(close)
 
     # ------------------------------------------------------------ effects
 
-    def _handle(self, effects: list[ex.Effect]) -> None:
+    def _handle(self, effects: list[fx.Effect]) -> None:
         for effect in effects:
             _DO[type(effect)](self, effect)
 
-    def _do_send(self, effect: ex.Send) -> None:
+    def _do_send(self, effect: fx.Send) -> None:
         self._out.put_nowait(effect.data)
 
-    def _do_admit(self, effect: ex.Admit) -> None:
+    def _do_admit(self, effect: fx.Admit) -> None:
         self.spawn(self._admitting(effect.hello))
 
     async def _admitting(self, hello: wire.Hello) -> None:
@@ -297,7 +300,7 @@ class Session:
         self._hooks.admitted(self)
         self._handle(self.exchange.admitted(self._welcome.admission, self._now_ms()))
 
-    def _do_pull(self, effect: ex.Pull) -> None:
+    def _do_pull(self, effect: fx.Pull) -> None:
         if self._welcome is None:
             return
         try:
@@ -308,17 +311,17 @@ class Session:
         self.report.sent += len(items)
         self._handle(self.exchange.feed(items, drained, self._now_ms()))
 
-    def _do_again(self, effect: ex.Again) -> None:
+    def _do_again(self, effect: fx.Again) -> None:
         if self._welcome is not None:
             items = self._welcome.again(effect.log, effect.first, effect.until)
             self._handle(self.exchange.resend(effect.log, effect.first, items, self._now_ms()))
 
-    def _do_commit(self, effect: ex.Commit) -> None:
+    def _do_commit(self, effect: fx.Commit) -> None:
         if self.link is None:
             raise RuntimeError("commit before admission")
         self._writer.commit(self.link, effect, self._committed)
 
-    def _committed(self, report: ex.Done | Exception) -> None:
+    def _committed(self, report: fx.Done | Exception) -> None:
         if isinstance(report, Exception):
             code = getattr(report, "code", "FN-7607")
             self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self._now_ms(), STORE_RETRY_MS))
@@ -334,7 +337,7 @@ class Session:
         reports, self._reports = self._reports, []
         self._handle(self.exchange.committed(reports, self._now_ms()))
 
-    def _do_acked(self, effect: ex.Acked) -> None:
+    def _do_acked(self, effect: fx.Acked) -> None:
         self.report.acked += len(effect.outcomes)
         self.report.refused += [("peer", outcome.refused) for outcome in effect.outcomes if outcome.refused]
         self._acks.extend(effect.outcomes)
@@ -355,32 +358,38 @@ class Session:
             while self._acks:
                 taken, self._acks = self._acks, []
                 outcomes = [(one.lsn, one.cosignature, one.refused) for one in taken]
-                await self._writer.call(lambda writer, o=outcomes: writer.acknowledged(link.peer_id, o, peer))
+                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer))
                 self._hooks.acked(self)
         except FednodeError as error:
             self._handle(self.exchange.refuse(error, self._now_ms()))
         finally:
             self._acking = False
 
-    def _do_hook(self, effect: ex.Effect) -> None:
+    def _do_hook(self, effect: fx.Effect) -> None:
         self._hooks.effect(self, effect)
 
-    def _do_close(self, effect: ex.Close) -> None:
+    def _do_close(self, effect: fx.Close) -> None:
         self._finish(effect)
 
 
+def _acknowledge(
+    peer_id: int, outcomes: list[tuple[int, wire.Cosignature | None, str]], peer: Identity, writer: Writer
+) -> None:
+    writer.acknowledged(peer_id, outcomes, peer)
+
+
 _DO: dict[type, Callable[[Session, Any], None]] = {
-    ex.Send: Session._do_send,
-    ex.Admit: Session._do_admit,
-    ex.Pull: Session._do_pull,
-    ex.Again: Session._do_again,
-    ex.Commit: Session._do_commit,
-    ex.Acked: Session._do_acked,
-    ex.PeerClock: Session._do_hook,
-    ex.RenewAsked: Session._do_hook,
-    ex.RenewAnswered: Session._do_hook,
-    ex.Alert: Session._do_hook,
-    ex.Close: Session._do_close,
+    fx.Send: Session._do_send,
+    fx.Admit: Session._do_admit,
+    fx.Pull: Session._do_pull,
+    fx.Again: Session._do_again,
+    fx.Commit: Session._do_commit,
+    fx.Acked: Session._do_acked,
+    fx.PeerClock: Session._do_hook,
+    fx.RenewAsked: Session._do_hook,
+    fx.RenewAnswered: Session._do_hook,
+    fx.Alert: Session._do_hook,
+    fx.Close: Session._do_close,
 }
 
 
@@ -393,5 +402,5 @@ class Hooks:
     def acked(self, session: Session) -> None:
         """Acknowledgements of the peer are stored."""
 
-    def effect(self, session: Session, effect: ex.Effect) -> None:
+    def effect(self, session: Session, effect: fx.Effect) -> None:
         """A clock reading, a renewal, an alert."""

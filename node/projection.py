@@ -195,7 +195,7 @@ class Projector:
         if plain:
             limit = NO_BOUND if held.bound is None else held.bound
             rows = _encode(list(zip(keys, columns.hlcs, [p.decode() for p in columns.payloads], strict=True)))
-            done = self.connection.execute(
+            done: int = self.connection.execute(
                 _INSERT, (dataset, area, limit, held.log_id, held.first, columns.schema_version, rows.decode())
             ).rowcount
             if done == len(keys):

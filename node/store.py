@@ -32,9 +32,9 @@ from fednode.node.schema import log_migrations, migrate
 from fednode.sync import segment as seg
 from fednode.sync.change import Columns, LogName
 from fednode.sync.clock import bound
+from fednode.sync.effects import HalfSegment, Item
 from fednode.sync.enrol import Invitation
 from fednode.sync.errors import StoreError
-from fednode.sync.exchange import HalfSegment, Item
 from fednode.sync.feed import Route
 from fednode.sync.log import LogState, OwnSegment
 from fednode.sync.verify import VerifiedSegment
@@ -426,7 +426,9 @@ class Store:
 
     def invitation(self, token_hash: bytes) -> Invitation | None:
         """What a token stands for; None for one that was never given out."""
-        rows = self._rows("select node, name, level, scope, expires_s, used_key from invite where token_hash = ?", token_hash)
+        rows = self._rows(
+            "select node, name, level, scope, expires_s, used_key from invite where token_hash = ?", token_hash
+        )
         if not rows:
             return None
         node, name, level, scope, expires_s, used_key = rows[0]

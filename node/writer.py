@@ -31,8 +31,8 @@ from fednode.node.trust import Trust
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, LogName
 from fednode.sync.clock import HybridClock, bound, effective
+from fednode.sync.effects import Commit, Done
 from fednode.sync.errors import PeerError, Refused
-from fednode.sync.exchange import Commit, Done
 from fednode.sync.identity import covers
 from fednode.sync.log import cut, extend
 from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent

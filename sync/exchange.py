@@ -439,7 +439,7 @@ class Exchange:
             return []
         code = getattr(error, "code", "FN-5500") if error is not None else ""
         effects: list[Effect] = []
-        if self._sent_number or self._received_number:
+        if not (self._dials and self.state is State.NEW):  # a child that never spoke owes no farewell
             effects.append(self._send(wire.Bye(code, str(error or ""), retry_after_ms), now_ms))
         self.state = State.CLOSED
         return [*effects, Close(error, retry_after_ms)]

@@ -66,14 +66,16 @@ Parser = Callable[[str], Value | None]
 class _Memo(dict[str, Value | None]):
     """What a field has read: cell -> value. A hit costs no call."""
 
-    __slots__ = ("_parse",)
+    __slots__ = ("_parse", "_required")
 
-    def __init__(self, parse: Parser) -> None:
+    def __init__(self, field: Field) -> None:
         super().__init__()
-        self._parse = parse
+        self._parse, self._required = parser_of(field), field.required
 
     def __missing__(self, cell: str) -> Value | None:
         value = self._parse(cell)
+        if value is None and self._required:
+            raise _Bad("required")
         if len(cell) <= MEMO_CELL_MAX and len(self) < MEMO_ENTRIES_MAX:
             self[cell] = value
         return value
@@ -89,7 +91,7 @@ class RowValidator:
         self.dataset, self.columns = dataset, tuple(columns)
         place = {code: i for i, code in enumerate(columns) if code}
         fields = sorted((field for field in dataset.fields if field.code in place), key=lambda field: field.code)
-        self._plan = [(field.code, _Memo(_required(field)), place[field.code]) for field in fields]
+        self._plan = [(field.code, _Memo(field), place[field.code]) for field in fields]
         self._missing = [
             Problem(field.code, "required") for field in dataset.fields if field.required and field.code not in place
         ]
@@ -159,20 +161,6 @@ def parse(field: Field, cell: str) -> Value | Problem | None:
 def parser_of(field: Field) -> Parser:
     """The function that reads a cell of this field (raises only inside this module)."""
     return _MAKERS[field.type](field)
-
-
-def _required(field: Field) -> Parser:
-    read = parser_of(field)
-    if not field.required:
-        return read
-
-    def required(cell: str) -> Value:
-        value = read(cell)
-        if value is None:
-            raise _Bad("required")
-        return value
-
-    return required
 
 
 # Control characters, lone surrogates, and what is not seen but turns, joins or splits text.

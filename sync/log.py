@@ -104,7 +104,8 @@ def extend(
     """One segment, or several when the sealed bytes would be too many. `stamps`: one for each change, rising, all
     greater than
     `state.last_hlc`."""
-    if state.frontier is None or not changes or stamps[0] <= state.last_hlc:
+    edge = state.frontier
+    if edge is None or not changes or stamps[0] <= state.last_hlc:
         raise ValueError("extend needs a log of one's own, changes, and stamps that rise")
     columns = Columns(
         schema_version,
@@ -123,7 +124,7 @@ def extend(
             state = part.after
         yield from extend(state, changes[half:], stamps[half:], schema_version, key, readers, sealed, rng)
         return
-    frontier = state.frontier.extend(leaf_hashes(columns, SUITE))
+    frontier = edge.extend(leaf_hashes(columns, SUITE))
     root = frontier.root()
     head = checkpoint.Checkpoint(str(state.name), frontier.size, root)
     draft = Draft(SUITE, state.name, state.size, len(changes), root, checkpoint.signature(head, key), stamps[-1])

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
+from click.exceptions import Exit
 
 from fednode.crypto.errors import FednodeError
 from fednode.node.i18n import language
@@ -189,7 +190,7 @@ def _lang(context: click.Context) -> str:
     return context.ensure_object(Session).lang
 
 
-class Command(Worded, click.RichCommand):
+class Command(Worded, click.RichCommand):  # type: ignore[misc]  # as rich-click itself
     """A command: global options come with it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -205,7 +206,7 @@ class Command(Worded, click.RichCommand):
         return super().invoke(ctx)
 
 
-class Group(Worded, click.RichGroup):
+class Group(Worded, click.RichGroup):  # type: ignore[misc]
     """A group of commands, each loaded when it is needed: `loaders` names the module and attribute."""
 
     command_class = Command
@@ -229,9 +230,8 @@ class Group(Worded, click.RichGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self.put_in_words(_lang(ctx))
         for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if isinstance(command, Worded):
-                command.put_in_words(_lang(ctx))
+            worded: Any = self.get_command(ctx, name)
+            worded.put_in_words(_lang(ctx))
         super().format_help(ctx, formatter)
 
 
@@ -253,7 +253,7 @@ def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[st
     session = Session(environ)
     try:
         group.main(list(arguments) if arguments is not None else None, "fednode", standalone_mode=False, obj=session)
-    except click.exceptions.Exit as ended:
+    except Exit as ended:
         return int(ended.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo(session.words("interrupted"), err=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import daemon
+from fednode.node import carrier, daemon
 from fednode.node.app import App, real_clock
+from fednode.sync import wire
 from fednode.sync.catalog import Catalog
 from fednode.sync.change import NODES, Change
 from fednode.sync.enrol import Token
@@ -269,3 +270,39 @@ async def test_a_port_that_is_taken(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="FN-7620"):
             await asyncio.wait_for(daemon.serve(app, lambda *_: None, lambda _: None), 20)
         app.close()
+
+
+async def test_garbage_on_the_wire_ends_its_session_and_nothing_else(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        other = await mesh.child(province, "1302", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1 == other.app.trust.catalog_version)
+        await mesh.halt(other)
+
+        async def send(*frames: bytes) -> bytes | None:
+            async def use(stream: carrier.Stream) -> bytes | None:
+                for frame in frames:
+                    await stream.write(frame)
+                return await stream.read()
+
+            return await carrier.dial(
+                province.app.config.listen, other.app.credentials(), "13.hebei.fednode.internal", use
+            )
+
+        hello = wire.Hello("1302", (), real_clock(), bytes(16))
+        for frames, code in (
+            ((b"\xff\xff\xff",), "FN-5502"),
+            ((b"",), "FN-5503"),
+            ((b"x" * (wire.FRAME_BYTES_MAX + 1),), "FN-5501"),
+            ((wire.encode(1, wire.Idle(3)),), "FN-5504"),
+            ((wire.encode(1, replace(hello, node="1301")),), "FN-5510"),
+            ((wire.encode(1, replace(hello, version_min=7, version_max=9)),), "FN-5505"),
+        ):
+            answer = await send(*frames)
+            assert answer is not None
+            _, message = wire.decode(answer)
+            assert isinstance(message, wire.Bye), message
+            assert message.code == code
+        city.write("k", {"name": "x"})
+        await mesh.until(lambda: "k" in province.records())

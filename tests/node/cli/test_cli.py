@@ -226,15 +226,15 @@ def in_a_process(tmp_path: Path, *words: str, prefix: str = "") -> subprocess.Co
 
 def test_a_full_disk_refuses_clearly_and_nothing_is_half_done(province: Run, tmp_path: Path) -> None:
     """The limit on file sizes stands for the disk: writes beyond it fail as on a full one."""
-    path = sample(tmp_path, 3000)
+    path = sample(tmp_path, 9000)
     before = province("digest")[1]["digest"]
     # KiB: above what the databases have now, below what the import needs
-    done = in_a_process(tmp_path, "import", "admin-licence", str(path), prefix="trap '' XFSZ; ulimit -f 300;")
+    done = in_a_process(tmp_path, "import", "admin-licence", str(path), prefix="trap '' XFSZ; ulimit -f 400;")
     assert done.returncode == 7, done.stdout + done.stderr
     assert json.loads(done.stdout)["error"]["code"] in ("FN-7605", "FN-7607")
     assert province("verify")[0] == 0
     assert province("digest")[1]["digest"] == before
-    assert province("import", "admin-licence", str(path))[1]["added"] == 3000
+    assert province("import", "admin-licence", str(path))[1]["added"] == 9000
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root, and no setpriv")
