@@ -180,7 +180,7 @@ def _make_text(field: Field) -> Parser:
             return None
         if not value.isascii() and not normalized("NFC", value):
             value = normalize("NFC", value)
-        if not value.isprintable():
+        if not value.isprintable() or "\ufffd" in value:
             value = value.replace("\r\n", "\n").replace("\r", "\n")
             found = control.search(value)
             if found is not None:
