@@ -49,10 +49,15 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
+def _number(text: str) -> int | float:
+    """All JSON numbers are doubles to RFC 8785, and those from 2^53 to 10^21 are written without an exponent."""
+    return int(text) if len(text) < 16 or abs(int(text)) <= INTEGER_MAX else float(text)
+
+
 def loads(data: bytes) -> Any:
     """The value of canonical JSON. Raises IntegrityError FN-6206 for any other form of it."""
     try:
-        value = json.loads(data.decode())  # bytes alone would let json guess UTF-16
+        value = json.loads(data.decode(), parse_int=_number)  # bytes alone would let json guess UTF-16
     except (ValueError, RecursionError) as error:
         raise IntegrityError("FN-6206", reason=str(error)[:200]) from error
     if dumps(value) != data:
