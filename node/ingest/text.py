@@ -109,6 +109,8 @@ def _is_ascii(path: Path) -> bool:
 
 def _fault(path: Path, codec: str) -> _Fault | None:
     """Decode the whole file, a chunk at a time; the first fault, or None."""
+    # "utf-8-sig" would count offsets from behind the mark
+    codec = codec.removesuffix("-sig")
     decoder = codecs.getincrementaldecoder(codec)("strict")
     offset, line, good = 0, 1, 0
     with path.open("rb") as file:
