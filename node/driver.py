@@ -143,7 +143,8 @@ class WriterThread:
 
         try:
             value = function(writer)
-        except Exception as error:  # noqa: BLE001 # handed to whoever awaits it
+        # whatever it is goes to whoever awaits it
+        except Exception as error:  # noqa: BLE001
             self._post(settle, future.set_exception, error)
             return
         self._post(settle, future.set_result, value)

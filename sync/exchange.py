@@ -24,9 +24,8 @@ Rules
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -51,6 +50,7 @@ from fednode.sync.effects import (
     Send,
 )
 from fednode.sync.errors import PeerError, Unavailable
+from fednode.sync.outbox import Outbox
 from fednode.sync.segment import ENVELOPE_BYTES_MAX
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -84,13 +84,6 @@ _LEGAL: dict[State, tuple[type, ...]] = {
 }
 
 
-@dataclass(slots=True)
-class _Outgoing:
-    item: Item
-    offset: int
-    introduced: bool = False
-
-
 class Exchange:
     """One side of one session. `dials`: this side is the child. `once`: end when both feeds are drained."""
 
@@ -103,11 +96,7 @@ class Exchange:
         self._hello = hello
         self._peer: wire.Hello | None = None
         self._sent_number = self._received_number = 0
-        self._queue: deque[_Outgoing] = deque()
-        self._queued_bytes = 0
-        self._unacked: dict[int, int] = {}
-        self._position = 0  # last arrival number put into the queue
-        self._credit = 0  # bytes that may be sent
+        self._outbox = Outbox()
         self._allowed = 0  # bytes that the peer may send
         self._committing: dict[int, int] = {}
         self._pulling = self._drained = self._idle_sent = self._woken = self._peer_idle = False
@@ -167,8 +156,8 @@ class Exchange:
             self._hello = admission.reply
             effects.append(self._send(admission.reply, now_ms))
         self.state = State.OPEN
-        self._position = admission.start
-        self._credit = self._peer.window
+        self._outbox.position, self._outbox.partial = admission.start, self._peer.partial
+        self._outbox.credit = self._peer.window
         if self._hello is not None:
             self._allowed = self._hello.window
         for i in range(0, len(admission.acks), wire.OUTCOMES_MAX):
@@ -224,7 +213,7 @@ class Exchange:
         self._woken = False
         if self.state is not State.OPEN:
             return []
-        self._enqueue(items)
+        self._outbox.add(items)
         return self._pump(now_ms)
 
     def resend(self, log: str, first: int, items: Sequence[Item], now_ms: int) -> list[Effect]:
@@ -233,14 +222,7 @@ class Exchange:
             return []
         if not items:
             return [self._send(wire.Missing(log, first), now_ms)]
-        behind = list(self._queue)
-        self._queue.clear()
-        self._queued_bytes = 0
-        started = [behind.pop(0)] if behind and behind[0].introduced else []
-        self._queue.extend(started)
-        self._enqueue(items, move=False)
-        self._queue.extend(behind)
-        self._queued_bytes = sum(len(out.item.data) - out.offset for out in self._queue)
+        self._outbox.add_again(items)
         return self._pump(now_ms)
 
     def committed(self, reports: Iterable[Done], now_ms: int) -> list[Effect]:
@@ -276,7 +258,7 @@ class Exchange:
     @property
     def pending(self) -> int:
         """Items sent or queued and not yet acknowledged."""
-        return len(self._unacked)
+        return len(self._outbox.unacked)
 
     # ------------------------------------------------------------ messages
 
@@ -285,11 +267,9 @@ class Exchange:
             theirs, ours = f"{hello.version_min}-{hello.version_max}", f"{wire.PROTOCOL_MIN}-{wire.PROTOCOL_MAX}"
             raise PeerError("FN-5505", theirs=theirs, ours=ours)
         self._peer = replace(hello, window=min(hello.window, WINDOW_BYTES))
-        effects: list[Effect] = []
-        if self._dials:
-            effects.append(PeerClock(self._hello_sent_ms, now_ms, hello.now_ms))
         self.state = State.ADMITTING
-        return [*effects, Admit(hello)]
+        reading = [PeerClock(self._hello_sent_ms, now_ms, hello.now_ms)] if self._dials else []
+        return [*reading, Admit(hello)]
 
     def _on_chunk(self, chunk: wire.Chunk, now_ms: int) -> list[Effect]:
         self._peer_idle = False
@@ -324,11 +304,11 @@ class Exchange:
 
     def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
         for outcome in ack.outcomes:
-            self._unacked.pop(outcome.lsn, None)
+            self._outbox.unacked.discard(outcome.lsn)
         return [Acked(ack.outcomes), *self._finish_once(now_ms)]
 
     def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:
-        self._credit = min(self._credit + credit.bytes, WINDOW_BYTES)
+        self._outbox.credit = min(self._outbox.credit + credit.bytes, WINDOW_BYTES)
         return self._pump(now_ms)
 
     def _on_idle(self, idle: wire.Idle, now_ms: int) -> list[Effect]:
@@ -337,7 +317,7 @@ class Exchange:
         return self._finish_once(now_ms)
 
     def _on_want(self, want: wire.Want, now_ms: int) -> list[Effect]:
-        return [Again(want.log, want.first, self._position)]
+        return [Again(want.log, want.first, self._outbox.position)]
 
     def _on_missing(self, missing: wire.Missing, now_ms: int) -> list[Effect]:
         return [Alert("FN-6412", {"log": missing.log, "first": missing.first})]
@@ -372,62 +352,20 @@ class Exchange:
         self._last_sent_ms = now_ms
         return Send(wire.encode(self._sent_number, message))
 
-    def _enqueue(self, items: Sequence[Item], move: bool = True) -> None:
-        partial = self._peer.partial if self._peer else None
-        for item in items:
-            offset = 0
-            if (
-                partial
-                and partial.lsn == item.lsn
-                and partial.digest == item.digest
-                and partial.offset < len(item.data)
-            ):
-                offset = partial.offset
-            self._queue.append(_Outgoing(item, offset))
-            self._queued_bytes += len(item.data) - offset
-            self._unacked[item.lsn] = len(item.data)
-            if move:
-                self._position = max(self._position, item.lsn)
-
     def _pump(self, now_ms: int) -> list[Effect]:
-        effects: list[Effect] = []
-        while self._queue and (self._credit > 0 or self._queue[0].item.late):
-            out = self._queue[0]
-            if out.item.late is not None:
-                effects.append(self._send(out.item.late, now_ms))
-                self._queue.popleft()
-                continue
-            data = out.item.data[out.offset : out.offset + min(wire.CHUNK_BYTES_MAX, self._credit)]
-            first = not out.introduced
-            effects.append(
-                self._send(
-                    wire.Chunk(
-                        out.item.lsn,
-                        out.offset,
-                        data,
-                        len(out.item.data) if first else 0,
-                        out.item.digest if first else b"",
-                        out.item.first_parent if first else None,
-                    ),
-                    now_ms,
-                )
-            )
-            out.introduced = True
-            out.offset += len(data)
-            self._credit -= len(data)
-            self._queued_bytes -= len(data)
-            if out.offset == len(out.item.data):
-                self._queue.popleft()
-        if not self._drained and not self._pulling and self._queued_bytes < QUEUE_BYTES_LOW:
+        outbox = self._outbox
+        effects: list[Effect] = [self._send(message, now_ms) for message in outbox.take()]
+        if not self._drained and not self._pulling and outbox.bytes_waiting < QUEUE_BYTES_LOW:
             self._pulling, self._idle_sent = True, False
-            effects.append(Pull(self._position, PULL_BYTES))
-        elif self._drained and not self._queue and not self._idle_sent:
+            effects.append(Pull(outbox.position, PULL_BYTES))
+        elif self._drained and outbox.empty and not self._idle_sent:
             self._idle_sent = True
-            effects.append(self._send(wire.Idle(self._position), now_ms))
+            effects.append(self._send(wire.Idle(outbox.position), now_ms))
         return effects + self._finish_once(now_ms)
 
     def _finish_once(self, now_ms: int) -> list[Effect]:
-        if not self._once or self.state is not State.OPEN or not self._drained or self._queue or self._unacked:
+        outbox = self._outbox
+        if not self._once or self.state is not State.OPEN or not self._drained or not outbox.empty or outbox.unacked:
             return []
         takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
         if (takes and not self._peer_idle) or self._committing or self.half is not None:

@@ -190,7 +190,7 @@ def _lang(context: click.Context) -> str:
     return context.ensure_object(Session).lang
 
 
-class Command(Worded, click.RichCommand):  # type: ignore[misc]  # as rich-click itself
+class Command(Worded, click.RichCommand):
     """A command: global options come with it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -206,7 +206,7 @@ class Command(Worded, click.RichCommand):  # type: ignore[misc]  # as rich-click
         return super().invoke(ctx)
 
 
-class Group(Worded, click.RichGroup):  # type: ignore[misc]
+class Group(Worded, click.RichGroup):  # type: ignore[misc]  # rich-click's own two bases disagree
     """A group of commands, each loaded when it is needed: `loaders` names the module and attribute."""
 
     command_class = Command

@@ -1,0 +1,95 @@
+"""What one side of an exchange still has to send: items of its feed, cut into chunks, under the peer's credit.
+
+Rules
+1. At most `credit` bytes of segments go out; late cosignatures are small and free.
+2. An item that a cut left half sent goes on at the byte that the peer holds (`partial`), if it is the very same item.
+3. What must be sent again goes before all else, but never into the middle of an item that has begun.
+
+>>> outbox = Outbox()
+>>> outbox.add([Item(1, b"abc", digest=bytes(32))]); outbox.credit = 2
+>>> [(chunk.offset, chunk.data) for chunk in outbox.take()], outbox.empty
+([(0, b'ab')], False)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from fednode.sync import wire
+from fednode.sync.effects import Item
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    item: Item
+    offset: int
+    introduced: bool = False
+
+
+@dataclass(slots=True)
+class Outbox:
+    """`position`: last arrival number put in; `credit`: bytes that may be sent; `unacked`: items that went in and were
+    not answered; `partial`: what the peer holds of one of them."""
+
+    position: int = 0
+    credit: int = 0
+    partial: wire.Partial | None = None
+    unacked: set[int] = field(default_factory=set)
+    bytes_waiting: int = 0
+    _queue: deque[_Outgoing] = field(default_factory=deque)
+
+    @property
+    def empty(self) -> bool:
+        return not self._queue
+
+    def add(self, items: Sequence[Item]) -> None:
+        """The next items of the feed, in arrival order."""
+        self._put(items)
+        if items:
+            self.position = max(self.position, max(item.lsn for item in items))
+
+    def add_again(self, items: Sequence[Item]) -> None:
+        """Items that the peer lacks, before all that waits (rule 3)."""
+        behind = list(self._queue)
+        self._queue.clear()
+        if behind and behind[0].introduced:
+            self._queue.append(behind.pop(0))
+        self._put(items)
+        self._queue.extend(behind)
+
+    def _put(self, items: Sequence[Item]) -> None:
+        for item in items:
+            offset = self._held_by_peer(item)
+            self._queue.append(_Outgoing(item, offset))
+            self.bytes_waiting += len(item.data) - offset
+            self.unacked.add(item.lsn)
+
+    def _held_by_peer(self, item: Item) -> int:
+        partial = self.partial
+        same = partial is not None and (partial.lsn, partial.digest) == (item.lsn, item.digest)
+        return partial.offset if partial is not None and same and partial.offset < len(item.data) else 0
+
+    def take(self) -> Iterator[wire.Chunk | wire.Late]:
+        """What may be sent now."""
+        while self._queue and (self.credit > 0 or self._queue[0].item.late):
+            out = self._queue[0]
+            if out.item.late is not None:
+                self._queue.popleft()
+                yield out.item.late
+                continue
+            yield self._chunk(out)
+
+    def _chunk(self, out: _Outgoing) -> wire.Chunk:
+        item, offset, first = out.item, out.offset, not out.introduced
+        data = item.data[offset : offset + min(wire.CHUNK_BYTES_MAX, self.credit)]
+        out.introduced = True
+        out.offset += len(data)
+        self.credit -= len(data)
+        self.bytes_waiting -= len(data)
+        if out.offset == len(item.data):
+            self._queue.popleft()
+        if not first:
+            return wire.Chunk(item.lsn, offset, data)
+        return wire.Chunk(item.lsn, offset, data, len(item.data), item.digest, item.first_parent)
