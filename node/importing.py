@@ -69,10 +69,9 @@ class Importer:
         dry_run: bool = False,
         on_reject: OnReject | None = None,
         on_progress: OnProgress | None = None,
-        batch_rows: int = BATCH_ROWS,
     ) -> None:
         self._writer, self._projector, self._declared = writer, projector, declared
-        self._on_reject, self._on_progress, self._batch_rows = on_reject, on_progress, batch_rows
+        self._on_reject, self._on_progress = on_reject, on_progress
         self._seen: dict[int, int] = {}
         self._scope = scope_check(declared, writer.trust.me.scope)
         self.report = ImportReport(declared.name, area, dry_run)
@@ -84,7 +83,7 @@ class Importer:
         try:
             for row in source.rows():
                 rows.append(row)
-                if len(rows) == self._batch_rows:
+                if len(rows) >= BATCH_ROWS:
                     group, rows = rows, []
                     self._group(source, group, validate)
         finally:
