@@ -190,7 +190,9 @@ class Records:
         outcome = "changed" if row is not None and row.op == UPSERT else "added"
         return Written(dataset, place, key, outcome, valid)
 
-    def amend(self, dataset: str, key: str, fields: Mapping[str, Any], area: str | None = None) -> Written:
+    def amend(
+        self, dataset: str, key: str, fields: Mapping[str, Any], area: str | None = None, *, lang: str = "en"
+    ) -> Written:
         """Change some fields of a record that is there; None or "" takes a field away. Raises as `get` and `put` do."""
         found = self.get(dataset, key, area)
         matcher = Matcher(self.declared(dataset))
@@ -200,7 +202,7 @@ class Records:
             if not code:
                 raise self._unknown_field(self.declared(dataset), name)
             merged[code] = value
-        written = self.put(dataset, merged, found.area)
+        written = self.put(dataset, merged, found.area, lang=lang)
         if written.key != found.key:
             # the key is made of fields: to change one of those is to make another record
             self.delete(dataset, found.key, found.area)

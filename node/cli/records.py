@@ -15,7 +15,7 @@ import msgspec
 import rich_click as click
 
 from fednode.node.cli.frame import Session, command, option, table
-from fednode.node.ingest.rejects import Rejects
+from fednode.node.ingest.rejects import Rejects, rejects_paths
 from fednode.node.ingest.source import open_source
 from fednode.sync.change import DELETE, ERASE, UPSERT
 from fednode.sync.errors import Refused
@@ -82,8 +82,8 @@ def import_(
     ]
     shown, lines = [], []
     for source in sources:
-        out = Path(rejects) if rejects else source.path.with_name(f"{source.path.stem}.rejects.csv")
-        bad = Rejects([out], declared, source.headers, source.columns, session.lang)
+        outs = rejects_paths(source.path, rejects, several=len(sources) > 1)
+        bad = Rejects(outs, declared, source.headers, source.columns, session.lang)
         with bad, _progress(session) as progress:
             report = records.import_rows(
                 dataset, source, area=area, dry_run=dry_run, on_reject=bad.add, on_progress=progress
@@ -94,7 +94,8 @@ def import_(
             "format": source.format,
             "encoding": source.encoding,
             **{name: getattr(report, name) for name in COUNTS},
-            "rejects_file": str(out) if bad.count else None,
+            "rejects_file": str(outs[0]) if bad.count else None,
+            "rejects_files": [str(out) for out in outs] if bad.count else [],
             "unknown_headers": source.unknown,
             "problems": [
                 {"row": row, "field": problem.field, "reason": problem.reason, "value": problem.value}
@@ -115,7 +116,7 @@ def _import_lines(session: Session, one: dict[str, Any]) -> list[str]:
     if one["unknown_headers"]:
         lines.append(session.words("import.unknown", file=one["file"], headers=", ".join(one["unknown_headers"])))
     if one["rejects_file"]:
-        lines.append(session.words("import.rejects", path=one["rejects_file"]))
+        lines.append(session.words("import.rejects", path=", ".join(one["rejects_files"])))
     return lines
 
 
@@ -155,7 +156,11 @@ def put(
     app = session.app()
     document = _document(record, fields)
     records = app.records()
-    done = records.amend(dataset, key, document, area) if key else records.put(dataset, document, area)
+    done = (
+        records.amend(dataset, key, document, area, lang=session.lang)
+        if key
+        else records.put(dataset, document, area, lang=session.lang)
+    )
     _written(session, app, done)
 
 

@@ -25,7 +25,7 @@ from openpyxl.styles import Font, PatternFill
 
 from fednode.node.messages import text
 from fednode.sync.catalog import Dataset
-from fednode.sync.errors import StoreError
+from fednode.sync.errors import Refused, StoreError
 from fednode.sync.formats import Problem
 
 SHOWN_CHARACTERS_MAX = 60
@@ -48,6 +48,19 @@ def problem_text(problem: Problem, dataset: Dataset | None, lang: str) -> str:
 def reason_text(problem: Problem, lang: str) -> str:
     """The reason alone, in words."""
     return text(f"reason.{problem.reason}", lang, detail=problem.detail)
+
+
+def rejects_paths(source: Path, chosen: str | None, *, several: bool = False) -> tuple[Path, ...]:
+    """Where the bad rows of a file go: beside it, or where `chosen` says (`several`: one of them for each file); a
+    workbook goes beside a CSV. Raises Refused FN-2314 when that would be the file itself."""
+    first = source.with_name(f"{source.stem}.rejects.csv")
+    if chosen:
+        first = Path(chosen)
+        first = first.with_name(f"{first.stem}-{source.stem}{first.suffix}") if several else first
+    paths = (first, first.with_suffix(".xlsx")) if first.suffix.lower() == ".csv" else (first,)
+    if source.resolve() in [path.resolve() for path in paths]:
+        raise Refused("FN-2314", path=str(source))
+    return paths
 
 
 class Rejects:

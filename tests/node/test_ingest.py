@@ -15,6 +15,7 @@ import sample_data
 from fednode.node import shipped
 from fednode.node.ingest import Rejects, Source, open_source, problem_text, text, workbook
 from fednode.node.ingest.headers import Matcher
+from fednode.node.ingest.rejects import rejects_paths
 from fednode.node.messages import error_text
 from fednode.sync.catalog import Dataset
 from fednode.sync.errors import Refused
@@ -428,6 +429,18 @@ def test_what_begins_like_a_formula_stays_text(tmp_path: Path) -> None:
     row = list(openpyxl.load_workbook(paths[1]).active.rows)[1]
     assert [cell.data_type for cell in row] == ["s"] * 8
     assert row[3].value == "=1+1"
+
+
+def test_where_bad_rows_go(tmp_path: Path) -> None:
+    source = tmp_path / "许可.csv"
+    assert rejects_paths(source, None) == (tmp_path / "许可.rejects.csv", tmp_path / "许可.rejects.xlsx")
+    assert rejects_paths(source, "b.xlsx") == (Path("b.xlsx"),)
+    assert rejects_paths(source, "b.csv", several=True) == (Path("b-许可.csv"), Path("b-许可.xlsx"))
+    for chosen in (source, source.with_suffix(".csv")):
+        with pytest.raises(Refused, match="FN-2314"):
+            rejects_paths(source, str(chosen))
+    with pytest.raises(Refused, match="FN-2314"):
+        rejects_paths(tmp_path / "x.xlsx", str(tmp_path / "x.csv"))
 
 
 def test_problems_in_words() -> None:
