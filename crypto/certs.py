@@ -152,6 +152,7 @@ def _parse(der: bytes) -> Identity:
     sign_key, seal_key = bytes.fromhex(profile["sign"]), bytes.fromhex(profile["seal"])
     if node != ROOT:
         SUITE_1.check_public(sign_key)
+        SUITE_1.check_seal_public(seal_key)
     return Identity(
         domain,
         node,

@@ -176,6 +176,7 @@ def parse_request(der: bytes) -> Request:
         if not request.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey) or len(seal_key) != 32:
             raise ValueError("signature")
         SUITE_1.check_public(sign_key)
+        SUITE_1.check_seal_public(seal_key)
         SUITE_1.verify(sign_key, _possession(node, spki(public), seal_key), bytes.fromhex(profile["proof"]))
     except (ValueError, KeyError, TypeError, IndexError, x509.ExtensionNotFound, InvalidSignature) as error:
         raise IntegrityError("FN-6106", reason=str(error)[:200]) from error
