@@ -1,0 +1,296 @@
+"""scripts/bench hop: what one hop costs, from a child's log to its parent's, on this machine. Prints one JSON document.
+
+Two processes on loopback, mutual TLS, durable (`synchronous=FULL`, on a real disk) at both ends: a province, and a city
+that joined through the enrolment port. The city's backlog is imported from CSV, and its own record table and full text
+are up to date, before the exchange starts. Progress goes to stderr.
+
+    import_rows_per_s      the real `import` path, until every row is durable in the log: read, validate, compare, seal,
+                           commit; `import_visible_...`, `import_searchable_...`: until the node's own table, full text
+    ack_per_s              from the moment the child dials until its store has all of them acknowledged
+    visible_per_s          from the same moment until the parent's record table has them all
+    wire_bytes_per_change  both directions of the connection, as the kernel counts them (TLS and HTTP/2 included)
+    rss_child_mb, rss_parent_mb            peak (VmHWM) of the daemons until everything was visible
+    rss_child_idle_mb, rss_parent_idle_mb  started anew with all of it held, connected, nothing to do
+    single_...             one more change, connected: appended in the daemon's writer thread until the ack is stored;
+                           `single_bytes` is counted as `wire_bytes_per_change`
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import platform
+import queue
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import _bench_data
+
+from fednode.node import shipped, sqlite
+from fednode.node.app import App
+from fednode.node.config import Config
+from fednode.node.daemon import sync_once
+from fednode.sync.enrol import Token
+
+HERE = Path(__file__).resolve().parent
+POLL_S = 0.003
+SETTLE_S = 2.0
+WAIT_S = 600.0
+
+
+def note(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+class Node:
+    """A process of _bench_node.py."""
+
+    def __init__(self, what: str, home: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> None:
+        command = [*prefix, sys.executable, str(HERE / "_bench_node.py"), what, str(home), *arguments]
+        config = listening(home.name)
+        settings = {"FEDNODE_LISTEN": config.listen, "FEDNODE_ENROL_LISTEN": config.enrol_listen}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings}
+        )
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self._events.put(json.loads(line))
+        self._events.put({"event": "gone"})
+
+    def event(self, name: str, timeout: float = WAIT_S) -> dict[str, Any]:
+        """The next event of this name; those before it are dropped."""
+        while True:
+            found = self._events.get(timeout=timeout)
+            if found["event"] == name:
+                return found
+            if found["event"] == "gone":
+                raise RuntimeError(f"the process ended with {self.process.wait()} before `{name}`")
+
+    def order(self, what: str, event: str, **values: Any) -> dict[str, Any]:
+        if self.process.stdin is None:
+            raise RuntimeError("no stdin")
+        self.process.stdin.write(json.dumps({"do": what, **values}) + "\n")
+        self.process.stdin.flush()
+        return self.event(event)
+
+    def end(self) -> dict[str, Any]:
+        ended = self.order("stop", "ended")
+        self.process.wait(timeout=30)
+        return ended
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@functools.cache
+def listening(node: str) -> Config:
+    """The ports of a node, the same in every process that it has."""
+    return Config(listen=f"127.0.0.1:{free_port()}", enrol_listen=f"127.0.0.1:{free_port()}")
+
+
+def one_value(path: Path, sql: str) -> Any:
+    connection = sqlite.connect(path, synchronous="NORMAL", readonly=True)
+    try:
+        return connection.execute(sql).fetchone()[0]
+    finally:
+        connection.close()
+
+
+def until(path: Path, sql: str, least: int) -> float:
+    """When (monotonic seconds) a value in a database reached `least`."""
+    connection = sqlite.connect(path, synchronous="NORMAL", readonly=True)
+    end = time.monotonic() + WAIT_S
+    try:
+        while time.monotonic() < end:
+            found = connection.execute(sql).fetchone()[0]
+            if found is not None and found >= least:
+                return time.monotonic()
+            time.sleep(POLL_S)
+    finally:
+        connection.close()
+    raise RuntimeError(f"not within {WAIT_S:.0f} s: {sql} reaches {least}")
+
+
+async def join(folder: Path) -> None:
+    """Found the province, start it, let the city join and fetch the catalog."""
+    province = App.init_province(folder / "13", listening("13"), node="13", name="河北省", domain="hebei")
+    province.publish_catalog(shipped.catalog())
+    token = Token.decode(province.invite("1301", "city", "石家庄市"))
+    province.close()
+    parent = Node("daemon", folder / "13")
+    parent.event("ready", 30)
+    city = await App.join(folder / "1301", listening("1301"), token)
+    await sync_once(city)
+    city.close()
+    await asyncio.to_thread(parent.end)
+
+
+def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node, Node, int]:
+    """The backlog goes over."""
+
+    def spy(name: str) -> tuple[str, ...]:
+        if not profile:
+            return ()
+        return ("py-spy", "record", "-r", "250", "-t", "-f", "raw", "-o", f"{profile}.{name}.txt", "--")
+
+    log, state = folder / "1301/log.db", folder / "13/state.db"
+    last = one_value(log, "select max(s.lsn) from segment s join log l on l.id = s.log_id where l.up = 1")
+    parent = Node("daemon", folder / "13", prefix=spy("parent"))
+    port = int(parent.event("ready")["port"])
+    child = Node("daemon", folder / "1301", prefix=spy("child"))
+    started = child.event("dialling")["at"]
+    acked = until(log, "select max(acked) from peer", last) - started
+    visible = until(state, "select max(id) from record", changes) - started
+    wire = child.order("wire", "wire", port=port)
+    at_child, at_parent = child.order("memory", "memory"), parent.order("memory", "memory")
+    note(f"acknowledged after {acked:.2f} s, visible after {visible:.2f} s")
+    figures = {
+        "ack_per_s": round(changes / acked),
+        "visible_per_s": round(changes / visible),
+        "wire_bytes_per_change": round((wire["sent"] + wire["received"]) / changes, 1),
+        "rss_child_mb": round(at_child["peak_mb"], 1),
+        "rss_parent_mb": round(at_parent["peak_mb"], 1),
+        "cpu_child_s": round(at_child["cpu_s"], 2),
+        "cpu_parent_s": round(at_parent["cpu_s"], 2),
+    }
+    return figures, parent, child, port
+
+
+def same(folder: Path, changes: int) -> None:
+    """Both record tables hold the same, and all of it: else the figures would mean nothing."""
+    sql = (
+        "select count(*) || ' ' || sum(length(payload)) || ' ' || max(key) || ' ' || min(key) from record where op = 1"
+    )
+    mine, theirs = (one_value(folder / node / "state.db", sql) for node in ("1301", "13"))
+    if mine != theirs or int(mine.split()[0]) != changes:
+        raise RuntimeError(f"the tables differ: {mine} / {theirs}")
+
+
+def single(child: Node, port: int, count: int) -> dict[str, Any]:
+    child.order("singles", "singles", count=5)
+    before = child.order("wire", "wire", port=port)
+    took = sorted(child.order("singles", "singles", count=count)["ms"])
+    after = child.order("wire", "wire", port=port)
+    moved = after["sent"] + after["received"] - before["sent"] - before["received"]
+    return {
+        "single_p50_ms": round(statistics.median(took), 2),
+        "single_p99_ms": round(took[min(len(took) - 1, int(len(took) * 0.99))], 2),
+        "single_bytes": round(moved / count),
+    }
+
+
+def idle(folder: Path) -> dict[str, Any]:
+    parent = Node("daemon", folder / "13")
+    parent.event("ready")
+    child = Node("daemon", folder / "1301")
+    child.event("dialling")
+    child.order("singles", "singles", count=1)  # returns once they are connected
+    time.sleep(SETTLE_S)
+    figures = {
+        "rss_child_idle_mb": round(child.order("memory", "memory")["rss_mb"], 1),
+        "rss_parent_idle_mb": round(parent.order("memory", "memory")["rss_mb"], 1),
+    }
+    child.end()
+    parent.end()
+    return figures
+
+
+def fsync_ms(folder: Path) -> float:
+    """What this disk takes for a small durable write: the floor under every durable figure."""
+    took = []
+    with (folder / "fsync").open("wb") as out:
+        for _ in range(50):
+            start = time.perf_counter()
+            out.write(b"x" * 4096)
+            out.flush()
+            os.fdatasync(out.fileno())
+            took.append((time.perf_counter() - start) * 1000)
+    return round(statistics.median(took), 3)
+
+
+def machine(folder: Path) -> dict[str, Any]:
+    model = "?"
+    with contextlib.suppress(OSError):
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else "?"
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load_1min": round(os.getloadavg()[0], 2),
+        "fsync_p50_ms": fsync_ms(folder),
+        "python": platform.python_version(),
+        "sqlite": ".".join(map(str, sqlite.version())),
+        "kernel": platform.release(),
+    }
+
+
+def hop(folder: Path, changes: int, singles: int, profile: str) -> dict[str, Any]:
+    result: dict[str, Any] = {"bench": "hop", "changes": changes, "machine": machine(folder)}
+    asyncio.run(join(folder))
+    _bench_data.write_csv(folder / "rows.csv", changes)
+    note("joined; importing")
+    importer = Node("import", folder / "1301", str(folder / "rows.csv"))
+    imported = importer.event("imported")
+    if imported["rows"] != changes:
+        raise RuntimeError(f"imported {imported['rows']} rows of {changes}")
+    note(f"imported in {imported['seconds']:.2f} s, in the child's table after {imported['visible']:.2f} s")
+    figures, parent, child, port = bulk(folder, changes, profile)
+    same(folder, changes)
+    result |= figures
+    result |= {
+        "import_rows_per_s": round(changes / imported["seconds"]),
+        "import_visible_rows_per_s": round(changes / imported["visible"]),
+        "import_searchable_rows_per_s": round(changes / imported["searchable"]),
+        "rss_import_mb": round(imported["peak_mb"], 1),
+    }
+    if singles:
+        result |= single(child, port, singles)
+        result["singles"] = singles
+    child.end()
+    parent.end()
+    result |= idle(folder)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench hop", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--changes", type=int, default=200_000)
+    parser.add_argument("--singles", type=int, default=200)
+    parser.add_argument(
+        "--dir", type=Path, help="where to make the folder of the two nodes (a real disk; default: TMPDIR)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the folder")
+    parser.add_argument(
+        "--profile",
+        default="",
+        help="record both daemons with py-spy (on the PATH) into NAME.parent.txt, NAME.child.txt",
+    )
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="fednode-bench-", dir=arguments.dir))
+    try:
+        print(json.dumps(hop(folder, arguments.changes, arguments.singles, arguments.profile), indent=1))
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

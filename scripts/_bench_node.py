@@ -1,0 +1,169 @@
+"""One node as a process of its own, for scripts/_bench_hop.py: events out as JSON lines, orders in as JSON lines.
+
+    _bench_node.py daemon HOME         ready (ports), dialling (when), then orders: wire, singles N, memory, stop
+    _bench_node.py import HOME FILE    the real import path, then the record table and the full text
+
+Settings come from the environment (FEDNODE_LISTEN and so on), as for `fednode run`.
+
+The daemon is the real one; only the moment of dialling is noted, and a change is appended where `put` appends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import stat
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import _bench_data
+import msgspec
+
+from fednode.node import carrier, config
+from fednode.node.app import App
+from fednode.node.daemon import Daemon
+from fednode.node.driver import Session
+from fednode.node.ingest.source import open_source
+from fednode.sync.change import Change
+
+DATASET = "org-registration"
+TCP_INFO_ACKED = 120  # struct tcp_info of linux/tcp.h: tcpi_bytes_acked, tcpi_bytes_received
+WAIT_S = 30.0
+
+
+def say(event: str, **values: Any) -> None:
+    print(json.dumps({"event": event, "at": time.monotonic(), **values}), flush=True)
+
+
+def memory() -> dict[str, float]:
+    """Peak and present resident memory of this process, MiB."""
+    text = Path("/proc/self/status").read_text()
+    kib = {
+        line.split(":")[0]: int(line.split()[1]) for line in text.splitlines() if line.startswith(("VmHWM", "VmRSS"))
+    }
+    cpu = os.times()
+    return {"peak_mb": kib["VmHWM"] / 1024, "rss_mb": kib["VmRSS"] / 1024, "cpu_s": cpu.user + cpu.system}
+
+
+def wire_bytes(port: int) -> tuple[int, int]:
+    """(sent, received) payload bytes of this process's TCP connections to a port, as the kernel counts them: TLS and
+    HTTP/2 included, TCP and IP headers not."""
+    sent = received = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as one:
+                if one.family not in (socket.AF_INET, socket.AF_INET6) or one.getpeername()[1] != port:
+                    continue
+                info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        except OSError:
+            continue
+        acked, got = struct.unpack_from("QQ", info, TCP_INFO_ACKED)
+        sent, received = sent + acked, received + got
+    return sent, received
+
+
+def load(home: Path) -> App:
+    return App.open(home, config.load(home, os.environ, {})[0])
+
+
+def change(r: random.Random) -> Change:
+    one = dict(sorted(_bench_data.row(r).items()))
+    return Change(one["uscc"].encode(), msgspec.json.encode(one))
+
+
+async def singles(daemon: Daemon, count: int) -> list[float]:
+    """Milliseconds from `append` to the parent's durable acknowledgement stored here, one change at a time."""
+    acked = asyncio.Event()
+    plain = daemon.engine.acked
+
+    def heard(session: Session) -> None:
+        plain(session)
+        acked.set()
+
+    daemon.engine.acked = heard  # type: ignore[method-assign]
+    r = random.Random(time.time_ns())
+    area = daemon.app.trust.area
+    parent = daemon.app.trust.parent
+    took = []
+    for _ in range(count):
+        one = change(r)
+        start = time.perf_counter()
+        lsns: list[int] = await daemon.engine.writer.call(lambda w, one=one: w.local(DATASET, area, [one]))
+        while True:
+            peer = daemon.engine.store.peer(parent.node) if parent else None
+            if peer is not None and peer.acked >= lsns[-1]:
+                break
+            await asyncio.wait_for(acked.wait(), WAIT_S)
+            acked.clear()
+        took.append((time.perf_counter() - start) * 1000)
+        await asyncio.sleep(0.005)
+    daemon.engine.acked = plain  # type: ignore[method-assign]
+    return took
+
+
+async def obey(daemon: Daemon) -> None:
+    """Carry out orders until told to stop, or until the other end is gone."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        order = json.loads(line)
+        if order["do"] == "stop":
+            break
+        if order["do"] == "wire":
+            sent, received = wire_bytes(order["port"])
+            say("wire", sent=sent, received=received)
+        elif order["do"] == "singles":
+            say("singles", ms=await singles(daemon, order["count"]))
+        elif order["do"] == "memory":
+            say("memory", **memory())
+    daemon.stop()
+
+
+async def run(home: Path) -> None:
+    plain = carrier.dial
+
+    async def dial(*arguments: Any) -> Any:
+        say("dialling")
+        return await plain(*arguments)
+
+    carrier.dial = dial  # type: ignore[assignment]
+    app = load(home)
+    daemon = Daemon(app)
+    obeying = asyncio.create_task(obey(daemon))
+    await daemon.run(lambda port, enrol_port: say("ready", port=port, enrol_port=enrol_port))
+    await obeying
+    app.close()
+    say("ended", **memory())
+
+
+def main() -> None:
+    what, home = sys.argv[1], Path(sys.argv[2])
+    if what == "daemon":
+        asyncio.run(run(home))
+        return
+    app = load(home)
+    start = time.perf_counter()
+    records = app.records()
+    source = open_source(Path(sys.argv[3]), records.declared(DATASET))
+    report = records.import_rows(DATASET, source)
+    durable = time.perf_counter() - start
+    at_import = memory()
+    records.projector.catch_up()
+    visible = time.perf_counter() - start
+    records.projector.index_text()
+    searchable = time.perf_counter() - start
+    say("imported", rows=report.added, seconds=durable, visible=visible, searchable=searchable, **at_import)
+    app.close()
+
+
+if __name__ == "__main__":
+    main()
