@@ -102,9 +102,11 @@ class Directory:
             raise PeerError("FN-6402", reason="revocation") from error
         return Revocation(node, incarnation, at_ms, reason, origin)
 
-    def check(self, origin: str, payload: Mapping[str, Any]) -> None:
+    def check(self, origin: str, payload: Any) -> None:
         """Whether `origin` may say this. Raises PeerError FN-5430 (may not enrol), FN-5431 (may not revoke),
         FN-6402."""
+        if not isinstance(payload, Mapping):
+            raise PeerError("FN-6402", reason="not an object")
         kind = payload.get("kind")
         if kind == "node":
             self._check_node(origin, payload)

@@ -114,7 +114,7 @@ def extend(
         bytes([change.op for change in changes]),
         [change.payload for change in changes],
         rng(SEED_BYTES),
-        [change.base for change in changes],
+        [change.base for change in changes] if any(change.base for change in changes) else [],
     )
     body = encode_body(columns)
     if len(body) > SEGMENT_SEALED_BYTES and len(changes) > 1:

@@ -15,7 +15,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
 10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
 11. it opens (when this node is a reader); count and stamps agree with the header, stamps rise
 12. the leaves recomputed from the body lead to the very root that was signed
-13. the payloads are JSON objects, and the areas that they name lie in the origin's scope; system changes are lawful
+13. the payloads are JSON objects, no deeper than `NESTING_MAX`; the areas that they name lie in the origin's scope;
+    system changes are lawful
 
 Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same.
 What fails is refused as a whole: PeerError with its own code, and the evidence (the bytes) is kept by the caller.
@@ -23,6 +24,7 @@ What fails is refused as a whole: PeerError with its own code, and the evidence 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,6 +43,8 @@ from fednode.sync.feed import Side
 from fednode.sync.identity import Directory, covers
 from fednode.sync.log import LogState
 from fednode.sync.wire import Cosignature
+
+NESTING_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +262,25 @@ class _Anything(msgspec.Struct):
 
 
 _object = msgspec.json.Decoder(_Anything)
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+def _check_nesting(payload: bytes) -> None:
+    """Deeper JSON than this is no record, and would exhaust the stack of whoever reads it, here or later on."""
+    if payload.count(b"[") + payload.count(b"{") <= NESTING_MAX:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_TEXTS.sub(b"", payload)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > NESTING_MAX:
+            raise PeerError("FN-6402", reason="nesting")
 
 
 def _lawful(name: LogName, columns: Columns, origin: Identity, context: Context) -> None:
     try:
+        for payload in columns.payloads:
+            _check_nesting(payload)
         if name.is_system:
             context.lawful(name, columns)
             return
