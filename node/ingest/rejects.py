@@ -16,23 +16,18 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
-
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-from openpyxl.styles import Font, PatternFill
+from typing import IO, TYPE_CHECKING, Any
 
 from fednode.node.messages import text
 from fednode.sync.catalog import Dataset
 from fednode.sync.errors import Refused, StoreError
 from fednode.sync.formats import Problem
 
+if TYPE_CHECKING:
+    from fednode.node.ingest.rejects_book import Book
+
 SHOWN_CHARACTERS_MAX = 60
-WORKBOOK_ROWS_MAX = 1_000_000
-CELL_CHARACTERS_MAX = 32_000  # Excel's own limit is 32,767
 _FORMULA = ("=", "+", "-", "@")
-_MARK = PatternFill("solid", fgColor="FFF2CC")
 
 
 def problem_text(problem: Problem, dataset: Dataset | None, lang: str) -> str:
@@ -75,7 +70,7 @@ class Rejects:
         self.count = 0
         self._files: list[IO[str]] = []
         self._tables: list[Any] = []
-        self._books: list[tuple[Workbook, Any, Path]] = []
+        self._books: list[Book] = []
 
     def __enter__(self) -> Rejects:
         return self
@@ -96,9 +91,8 @@ class Rejects:
             for table in self._tables:
                 table.writerow([number, fields, reasons, *(_quoted(cell) for cell in cells)])
             bad = {one.field for one in problems}
-            for _, sheet, _ in self._books:
-                if self.count < WORKBOOK_ROWS_MAX:
-                    sheet.append(_row(sheet, [str(number), fields, reasons], cells, self.columns, bad))
+            for book in self._books:
+                book.add([str(number), fields, reasons], cells, self.columns, bad)
         except OSError as error:
             raise StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error)) from error
 
@@ -110,15 +104,10 @@ class Rejects:
         ours = [text(f"rejects.{name}", self.lang) for name in ("row", "field", "reason")]
         for path in self.paths:
             if path.suffix.lower() == ".xlsx":
-                book = Workbook(write_only=True)
-                sheet = book.create_sheet(self.dataset.name[:31])
-                sheet.freeze_panes = "D2"
-                sheet.column_dimensions["C"].width = 60
-                head = [_cell(sheet, name) for name in (*ours, *self.headers)]
-                for one in head:
-                    one.font = Font(bold=True)
-                sheet.append(head)
-                self._books.append((book, sheet, path))
+                # openpyxl costs every start of the program 80 ms and 15 MiB, and is needed only here
+                from fednode.node.ingest.rejects_book import Book
+
+                self._books.append(Book(path, self.dataset.name, [*ours, *self.headers]))
             else:
                 # `utf-8-sig`: without the mark Excel reads UTF-8 as the system's own encoding
                 file = path.open("w", encoding="utf-8-sig", newline="")
@@ -132,8 +121,8 @@ class Rejects:
         try:
             for file in self._files:
                 file.close()
-            for book, _, path in self._books:
-                book.save(path)
+            for book in self._books:
+                book.save()
         except OSError as error:
             raise StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error)) from error
         self._files, self._tables, self._books = [], [], []
@@ -145,20 +134,3 @@ def _quoted(cell: str) -> str:
 
 def _is_number(cell: str) -> bool:
     return cell[1:].replace(".", "", 1).replace(",", "").isdigit()
-
-
-def _cell(sheet: Any, value: str) -> Any:
-    cell: Any = WriteOnlyCell(sheet, value=ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)[:CELL_CHARACTERS_MAX])
-    cell.data_type = "s"  # a text that begins with `=` stays a text
-    cell.number_format = "@"
-    return cell
-
-
-def _row(sheet: Any, ours: Sequence[str], cells: Sequence[str], columns: Sequence[str], bad: set[str]) -> list[Any]:
-    row = [_cell(sheet, value) for value in ours]
-    for i, value in enumerate(cells):
-        cell = _cell(sheet, value)
-        if i < len(columns) and columns[i] and columns[i] in bad:
-            cell.fill = _MARK
-        row.append(cell)
-    return row
