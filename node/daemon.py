@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import carrier, poke
+from fednode.node import admission, carrier, poke
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.schedule import Jobs, retrying
-from fednode.node.store import Peer, Store
-from fednode.node.writer import Link, Writer
+from fednode.node.store import Store
+from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import clock, wire
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync.enrol import renewal_due
-from fednode.sync.errors import PeerError, StoreError, Unavailable
+from fednode.sync.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -119,106 +119,23 @@ class Engine(Hooks):
 
     # ------------------------------------------------------------ admission
 
-    def hello(
-        self, peer: Peer | None, half: fx.HalfSegment | None, feeds: bool = True, wants: bool = True
-    ) -> wire.Hello:
-        """This node's greeting to a peer."""
-        trust = self.app.trust
-        return wire.Hello(
-            trust.node,
-            (),
-            self.app.now_ms(),
-            self.store.store_id,
-            peer.have if peer else wire.Cursor(),
-            peer.acked if peer else 0,
-            ex.WINDOW_BYTES,
-            wire.Partial(half.lsn, half.digest, len(half.data)) if half else None,
-            feeds,
-            wants,
-            trust.catalog_version,
-            self.app.software,
+    async def _welcome(self, session: Session, identity: Identity, hello: wire.Hello, from_parent: bool) -> Welcome:
+        entry: admission.Entry = await self.writer.call(
+            lambda writer: admission.enter(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software)
         )
-
-    async def welcome(
-        self, identity: Identity, hello: wire.Hello, from_parent: bool
-    ) -> tuple[Peer, Link, int, tuple[wire.Outcome, ...]]:
-        """The peer's row and link, where to start its feed, and outcomes that it has not heard of."""
-        role = "parent" if from_parent else "child"
-        sound = self._sound(hello.have)
-
-        def enter(writer: Writer) -> Peer:
-            with writer.store.write() as tx:
-                peer = tx.ensure_peer(identity.node, role)
-                if peer.have.store != hello.store:
-                    tx.set_have(peer.id, wire.Cursor(hello.store, 0, b""))
-                if sound:
-                    tx.raise_acked(peer.id, hello.have.lsn)
-                tx.touch_peer(peer.id, self.app.now_ms())
-                found = writer.store.peer(identity.node)
-                return found if found is not None else peer
-
-        peer: Peer = await self.writer.call(enter)
-        link = Link(identity, peer.id, hello.store, from_parent, peer.have.lsn, position=peer.have.lsn)
-        rows = self.store.outcomes_for(peer.id, hello.acked, peer.have.lsn)
-        mine = self.app.trust.node
-        acks = tuple(
-            wire.Outcome(
-                lsn,
-                wire.Cosignature(time_s, signature or b"")
-                if time_s is not None and self.app.trust.directory.parent_of(name.origin) == mine
-                else None,
-            )
-            for lsn, name, _, _, time_s, signature in rows
-        )
-        return peer, link, hello.have.lsn if sound else 0, acks
-
-    def _sound(self, have: wire.Cursor) -> bool:
-        """Whether a peer's cursor is a place in this store's own order."""
-        if have.store != self.store.store_id or have.lsn > self.store.lsn:
-            return False
-        return not have.check or self.store.cursor_at(have.lsn).check == have.check
+        if not from_parent:
+            session.exchange.half = entry.half
+        feed, again = admission.feeds(self.store, identity, from_parent)
+        return Welcome(entry.link, entry.admission, feed, again)
 
     async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
-        """Check a child: the certificate that TLS verified, issued by this node, in force, not revoked."""
-        identity = self._child(certificate, hello)
-        session.exchange.half = half = self.store.partial(identity.node)
-        peer, link, start, acks = await self.welcome(identity, hello, from_parent=False)
-        scope = identity.scope
-        return Welcome(
-            link,
-            fx.Admission(start, acks, self.hello(peer, half)),
-            lambda after, size: self.store.feed_down(scope, after, size),
-            lambda name, first, until: self.store.feed_down(scope, 0, ex.PULL_BYTES, name, first, until)[0],
-        )
-
-    def _child(self, certificate: bytes, hello: wire.Hello) -> Identity:
-        trust = self.app.trust
-        shown = certs.parse(certificate)
-        identity = trust.directory.get(shown.node)
-        if hello.node != shown.node or shown.domain != trust.domain:
-            raise PeerError("FN-5510", node=hello.node, certificate=shown.node)
-        if trust.directory.is_revoked(shown.node):
-            raise PeerError("FN-5511", node=shown.node)
-        if identity is None or trust.directory.parent_of(shown.node) != trust.node:
-            raise PeerError("FN-5512", node=shown.node)
-        if shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key:
-            raise PeerError("FN-5513", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
-        return identity
+        """Check a child by the certificate that TLS verified."""
+        identity = admission.check_child(self.app.trust, certs.parse(certificate), hello)
+        return await self._welcome(session, identity, hello, from_parent=False)
 
     async def admit_parent(self, session: Session, hello: wire.Hello) -> Welcome:
-        """Check the parent: TLS has verified its name; here that it is the one above, and not revoked."""
-        parent = self.app.trust.parent
-        if parent is None or hello.node != parent.node:
-            raise PeerError("FN-5510", node=hello.node, certificate=parent.node if parent else "")
-        if self.app.trust.directory.is_revoked(parent.node):
-            raise PeerError("FN-5511", node=parent.node)
-        _, link, start, acks = await self.welcome(parent, hello, from_parent=True)
-        return Welcome(
-            link,
-            fx.Admission(start, acks),
-            self.store.feed_up,
-            lambda name, first, until: self.store.feed_up(0, ex.PULL_BYTES, name, first, until)[0],
-        )
+        """Check the parent; TLS has verified its name."""
+        return await self._welcome(session, admission.check_parent(self.app.trust, hello), hello, from_parent=True)
 
     # ------------------------------------------------------------ sessions
 
@@ -230,7 +147,9 @@ class Engine(Hooks):
         if parent is None:
             raise StoreError("FN-7613", node=self.app.trust.node)
         half = self.store.partial(parent.node)
-        hello = self.hello(self.store.peer(parent.node), half, feeds, wants)
+        peer = self.store.peer(parent.node)
+        app = self.app
+        hello = admission.hello(app.trust, self.store, app.now_ms(), app.software, peer, half, feeds, wants)
         exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half)
         session = Session(
             stream, exchange, self.writer, self.store, self.app.now_ms, lambda h: self.admit_parent(session, h), self
@@ -296,8 +215,8 @@ class Engine(Hooks):
             self._renewed(session, effect)
 
     def _clock(self, session: Session, reading: fx.PeerClock) -> None:
-        delta = clock.offset(reading.sent_ms, reading.received_ms, reading.remote_ms)
-        if abs(delta) <= max(50, (reading.received_ms - reading.sent_ms) // 2):
+        delta = clock.correction(reading.sent_ms, reading.received_ms, reading.remote_ms)
+        if not delta:
             return
         moved = self.app.clock_offset_ms + delta
         if abs(moved) > SKEW_WARN_MS:

@@ -28,6 +28,7 @@ COUNTER_BITS = 16
 COUNTER_MAX = (1 << COUNTER_BITS) - 1
 STAMP_MAX = (1 << 63) - 1  # SQLite's integers are signed
 SKEW_MS_MAX = 5 * 60 * 1000  # beyond this an operator is warned
+CORRECTION_MS_MIN = 50
 NO_BOUND = STAMP_MAX
 
 
@@ -93,3 +94,10 @@ class HybridClock:
 def offset(sent_ms: int, received_ms: int, remote_ms: int) -> int:
     """Milliseconds to add to the local clock to get the remote one's, from one round trip (Cristian, 1989)."""
     return remote_ms - (sent_ms + received_ms) // 2
+
+
+def correction(sent_ms: int, received_ms: int, remote_ms: int) -> int:
+    """How much to put the local reference clock right after one round trip: 0 where half the trip explains the
+    difference."""
+    delta = offset(sent_ms, received_ms, remote_ms)
+    return delta if abs(delta) > max(CORRECTION_MS_MIN, (received_ms - sent_ms) // 2) else 0

@@ -1,0 +1,144 @@
+"""Who may exchange, and where an exchange begins: the decisions of both sides, without I/O of their own but the
+store's.
+
+Rules
+1. A child shows the certificate that TLS verified; it must be the one in force, issued by this node, not revoked.
+2. A peer's cursor is believed only where it names a place in this very store (`Cursor.check`): after a store was
+   restored or made anew the feed starts from its beginning, and what is held already is recognised.
+3. Outcomes that the peer has not heard of (its connection was cut before the ack) are told at once.
+4. gRPC's daemon and the simulator both go through here.
+
+>>> # entry = enter(writer, child, hello, from_parent=False, now_ms=...)
+>>> # exchange.admitted(entry.admission, now_ms)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fednode.crypto.certs import Identity
+from fednode.node.store import Peer, Store
+from fednode.node.trust import Trust
+from fednode.node.writer import Link, Writer
+from fednode.sync import wire
+from fednode.sync.effects import Admission, HalfSegment, Item
+from fednode.sync.errors import PeerError
+from fednode.sync.exchange import PULL_BYTES, WINDOW_BYTES
+
+Feed = Callable[[int, int], tuple[list[Item], bool]]
+Again = Callable[[str, int, int], list[Item]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A peer that was let in: its row, its link for the writer, what the exchange needs, and what a cut had left half
+    received."""
+
+    peer: Peer
+    link: Link
+    admission: Admission
+    half: HalfSegment | None
+
+
+def hello(
+    trust: Trust,
+    store: Store,
+    now_ms: int,
+    software: str,
+    peer: Peer | None,
+    half: HalfSegment | None,
+    feeds: bool = True,
+    wants: bool = True,
+) -> wire.Hello:
+    """This node's greeting to a peer."""
+    return wire.Hello(
+        trust.node,
+        (),
+        now_ms,
+        store.store_id,
+        peer.have if peer else wire.Cursor(),
+        peer.acked if peer else 0,
+        WINDOW_BYTES,
+        wire.Partial(half.lsn, half.digest, len(half.data)) if half else None,
+        feeds,
+        wants,
+        trust.catalog_version,
+        software,
+    )
+
+
+def check_child(trust: Trust, shown: Identity, greeting: wire.Hello) -> Identity:
+    """The child that a certificate shows. Raises PeerError FN-5510 to FN-5513."""
+    identity = trust.directory.get(shown.node)
+    if greeting.node != shown.node or shown.domain != trust.domain:
+        raise PeerError("FN-5510", node=greeting.node, certificate=shown.node)
+    if trust.directory.is_revoked(shown.node):
+        raise PeerError("FN-5511", node=shown.node)
+    if identity is None or trust.directory.parent_of(shown.node) != trust.node:
+        raise PeerError("FN-5512", node=shown.node)
+    if shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key:
+        raise PeerError("FN-5513", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
+    return identity
+
+
+def check_parent(trust: Trust, greeting: wire.Hello) -> Identity:
+    """The parent; TLS has verified its name. Raises PeerError FN-5510, FN-5511."""
+    parent = trust.parent
+    if parent is None or greeting.node != parent.node:
+        raise PeerError("FN-5510", node=greeting.node, certificate=parent.node if parent else "")
+    if trust.directory.is_revoked(parent.node):
+        raise PeerError("FN-5511", node=parent.node)
+    return parent
+
+
+def _sound(store: Store, have: wire.Cursor) -> bool:
+    if have.store != store.store_id or have.lsn > store.lsn:
+        return False
+    return not have.check or store.cursor_at(have.lsn).check == have.check
+
+
+def enter(
+    writer: Writer, identity: Identity, greeting: wire.Hello, from_parent: bool, now_ms: int, software: str
+) -> Entry:
+    """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
+    answers with its own greeting (`Admission.reply`)."""
+    store, trust = writer.store, writer.trust
+    sound = _sound(store, greeting.have)
+    with store.write() as tx:
+        peer = tx.ensure_peer(identity.node, "parent" if from_parent else "child")
+        if peer.have.store != greeting.store:
+            tx.set_have(peer.id, wire.Cursor(greeting.store, 0, b""))
+        if sound:
+            tx.raise_acked(peer.id, greeting.have.lsn)
+        tx.touch_peer(peer.id, now_ms)
+        peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
+    link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
+    half = store.partial(identity.node)
+    reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
+    acks = _unheard(store, trust, peer, greeting.acked)
+    return Entry(peer, link, Admission(greeting.have.lsn if sound else 0, acks, reply), half)
+
+
+def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:
+    rows = store.outcomes_for(peer.id, acked, peer.have.lsn)
+    return tuple(
+        wire.Outcome(
+            lsn,
+            wire.Cosignature(time_s, signature or b"")
+            if time_s is not None and trust.directory.parent_of(name.origin) == trust.node
+            else None,
+        )
+        for lsn, name, _, _, time_s, signature in rows
+    )
+
+
+def feeds(store: Store, identity: Identity, from_parent: bool) -> tuple[Feed, Again]:
+    """The feed for a peer, and the way to fetch a part of one log again."""
+    if from_parent:
+        return store.feed_up, lambda name, first, until: store.feed_up(0, PULL_BYTES, name, first, until)[0]
+    scope = identity.scope
+    return (
+        lambda after, size: store.feed_down(scope, after, size),
+        lambda name, first, until: store.feed_down(scope, 0, PULL_BYTES, name, first, until)[0],
+    )
