@@ -14,8 +14,11 @@ Rules
 
 from __future__ import annotations
 
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +45,11 @@ MAGICS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 UNPACKED_BYTES_MAX = 400 * 1024 * 1024
 MERGED_ROWS_MAX = 1_000_000
 CHUNK_BYTES = 1024 * 1024
+# What zipfile, its decompressors and the XML readers raise for damaged bytes (found by fuzzing)
+_BROKEN: tuple[type[Exception], ...] = (
+    *(CalamineError, zipfile.BadZipFile, ElementTree.ParseError, expat.ExpatError, KeyError, ValueError, EOFError),
+    *(NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError, struct.error),
+)
 _REL = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _SUSPECT = re.compile(rb"<(?:\w+:)?f[\s/>]|t=[\"']e[\"']")
 _OVERLAP = 16
@@ -76,7 +84,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except PasswordError as error:
         raise Refused("FN-3312", path=str(path)) from error
-    except (CalamineError, zipfile.BadZipFile, ElementTree.ParseError, expat.ExpatError, KeyError, OSError) as error:
+    except (*_BROKEN, OSError) as error:
         raise Refused("FN-3310", path=str(path), reason=str(error)[:200]) from error
     # calamine is Rust: what it did not foresee comes as a panic, which Python sees as a BaseException of its own
     except BaseException as error:

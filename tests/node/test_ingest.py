@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -384,6 +385,26 @@ def test_broken_and_bloated_workbooks(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     monkeypatch.setattr(workbook, "MERGED_ROWS_MAX", 3)
     refused("FN-3313", book(tmp_path / "m.xlsx", lambda sheet: sheet.merge_cells("A2:A6")))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx"])
+def test_whatever_the_bytes_it_is_read_or_refused(tmp_path: Path, form: str) -> None:
+    whole = sample(tmp_path / "x", form=form).read_bytes()
+    rng = random.Random(form)
+    path = tmp_path / "y"
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(data))
+            data[at : at + rng.randint(0, 9)] = rng.randbytes(rng.randint(0, 9))
+        path.write_bytes(data)
+        try:
+            source = open_source(path, LICENCE)
+            validate = compile_dataset(LICENCE, source.columns)
+            for _, cells, _ in source.rows():
+                validate(cells)
+        except Refused as error:
+            assert error.code.startswith("FN-33")
 
 
 # ---------------------------------------------------------------- rejects
