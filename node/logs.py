@@ -31,8 +31,8 @@ def _extra(_logger: Any, _name: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def set_up(level: str, form: str) -> None:
-    """Send every record of `level` and above to stderr. `form`: "text" or "json"."""
+def set_up(level: str, form: str, *, plain: bool = False) -> None:
+    """Send every record of `level` and above to stderr. `form`: "text" or "json"; `plain`: no colours (NO_COLOR)."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -43,7 +43,7 @@ def set_up(level: str, form: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not plain)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -59,4 +59,5 @@ def invoke(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
 
 def main() -> None:
     """The console script."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is said in our own words
     sys.exit(invoke(None, os.environ))

@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from fednode.crypto.errors import FednodeError
+from fednode.node.cli import usage
 from fednode.node.i18n import language
 from fednode.node.messages import error_text, text
 from fednode.sync.errors import Refused, StoreError
@@ -48,10 +50,19 @@ class Session:
     options: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     exit_code: int = 0
+    _lang_in_file: str | None = None
 
     @property
     def lang(self) -> str:
-        return language(self.options.get("lang"), self.environ)
+        """The flag, FEDNODE_LANG, `lang` in the home's config.toml, the locale."""
+        given = self.options.get("lang") or self.environ.get("FEDNODE_LANG")
+        if not given:
+            if self._lang_in_file is None:
+                self._lang_in_file = ""
+                with contextlib.suppress(FednodeError):  # a file with faults is reported when it is needed
+                    self._lang_in_file = self.config()[0].lang
+            given = self._lang_in_file
+        return language(given, self.environ)
 
     @property
     def as_json(self) -> bool:
@@ -80,7 +91,16 @@ class Session:
         """The node of the home, loaded."""
         from fednode.node.app import App
 
-        return App.open(self.home, self.config(flags)[0])
+        config, origins = self.config(flags)
+        if {origins["log_level"], origins["log_format"]} != {"default"}:
+            self.logs(config)
+        return App.open(self.home, config)
+
+    def logs(self, config: Config) -> None:
+        """Send logs to stderr as configured. Costs start-up time: commands that say little do without, unless asked."""
+        from fednode.node import logs
+
+        logs.set_up(config.log_level, config.log_format, plain="NO_COLOR" in self.environ)
 
     # ------------------------------------------------------------ answering
 
@@ -106,12 +126,25 @@ class Session:
         if self.as_json:
             shown: dict[str, Any] = {"code": error.code, "exit": code, "message": message, "hint": hint}
             params = {name: plain(value) for name, value in error.params.items()}
-            shown["params"] = params
-            print_json({"version": SHAPE_VERSION, "command": self.command, "ok": False, "error": shown})
+            self._document({**shown, "params": params})
         click.echo(f"{self.words('error.label')} {error.code}: {message}", err=True)
         if hint:
             click.echo(f"{self.words('hint.label')}: {hint}", err=True)
         return code
+
+    def interrupted(self) -> int:
+        """Ctrl-C: say so; returns the exit code."""
+        message = self.words("interrupted")
+        if self.as_json:
+            self._document({"code": "interrupted", "exit": 130, "message": message, "hint": "", "params": {}})
+        click.echo(message, err=True)
+        return 130
+
+    def _document(self, error: dict[str, Any]) -> None:
+        try:
+            print_json({"version": SHAPE_VERSION, "command": self.command, "ok": False, "error": error})
+        except OSError:
+            _give_up_stdout()  # full or gone: the words on stderr have to do
 
     def confirm(self, node: str, yes: bool) -> None:
         """A destructive act asks for the node's id. Raises Refused FN-2701 when it is not given."""
@@ -132,6 +165,12 @@ def plain(value: Any) -> Any:
 def print_json(document: Any) -> None:
     """One document, one line, UTF-8, on stdout."""
     click.echo(msgspec.json.encode(document).decode())
+
+
+def _give_up_stdout() -> None:
+    """What is left in its buffer goes nowhere, so that the end of the program does not stumble over it again."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a stdout that is no file has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # ---------------------------------------------------------------- options and commands with words
@@ -251,25 +290,28 @@ def command(words: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Command
 def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     """Run the command line; returns the exit code and never raises for anything that a person can cause."""
     session = Session(environ)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        group.main(list(arguments) if arguments is not None else None, "fednode", standalone_mode=False, obj=session)
+        usage.check_text(given)
+        group.main(given, "fednode", standalone_mode=False, obj=session)
     except Exit as ended:
         return int(ended.exit_code)
+    except SystemExit as ended:  # click's own, for completion, and when the reader of our output has gone
+        return 0 if _reader_gone() else ended.code if isinstance(ended.code, int) else 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo(session.words("interrupted"), err=True)
-        return 130
+        return session.interrupted()
     except click.ClickException as error:
-        return session.failed(_usage(error, session))
+        session.options |= usage.peek(given)
+        return session.failed(usage.refused(error, session.words))
     except FednodeError as error:
+        session.options |= usage.peek(given)
         return session.failed(error)
     except BrokenPipeError:
-        # whoever read our output has gone: not an error of ours, and nothing more can be said to them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()  # whoever read our output has gone: not an error of ours
         return 0
     except OSError as error:
-        return session.failed(
-            StoreError("FN-7701", reason=f"{error.strerror or error}", path=str(error.filename or ""))
-        )
+        path = str(error.filename or "") or session.words("somewhere")
+        return session.failed(StoreError("FN-7701", reason=f"{error.strerror or error}", path=path))
     except Exception as error:  # a bug: it is said so, with the log, and the exit code tells scripts
         import logging
 
@@ -278,18 +320,9 @@ def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[st
     return session.exit_code
 
 
-def _usage(error: click.ClickException, session: Session) -> FednodeError:
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "fednode"
-    if isinstance(error, click.NoSuchOption):
-        return Refused("FN-2704", option=error.option_name, near=", ".join(error.possibilities or ()), command=path)
-    if isinstance(error, click.MissingParameter):
-        name = error.param.human_readable_name if error.param is not None else ""
-        return Refused("FN-2705", name=name, command=path)
-    if isinstance(error, click.BadParameter):
-        name = error.param.opts[0] if error.param is not None else ""
-        return Refused("FN-2706", name=name, reason=error.message, command=path)
-    return Refused("FN-2703", reason=error.format_message(), command=path)
+def _reader_gone() -> bool:
+    """Whether click found nobody at the other end of stdout (`| head`); it then puts a wrapper in its place."""
+    return type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
 
 
 # ---------------------------------------------------------------- for people

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import rich_click as click
 
@@ -77,16 +80,29 @@ def invite(
     """Print a token for a new child."""
     ttl_s = seconds_of(expires)
     app = session.app()
-    token = app.invite(node, level, name, scope, ttl_s)
-    if token_file:
-        path = Path(token_file)
-        path.touch(mode=0o600)
-        path.write_text(token + "\n", encoding="ascii")
+    if token_file:  # a token that cannot be written is lost: the file comes first
+        with _new_file(Path(token_file)) as file:
+            token = app.invite(node, level, name, scope, ttl_s)
+            file.write(token + "\n")
+    else:
+        token = app.invite(node, level, name, scope, ttl_s)
     shown = [token_file] if token_file else [token]
     session.note("invite.done", node=node, name=name, time=human_ms(ttl_s * 1000, session.lang))
     session.done(
         {"node": node, "token": None if token_file else token, "token_file": token_file, "expires_in_s": ttl_s}, shown
     )
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """A file that only its owner may read, and that was not there before; gone again when something fails."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 @command("help.invites")

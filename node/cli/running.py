@@ -12,12 +12,8 @@ from fednode.node.cli.frame import Session, command, human_bytes, human_ms, opti
 from fednode.sync.errors import Unavailable
 
 
-def _logs(session: Session, flags: dict[str, Any] | None = None) -> Any:
-    from fednode.node import logs
-
-    config = session.config(flags)[0]
-    logs.set_up(config.log_level, config.log_format)
-    return config
+def _logs(session: Session, flags: dict[str, Any] | None = None) -> None:
+    session.logs(session.config(flags)[0])
 
 
 @command("help.run")
@@ -39,7 +35,10 @@ async def _serve(session: Session, app: Any) -> None:
     loop = asyncio.get_running_loop()
 
     def ready(port: int, enrol_port: int) -> None:
-        session.note("run.ready", node=app.trust.node, port=port, enrol_port=enrol_port)
+        found = {"node": app.trust.node, "port": port, "enrol_port": enrol_port}
+        session.note("run.ready", **found)
+        if session.as_json:
+            session.done(found)
 
     def stopper(stop: Callable[[], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +60,9 @@ def sync(session: Session, up: bool, down: bool) -> None:
     try:
         report = asyncio.run(daemon.sync_once(app, up=both or up, down=both or down))
     except Unavailable as error:
-        error.params = {**error.params, "pending": _pending(app)}
+        pending = _pending(app)
+        error.params = {**error.params, "pending": pending}
+        session.note("sync.pending" if pending else "sync.nothing_pending", pending=pending)
         raise
     shown = dataclasses.asdict(report)
     shown["refused"] = [{"by": by, "code": code} for by, code in report.refused]
