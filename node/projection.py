@@ -7,9 +7,8 @@ Rules
 2. The winner of a record is what `fednode.sync.merge` says: the same for any order of arrival. Losers are in
    `superseded`, those
    that the winner had not seen are marked as conflicts.
-3. A segment of new records goes in as one statement that reads the columns as JSON: SQLite works on it without
-   Python's global
-   lock, so verification goes on meanwhile. Only records that exist already take the row-by-row way.
+3. A segment of new records goes in as one statement (or a few): SQLite works on it without Python's global lock, so
+   verification goes on meanwhile. Only records that exist already take the row-by-row way.
 4. Views (one for each dataset, a named column for each field), indexes and full text follow the catalog. Full text is
    brought up
    to date when it is asked for, or when nothing else is to be done.
@@ -23,6 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -44,10 +45,18 @@ TEXT_ROWS_PER_STEP = 2_000
 _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 _encode = msgspec.json.Encoder().encode
 
-_INSERT = """insert or ignore into record
-    (dataset, area, key, op, effective, hlc, base, log, seq, schema_version, payload)
-    select ?1, ?2, j.value ->> 0, 1, min(j.value ->> 1, ?3), j.value ->> 1, 0, ?4, ?5 + j.key, ?6, j.value ->> 2
-    from json_each(?7) j"""
+ROW_VALUES = 5
+BLOCKS = (1_000, 100, 10, 1)  # rows for each statement: each size is compiled once
+
+
+@cache
+def _insert(rows: int) -> str:
+    """The statement that inserts so many new records of one log. Parameters: dataset, area, log, schema version, then
+    key, effective, hlc, seq, payload of each."""
+    values = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
+    return f"""insert or ignore into record
+        (dataset, area, key, op, effective, hlc, base, log, seq, schema_version, payload)
+        select ?1, ?2, column1, 1, column2, column3, 0, ?3, column4, ?4, column5 from (values {values})"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +201,8 @@ class Projector:
         rule = declared.merge if declared else "latest"
         keys = [key.decode() for key in columns.keys]
         plain = not columns.leaves and not columns.bases and columns.ops.count(UPSERT) == len(keys) and rule != "field"
-        if plain:
-            limit = NO_BOUND if held.bound is None else held.bound
-            rows = _encode(list(zip(keys, columns.hlcs, [p.decode() for p in columns.payloads], strict=True)))
-            done: int = self.connection.execute(
-                _INSERT, (dataset, area, limit, held.log_id, held.first, columns.schema_version, rows.decode())
-            ).rowcount
-            if done == len(keys):
-                return done
+        if plain and self._insert_new((dataset, area, held.log_id, columns.schema_version), held, keys, columns):
+            return len(keys)
         there = self._current(dataset, area, keys)
         for position, key in enumerate(keys):
             if position in columns.leaves:
@@ -209,6 +212,21 @@ class Projector:
             if row is None or (row.log, row.seq) != (held.log_id, seq):
                 there[key] = self._merge_one(dataset, area, key, row, held, columns, position, rule)
         return len(keys)
+
+    def _insert_new(self, constants: tuple[int, ...], held: Held, keys: list[str], columns: Columns) -> bool:
+        """Insert what is not there yet; False when some was. Rule 3."""
+        limit, hlcs = held.bound, columns.hlcs
+        stamps = hlcs if limit is None or hlcs[-1] <= limit else [min(hlc, limit) for hlc in hlcs]
+        payloads = [payload.decode() for payload in columns.payloads]
+        seqs = range(held.first, held.first + len(keys))
+        rows = list(chain.from_iterable(zip(keys, stamps, hlcs, seqs, payloads, strict=True)))
+        done = start = 0
+        for size in BLOCKS:
+            while len(keys) - start >= size:
+                block = rows[start * ROW_VALUES : (start + size) * ROW_VALUES]
+                done += self.connection.execute(_insert(size), (*constants, *block)).rowcount
+                start += size
+        return done == len(keys)
 
     def _merge_one(
         self, dataset: int, area: int, key: str, row: Row | None, held: Held, columns: Columns, position: int, rule: str
