@@ -18,8 +18,11 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
 13. the payloads are JSON objects, no deeper than `NESTING_MAX`; the areas that they name lie in the origin's scope;
     system changes are lawful
 
-Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same.
-What fails is refused as a whole: PeerError with its own code, and the evidence (the bytes) is kept by the caller.
+Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same. A log may become
+readable, or cease to be, halfway (a village joins after its county wrote for it; the catalog changes its readers): from
+then on its root is for those to check who read it whole (12), while the origin's signature on the envelope still
+vouches for each segment (8). What fails is refused as a whole: PeerError with its own code, and the evidence (the
+bytes) is kept by the caller.
 """
 
 from __future__ import annotations
@@ -124,8 +127,6 @@ def verify(
     if envelope.sealed:
         opened = context.unwrap(envelope)
         if opened is None:
-            if state.size and state.frontier is not None:
-                raise PeerError("FN-5414", log=str(name), first=header.first)
             after = LogState(name, None, header.last_hlc, header.end, header.root)
             return VerifiedSegment(envelope, state, after, origin, side, None, b"", first_parent)
         content_key = opened
@@ -249,8 +250,8 @@ def _opened(envelope: seg.Envelope, content_key: bytes, state: LogState) -> Colu
 
 def _root(envelope: seg.Envelope, columns: Columns, state: LogState) -> LogState:
     header = envelope.header
-    if state.frontier is None:
-        raise PeerError("FN-5414", log=str(header.log), first=header.first)
+    if state.frontier is None:  # what came before could not be read here: the root is for others to check
+        return LogState(header.log, None, header.last_hlc, header.end, header.root)
     frontier = state.frontier.extend(seg.leaf_hashes(columns, header.suite))
     if frontier.root() != header.root:
         raise PeerError("FN-6411", log=str(header.log), first=header.first, size=header.end)

@@ -411,19 +411,25 @@ def test_gate_11_stamps_that_do_not_rise(world: World) -> None:
     assert verify(forged(world, GOOD), lambda _: before, world.context(TOWNSHIP, VILLAGE), None).columns == GOOD
 
 
-def test_gate_11_a_reader_that_is_left_out_halfway(world: World) -> None:
-    """Whoever has read a log so far and is not named any more cannot check the root: refused, not believed."""
+def test_a_reader_that_is_left_out_halfway_carries_from_then_on(world: World) -> None:
+    """The catalog may take a level's right to read: what follows is carried, under the origin's signatures."""
     first = world.segment(VILLAGE)
     second = world.segment(VILLAGE, [shop("c", VILLAGE)], state=first.after, hlc=HLC + 100, readers=(PROVINCE,))
-    refused("FN-5414", second.raw, lambda _: first.after, world.context(TOWNSHIP, VILLAGE), None)
+    verified = verify(second.raw, lambda _: first.after, world.context(TOWNSHIP, VILLAGE), None)
+    assert verified.columns is None
+    assert (verified.after.frontier, verified.after.size) == (None, second.after.size)
+    assert verified.after.root == second.after.root
 
 
-def test_gate_11_a_reader_that_comes_in_halfway(world: World) -> None:
+def test_a_reader_that_comes_in_halfway_reads_from_then_on(world: World) -> None:
+    """A county wrote for a village before it knew it; simulator, seed 4 of its second story."""
     first = world.segment(VILLAGE, readers=(PROVINCE,))
     carried = verify(first.raw, fresh, world.context(TOWNSHIP, VILLAGE), None).after
     assert carried.frontier is None
     second = world.segment(VILLAGE, [shop("c", VILLAGE)], state=first.after, hlc=HLC + 100)
-    refused("FN-5414", second.raw, lambda _: carried, world.context(TOWNSHIP, VILLAGE), None)
+    verified = verify(second.raw, lambda _: carried, world.context(TOWNSHIP, VILLAGE), None)
+    assert verified.columns == second.columns
+    assert (verified.after.frontier, verified.after.root) == (None, second.after.root)
 
 
 # ---------------------------------------------------------------- 12: the root

@@ -1,0 +1,35 @@
+"""Runs seeds of the simulator (tests/lib/sim)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from sim.story import run
+
+
+def main() -> int:
+    """One line a seed; 1 at the first that does not hold."""
+    parser = argparse.ArgumentParser(description="seeds of the simulator")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1)
+    given = parser.parse_args()
+    for seed in range(given.seed, given.seed + given.count):
+        start = time.monotonic()
+        try:
+            result = run(seed)
+        except AssertionError as error:
+            print(error, file=sys.stderr)
+            return 1
+        spent = time.monotonic() - start
+        print(
+            f"seed {seed}: {result.digest[:16]} {result.events} events, {result.records} records, "
+            f"quiet after {result.quiet_after_ms // 1000} s, {spent:.2f} s",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The simulator: the real nodes' code under simulated time, links, power, clocks, operators. Begin with `story.run`."""

@@ -1,0 +1,78 @@
+"""What must hold when a story is over. Numbers are those of shared/INVARIANTS.md.
+
+1  what was acknowledged to an operator is in the node's own log; 2, 3: what a peer acknowledged, it holds
+5, 9  every node holds the same records as the province, for the areas in its scope
+6, 10  every log is whole, in order, and leads to the roots that were signed
+16, 18  nothing was refused of a node in good standing; 20: a revoked node's late changes were
+24  a winner's time is not in the future, however wrong its author's clock
+"""
+
+from __future__ import annotations
+
+from fednode.node.audit import verify_store
+from fednode.sync.change import LogName
+from fednode.sync.clock import milliseconds
+from fednode.sync.identity import covers
+from sim.hierarchy import START_MS
+from sim.world import SimNode, World
+
+Rows = dict[tuple[str, str], tuple[int, str | None]]
+EXPECTED_OF_THE_REVOKED = frozenset(("FN-5420", "FN-5511", "FN-5508", "FN-6413", "FN-5430", "FN-5431"))
+
+
+def check(world: World) -> int:
+    """Every check; the number of records at the province. Raises AssertionError."""
+    for node in world.nodes.values():
+        _whole(node)
+    _acknowledged(world)
+    _refusals(world)
+    return _agreement(world)
+
+
+def _whole(node: SimNode) -> None:
+    report = verify_store(node.store, node.trust, node.member.keys)
+    assert not report.problems, f"{node.id}: {report.problems[:3]}"
+
+
+def _acknowledged(world: World) -> None:
+    for acker, log, size in world.acked:
+        held = world.nodes[acker].store.log_state(LogName.parse(log)).size
+        assert held >= size, f"{acker} had acknowledged {log} up to {size}, and holds {held}"
+
+
+def _refusals(world: World) -> None:
+    for node, peer, code, what in world.refusals:
+        about_revoked = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.revoked)
+        expected = about_revoked and code in EXPECTED_OF_THE_REVOKED
+        assert expected, f"{node} refused {peer}: {code} {what}"
+
+
+def rows(node: SimNode) -> Rows:
+    """(area, key) -> (op, payload), of the winning versions."""
+    node.projector.catch_up()
+    found = node.projector.connection.execute(
+        "select a.code, r.key, r.op, r.payload, r.effective from record r join area a on a.id = r.area"
+    ).fetchall()
+    return {(area, key): (op, payload) for area, key, op, payload, _ in found}
+
+
+def _agreement(world: World) -> int:
+    province = world.nodes["13"]
+    everything = rows(province)
+    late = province.projector.connection.execute("select max(effective) from record").fetchone()[0]
+    if late is not None:
+        latest = milliseconds(late)
+        assert latest <= world.clock.now_ms + 5 * 60_000, f"a record is from {latest - START_MS} ms after the start"
+    for node in world.nodes.values():
+        if node.id in world.revoked:
+            continue
+        mine = rows(node)
+        scope = node.trust.me.scope
+        strangers = {area for area, _ in mine if not covers(scope, area)}
+        assert not strangers, f"{node.id} holds records of {sorted(strangers)}"
+        expected = {place: row for place, row in everything.items() if covers(scope, place[0])}
+        for place in expected.keys() | mine.keys():
+            if place[0] in world.revoked:
+                continue
+            assert mine.get(place) == expected.get(place), f"{node.id} and the province differ at {place}"
+    return len(everything)

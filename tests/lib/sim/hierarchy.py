@@ -1,0 +1,124 @@
+"""The nodes that the simulator runs: keys, certificates and empty stores, made once for a process and copied for each
+seed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from fednode.crypto import certs, issuing
+from fednode.crypto.issuing import Grant
+from fednode.crypto.keys import SealKey, SigningKey, TlsKey
+from fednode.node import shipped
+from fednode.node.home import NodeKeys
+from fednode.node.projection import Projector
+from fednode.node.store import Store
+from fednode.node.trust import Trust
+from fednode.node.writer import Writer
+from fednode.sync.change import CATALOG, NODES, Change
+from fednode.sync.identity import LEVELS, node_payload
+
+START_MS = 1_780_000_000_000
+TREE = {
+    "province": ("13",),
+    "city": ("1301", "1302"),
+    "county": ("130102", "130104", "130202", "130203"),
+    "township": tuple(f"{c}00{t}" for c in ("130102", "130104", "130202", "130203") for t in (1, 2)),
+}
+
+
+def fast_folder() -> Path:
+    """Memory if there is a file system for it: the simulator's power cuts are its own, the disk's speed is not its
+    subject."""
+    return Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node's identity. `chain`: own certificate first, root last."""
+
+    node: str
+    level: str
+    parent: str
+    keys: NodeKeys
+    chain: tuple[bytes, ...]
+
+
+def _seed(name: str, size: int = 32) -> bytes:
+    return hashlib.shake_128(f"simulator {name}".encode()).digest(size)
+
+
+def _keys(node: str) -> NodeKeys:
+    return NodeKeys(
+        SigningKey.from_seed(_seed(f"{node} sign")),
+        SealKey.from_seed(_seed(f"{node} seal")),
+        TlsKey.from_seed(_seed(f"{node} tls", 40)),
+    )
+
+
+def _nodes() -> list[tuple[str, str, str]]:
+    """(node, level, parent), parents first: 1 + 2 + 4 + 8 + 16 = 31."""
+    found = [(node, level, "") for level in TREE for node in TREE[level]]
+    found += [(f"{town}00{v}", "village", "") for town in TREE["township"] for v in (1, 2)]
+    names = [node for node, _, _ in found]
+    return [
+        (node, level, max((n for n in names if n != node and node.startswith(n)), key=len, default=""))
+        for node, level, _ in found
+    ]
+
+
+@cache
+def members() -> dict[str, Member]:
+    """Every node by its id."""
+    now_s = START_MS // 1000
+    root_key = TlsKey.from_seed(_seed("root", 40))
+    root = issuing.make_root("hebei", ("13",), LEVELS, root_key, now_s=now_s, days=3650, serial=1)
+    found: dict[str, Member] = {}
+    for serial, (node, level, parent) in enumerate(_nodes(), 2):
+        keys = _keys(node)
+        request = issuing.parse_request(issuing.make_request(node, keys.tls, keys.sign, keys.seal))
+        above = found[parent].chain if parent else (root,)
+        issuer_key = found[parent].keys.tls if parent else root_key
+        grant = Grant(node, level, (node,), 1, 3000, serial)
+        der = issuing.issue(request, grant, certs.parse(above[0]), issuer_key, LEVELS, now_s=now_s)
+        found[node] = Member(node, level, parent, keys, (der, *above))
+    return found
+
+
+@cache
+def template() -> Path:
+    """A folder with a home for each node: its children enrolled, the catalog published at the province."""
+    folder = Path(tempfile.mkdtemp(prefix="fednode-sim-template-", dir=fast_folder()))
+    for member in members().values():
+        home = folder / member.node
+        home.mkdir()
+        store = Store.create(
+            home / "log.db", store_id=_seed(f"{member.node} store", 16), stash_key=member.keys.stash_key
+        )
+        trust = Trust.load(store, member.chain, member.node)
+        writer = Writer(
+            store, trust, member.keys, lambda: START_MS, lambda size, n=member.node: _seed(f"{n} salt", size)
+        )
+        children = [one for one in members().values() if one.parent == member.node]
+        if children:
+            writer.local(
+                NODES,
+                trust.area,
+                [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in children],
+            )
+        if not member.parent:
+            writer.local(CATALOG, trust.area, [Change(b"catalog", shipped.catalog().to_json())])
+        Projector(home / "state.db", store, trust).close()
+        store.close()
+    return folder
+
+
+def copy_to(folder: Path) -> None:
+    """Fresh homes for one run."""
+    shutil.copytree(template(), folder, dirs_exist_ok=True)

@@ -1,0 +1,101 @@
+"""The simulated world's time and links: a queue of events, and sessions whose frames take time and get lost."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+
+@dataclass(slots=True)
+class Faults:
+    """How bad the links are. Chances are for each frame, times in milliseconds."""
+
+    latency_ms: tuple[int, int] = (5, 400)
+    lose: float = 0.004
+    duplicate: float = 0.01
+    reorder: float = 0.004
+    cut: float = 0.004
+    crash_before: float = 0.004
+    crash_inside: float = 0.01
+    crash_after: float = 0.01
+    lose_state: float = 0.3
+
+    @classmethod
+    def none(cls) -> Faults:
+        """Links that work."""
+        return cls((5, 40), 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class Clockwork:
+    """Virtual time. Everything that happens goes through `at`; `trace` digests what did."""
+
+    def __init__(self, seed: int, start_ms: int) -> None:
+        self.rng = random.Random(seed)
+        self.now_ms = start_ms
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._number = count()
+        self._trace = hashlib.sha256()
+        self.happened = 0
+
+    def at(self, delay_ms: int, what: Callable[[], None]) -> None:
+        """Do something later; what is due at one time is done in the order in which it was asked for."""
+        heapq.heappush(self._queue, (self.now_ms + max(0, delay_ms), next(self._number), what))
+
+    def run_until(self, end_ms: int) -> None:
+        """Let time pass."""
+        while self._queue and self._queue[0][0] <= end_ms:
+            self.now_ms, _, what = heapq.heappop(self._queue)
+            self.happened += 1
+            what()
+        self.now_ms = end_ms
+
+    def note(self, *what: object) -> None:
+        """Put an event into the trace."""
+        self._trace.update(repr((self.now_ms, *what)).encode())
+
+    def digest(self) -> str:
+        """Of all that was noted."""
+        return self._trace.hexdigest()
+
+    def chance(self, share: float) -> bool:
+        """True for this share of calls."""
+        return share > 0 and self.rng.random() < share
+
+
+@dataclass(slots=True)
+class Wire:
+    """One direction of a session. Frames arrive in order unless a fault has it otherwise."""
+
+    clock: Clockwork
+    faults: Callable[[], Faults]
+    deliver: Callable[[bytes], None]
+    broken: Callable[[], None]
+    open: bool = True
+    last_ms: int = field(default=0)
+
+    def send(self, data: bytes) -> None:
+        """A frame leaves; it may never arrive, arrive twice, or late; the link may break under it."""
+        if not self.open:
+            return
+        clock, faults = self.clock, self.faults()
+        if clock.chance(faults.cut):
+            clock.at(0, self.broken)
+            return
+        if clock.chance(faults.lose):
+            return
+        due = max(self.last_ms, clock.now_ms + clock.rng.randint(*faults.latency_ms))
+        if clock.chance(faults.reorder):
+            due += faults.latency_ms[1]  # overtaken by what follows
+        else:
+            self.last_ms = due
+        clock.at(due - clock.now_ms, lambda: self._arrive(data))
+        if clock.chance(faults.duplicate):
+            clock.at(due - clock.now_ms + clock.rng.randint(0, 50), lambda: self._arrive(data))
+
+    def _arrive(self, data: bytes) -> None:
+        if self.open:
+            self.deliver(data)

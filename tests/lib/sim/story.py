@@ -1,0 +1,190 @@
+"""One seed's story: operators at work while everything fails, then peace, then every check.
+
+>>> # result = run(7); result.digest
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import msgspec
+
+from fednode.node import shipped
+from fednode.sync.change import CATALOG, NODES, Change
+from fednode.sync.identity import revocation_payload
+from sim.check import check
+from sim.network import Faults
+from sim.world import SimNode, World
+
+FAULTS_MS = 8 * 60 * 1000
+PEACE_MS = 30 * 60 * 1000  # everything must be everywhere within this time after the last fault
+STEP_MS = 60 * 1000
+WRITES = 60
+BUSY = 5  # villages where most of the work is done
+CORRECTIONS = 20
+KEYS = 8
+YEAR_MS = 365 * 86_400_000
+DATASET = "admin-licence"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run came to. `digest`: of the trace; `records`: at the province."""
+
+    seed: int
+    digest: str
+    events: int
+    records: int
+    quiet_after_ms: int
+
+
+def run(seed: int, faults: Faults | None = None) -> Result:
+    """Run one seed. Raises AssertionError, with the seed and how to replay it, when something does not hold."""
+    world = World(seed, faults)
+    try:
+        _skew_clocks(world)
+        _operators(world)
+        world.clock.run_until(world.clock.now_ms + FAULTS_MS)
+        _peace(world)
+        start = world.clock.now_ms
+        while not _quiet(world):
+            assert world.clock.now_ms - start < PEACE_MS, "not all is everywhere within the bound"
+            world.clock.run_until(world.clock.now_ms + STEP_MS)
+        quiet = world.clock.now_ms - start
+        records = check(world)
+        return Result(seed, world.clock.digest(), world.clock.happened, records, quiet)
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}") from error
+    finally:
+        world.close()
+
+
+def _skew_clocks(world: World) -> None:
+    """Villages' clocks are years off, some jump; everybody else's are a little off."""
+    rng = world.clock.rng
+    for node in world.nodes.values():
+        if node.member.level == "village" and rng.random() < 0.5:
+            node.skew_ms = rng.choice((-1, 1)) * rng.randint(1, 10) * YEAR_MS
+            if rng.random() < 0.3:
+                world.clock.at(rng.randint(0, FAULTS_MS), partial(_jump, node, rng.randint(-YEAR_MS, YEAR_MS)))
+        elif node.member.parent:
+            node.skew_ms = rng.randint(-60_000, 60_000)
+
+
+def _jump(node: SimNode, by_ms: int) -> None:
+    node.skew_ms += by_ms
+
+
+def _operators(world: World) -> None:
+    rng, at = world.clock.rng, world.clock.at
+    nodes = list(world.nodes.values())
+    villages = [node for node in nodes if node.member.level == "village"]
+    busy = rng.sample(villages, BUSY)
+    for number in range(WRITES):
+        node = rng.choice(busy if rng.random() < 0.7 else nodes)
+        at(rng.randint(0, FAULTS_MS), partial(_write, world, node, number))
+    for number in range(CORRECTIONS):
+        at(rng.randint(0, FAULTS_MS), partial(_correct, world, rng.choice(busy), number))
+    for village in busy[:2]:
+        # a long time apart, so that the village and its county change the same records unseen by each other
+        at(rng.randint(0, FAULTS_MS // 2), partial(_part, world, village, FAULTS_MS // 2))
+    for _ in range(4):
+        at(rng.randint(0, FAULTS_MS), partial(_part, world, rng.choice(nodes), rng.randint(5_000, 240_000)))
+    for _ in range(2):
+        at(rng.randint(0, FAULTS_MS), partial(_crash, rng.choice(nodes)))
+    at(rng.randint(0, FAULTS_MS), partial(_publish, world))
+    if rng.random() < 0.5:
+        at(rng.randint(FAULTS_MS // 2, FAULTS_MS), partial(_revoke, world, rng.choice(villages)))
+
+
+def _record(world: World, number: int, *, big: bool = False) -> bytes:
+    text = world.clock.rng.randbytes(60_000).hex() if big else f"许可 {number}"
+    return msgspec.json.encode({"xk_nr": text, "xk_zt": str(number)}, order="deterministic")
+
+
+def _write(world: World, node: SimNode, number: int) -> None:
+    """A few changes of one node's own: new records, changes of old ones, deletions."""
+    if not node.up:
+        return
+    rng = world.clock.rng
+    node.projector.catch_up()
+    changes = []
+    for _ in range(rng.randint(1, 12)):
+        key = f"k{rng.randint(0, KEYS)}"
+        base = _base(node, node.trust.area, key)
+        if base and rng.random() < 0.15:
+            changes.append(Change(key.encode(), b"", 2, base))
+        else:
+            changes.append(Change(key.encode(), _record(world, number, big=rng.random() < 0.01), 1, base))
+    node.write(DATASET, node.trust.area, list({change.key: change for change in changes}.values()))
+
+
+def _base(node: SimNode, area: str, key: str) -> int:
+    row = node.projector.current(DATASET, area, [key]).get(key)
+    return row.hlc if row else 0
+
+
+def _correct(world: World, village: SimNode, number: int) -> None:
+    """The county of a village corrects one of its records, or makes one for it."""
+    county = world.nodes[village.id[:6]]
+    if not county.up:
+        return
+    county.projector.catch_up()
+    key = f"k{world.clock.rng.randint(0, KEYS)}"
+    base = _base(county, village.id, key)
+    county.write(DATASET, village.id, [Change(key.encode(), _record(world, 1000 + number), 1, base)])
+
+
+def _part(world: World, node: SimNode, for_ms: int) -> None:
+    world.part(node.id, for_ms)
+
+
+def _crash(node: SimNode) -> None:
+    node.crash("by chance")
+
+
+def _publish(world: World) -> None:
+    province = world.nodes["13"]
+    if not province.up:
+        world.clock.at(5_000, partial(_publish, world))
+        return
+    newer = replace(shipped.catalog(), version=2)
+    if not province.write(CATALOG, "13", [Change(b"catalog", newer.to_json())]):
+        world.clock.at(5_000, partial(_publish, world))
+
+
+def _revoke(world: World, village: SimNode) -> None:
+    township = world.nodes[village.member.parent]
+    if not township.up:
+        return
+    payload = revocation_payload(village.id, 1, township.now_ms(), "lost")
+    world.revoked.add(village.id)
+    township.write(
+        NODES, township.trust.area, [Change(f"revoked/{village.id}/1".encode(), msgspec.json.encode(payload))]
+    )
+
+
+def _peace(world: World) -> None:
+    """Faults stop; who is down comes back."""
+    world.faults = Faults.none()
+    for node in world.nodes.values():
+        node.boot()
+
+
+def _quiet(world: World) -> bool:
+    """Whether nobody owes anybody anything."""
+    for node in world.nodes.values():
+        if node.id in world.revoked:
+            continue
+        if not node.up or node.trust.catalog_version != 2:
+            return False
+        parent = node.trust.parent
+        if parent is None:
+            continue
+        up, down = node.store.peer(parent.node), world.nodes[parent.node].store.peer(node.id)
+        if up is None or down is None or node.store.backlog_up(up.acked).changes:
+            return False
+        if world.nodes[parent.node].store.backlog_down(node.trust.me.scope, down.acked).changes:
+            return False
+    return True

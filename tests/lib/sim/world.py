@@ -1,0 +1,414 @@
+"""31 nodes in one process: the real exchange, verification, merge, log, segments, store, writer, projections, on real
+SQLite files; simulated time, links, crashes, clocks and operators. Same seed, same trace.
+
+What is checked all along: an ack leaves only for what lies in the store. At the end: see `check.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fednode.crypto import certs
+from fednode.crypto.errors import FednodeError
+from fednode.node import admission
+from fednode.node.projection import Projector
+from fednode.node.store import Store, Transaction
+from fednode.node.trust import Trust
+from fednode.node.writer import Link, Writer
+from fednode.sync import clock as hlc
+from fednode.sync import effects as fx
+from fednode.sync import segment as seg
+from fednode.sync import wire
+from fednode.sync.change import Change
+from fednode.sync.errors import Unavailable
+from fednode.sync.exchange import Exchange
+from sim.hierarchy import START_MS, Member, copy_to, fast_folder, members
+from sim.network import Clockwork, Faults, Wire
+
+TICK_MS = 20_000
+REDIAL_MS = (200, 8_000)
+BOOT_MS = (100, 20_000)
+
+
+class Crash(Exception):
+    """The power is gone."""
+
+
+class CrashingStore(Store):
+    """A store whose machine may lose power right before it commits: the transaction is gone."""
+
+    doomed: Callable[[], bool] = staticmethod(lambda: False)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        with super().write() as tx:
+            yield tx
+            if self.doomed():
+                raise Crash
+
+
+class End:
+    """One side of one session: carries out the effects of its Exchange."""
+
+    def __init__(self, node: SimNode, exchange: Exchange, session: SimSession) -> None:
+        self.node, self.exchange, self.session = node, exchange, session
+        self.link: Link | None = None
+        self.out: Wire | None = None
+        self.commits: dict[int, tuple[str, int]] = {}
+        self._feed: admission.Feed | None = None
+        self._again: admission.Again | None = None
+
+    @property
+    def peer(self) -> End:
+        return self.session.ends[1 - self.session.ends.index(self)]
+
+    def receive(self, data: bytes) -> None:
+        if self.node.up and self.session.open:
+            self.handle(self.exchange.receive(data, self.node.now_ms()))
+
+    def handle(self, effects: list[fx.Effect]) -> None:
+        for effect in effects:
+            if self.session.open:
+                _DO[type(effect)](self, effect)
+
+    def _send(self, effect: fx.Send) -> None:
+        _, message = wire.decode(effect.data)
+        if isinstance(message, wire.Ack):
+            self._check_durable(message)
+        if self.out is not None:
+            self.out.send(effect.data)
+
+    def _check_durable(self, ack: wire.Ack) -> None:
+        for outcome in ack.outcomes:
+            if not outcome.refused and outcome.lsn in self.commits:
+                log, end = self.commits[outcome.lsn]
+                held = self.node.store.log_state(seg.LogName.parse(log)).size
+                assert held >= end, f"{self.node.id} acknowledges {log} up to {end}, and holds {held}"
+
+    def _admit(self, effect: fx.Admit) -> None:
+        self.session.world.clock.at(1, lambda: self._admitting(effect.hello))
+
+    def _admitting(self, hello: wire.Hello) -> None:
+        node, now = self.node, self.node.now_ms()
+        if not self.session.open or not node.up:
+            return
+        from_parent = self is self.session.ends[0]
+        try:
+            if from_parent:
+                identity = admission.check_parent(node.trust, hello)
+            else:
+                identity = admission.check_child(node.trust, certs.parse(self.peer.node.member.chain[0]), hello)
+            entry = admission.enter(node.writer, identity, hello, from_parent, now, "sim")
+        except FednodeError as error:
+            self.handle(self.exchange.refuse(error, now))
+            return
+        except Crash:
+            node.crash("inside admission")
+            return
+        if not from_parent:
+            self.exchange.half = entry.half
+        self.link = entry.link
+        self._feed, self._again = admission.feeds(node.store, identity, from_parent)
+        self.handle(self.exchange.admitted(entry.admission, now))
+
+    def _pull(self, effect: fx.Pull) -> None:
+        assert self._feed is not None
+        items, drained = self._feed(effect.after, effect.bytes_max)
+        self.handle(self.exchange.feed(items, drained, self.node.now_ms()))
+
+    def _resend(self, effect: fx.Again) -> None:
+        assert self._again is not None
+        items = self._again(effect.log, effect.first, effect.until)
+        self.handle(self.exchange.resend(effect.log, effect.first, items, self.node.now_ms()))
+
+    def _commit(self, effect: fx.Commit) -> None:
+        assert self.link is not None
+        if effect.data:
+            header = seg.parse(effect.data).header
+            self.commits[effect.lsn] = (str(header.log), header.end)
+        self.node.enqueue(self, effect)
+
+    def _acked(self, effect: fx.Acked) -> None:
+        self.node.acknowledged(self, effect)
+
+    def _peerclock(self, effect: fx.PeerClock) -> None:
+        delta = hlc.correction(effect.sent_ms, effect.received_ms, effect.remote_ms)
+        if delta:
+            self.node.set_offset(self.node.offset_ms + delta)
+            self.exchange.shift(delta)
+
+    def _alert(self, effect: fx.Alert) -> None:
+        self.session.world.note("alert", self.node.id, effect.code)
+
+    def _close(self, effect: fx.Close) -> None:
+        code = getattr(effect.error, "code", "")
+        self.session.world.note("close", self.node.id, code)
+        if code and not isinstance(effect.error, Unavailable):
+            self.session.world.refusals.append((self.node.id, self.peer.node.id, code, str(effect.error)))
+        self.session.end()
+
+    def keep_half(self) -> None:
+        """What a cut left, for the next session."""
+        if self.link is not None and self.node.up:
+            half = self.exchange.half
+            with self.node.store.write() as tx:
+                tx.set_partial(self.link.peer.node, half)
+
+
+_DO: dict[type, Callable[[End, Any], None]] = {
+    fx.Send: End._send,
+    fx.Admit: End._admit,
+    fx.Pull: End._pull,
+    fx.Again: End._resend,
+    fx.Commit: End._commit,
+    fx.Acked: End._acked,
+    fx.PeerClock: End._peerclock,
+    fx.Alert: End._alert,
+    fx.Close: End._close,
+}
+
+
+class SimSession:
+    """A connection between a child (end 0) and its parent (end 1)."""
+
+    def __init__(self, world: World, child: SimNode, parent: SimNode) -> None:
+        self.world, self.open = world, True
+        half = child.store.partial(parent.id)
+        hello = admission.hello(child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
+        self.ends = [
+            End(child, Exchange(dials=True, hello=hello, half=half), self),
+            End(parent, Exchange(dials=False), self),
+        ]
+        for end, other in (self.ends, self.ends[::-1]):
+            end.out = Wire(world.clock, world.links, other.receive, self.end)
+            end.node.sessions.append(end)
+        self.ends[1].handle(self.ends[1].exchange.start(parent.now_ms()))
+        self.ends[0].handle(self.ends[0].exchange.start(child.now_ms()))
+        self._tick()
+
+    def _tick(self) -> None:
+        for end in self.ends:
+            if self.open:
+                end.handle(end.exchange.tick(end.node.now_ms()))
+        if self.open:
+            self.world.clock.at(TICK_MS, self._tick)
+
+    def end(self) -> None:
+        """The connection is gone; both sides keep what is half here, and the child dials again."""
+        if not self.open:
+            return
+        self.open = False
+        for end in self.ends:
+            if end.out is not None:
+                end.out.open = False
+            if end in end.node.sessions:
+                end.node.sessions.remove(end)
+            try:
+                end.keep_half()
+            except Crash:
+                end.node.crash("while parting")
+        child = self.ends[0].node
+        self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), child.dial)
+
+
+class SimNode:
+    """One machine: a disk (real files) and, while it is up, a Store, Trust, Writer and Projector on it."""
+
+    def __init__(self, world: World, member: Member) -> None:
+        self.world, self.member, self.id = world, member, member.node
+        self.folder = world.folder / member.node
+        self.up = False
+        self.offset_ms = self.skew_ms = 0
+        self.sessions: list[End] = []
+        self._queue: list[tuple[End, fx.Commit]] = []
+        self._writing = False
+        self.boot()
+
+    # ------------------------------------------------------------ power
+
+    def boot(self) -> None:
+        """Load everything from disk."""
+        if self.up:
+            return
+        self.store = CrashingStore.open(self.folder / "log.db", stash_key=self.member.keys.stash_key)
+        self.store.doomed = lambda: self.world.clock.chance(self.world.faults.crash_inside)
+        self.trust = Trust.load(self.store, self.member.chain, self.id)
+        self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
+        self.projector = Projector(self.folder / "state.db", self.store, self.trust)
+        self.offset_ms = int(self.store.meta("clock_offset_ms", 0))
+        self.up = True
+        self.world.note("boot", self.id, self.store.lsn)
+        self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
+
+    def crash(self, why: str) -> None:
+        """All that is in memory is gone. `state.db` (synchronous=NORMAL) may lose its tail: an older copy comes
+        back."""
+        if not self.up:
+            return
+        self.up = False
+        self.world.note("crash", self.id, why)
+        self._queue.clear()
+        self._writing = False
+        for end in list(self.sessions):
+            end.session.end()
+        self.projector.close()
+        self.store.close()
+        old, state = self.folder / "state.old", self.folder / "state.db"
+        if old.exists() and self.world.clock.chance(self.world.faults.lose_state):
+            shutil.copyfile(old, state)
+        shutil.copyfile(state, old)
+        self.world.clock.at(self.world.clock.rng.randint(*BOOT_MS), self.boot)
+
+    def wall_ms(self) -> int:
+        return self.world.clock.now_ms + self.skew_ms
+
+    def now_ms(self) -> int:
+        """The reference clock of this node."""
+        return self.wall_ms() + self.offset_ms
+
+    def set_offset(self, offset_ms: int) -> None:
+        self.offset_ms = offset_ms
+        self.guarded(lambda: self._keep_offset(offset_ms))
+
+    def _keep_offset(self, offset_ms: int) -> None:
+        with self.store.write() as tx:
+            tx.set_meta("clock_offset_ms", offset_ms)
+
+    def guarded(self, job: Callable[[], Any]) -> Any:
+        """Run something that writes; the machine may lose power in it. None when it did."""
+        try:
+            return job()
+        except Crash:
+            self.crash("inside a transaction")
+            return None
+
+    # ------------------------------------------------------------ exchange
+
+    def dial(self) -> None:
+        parent = self.world.nodes.get(self.member.parent)
+        if parent is None or not self.up or any(end is end.session.ends[0] for end in self.sessions):
+            return
+        if not parent.up or self.world.parted(self.id, parent.id):
+            self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
+            return
+        self.world.note("dial", self.id)
+        SimSession(self.world, self, parent)
+
+    def enqueue(self, end: End, commit: fx.Commit) -> None:
+        self._queue.append((end, commit))
+        if not self._writing:
+            self._writing = True
+            self.world.clock.at(self.world.clock.rng.randint(1, 30), self._write)
+
+    def _write(self) -> None:
+        """The writer's turn: everything that waits is one transaction."""
+        self._writing = False
+        group, self._queue = [one for one in self._queue if one[0].session.open], []
+        if not self.up or not group:
+            return
+        if self.world.clock.chance(self.world.faults.crash_before):
+            self.crash("before a commit")
+            return
+        jobs = [(end.link, commit) for end, commit in group if end.link is not None]
+        reports = self.guarded(lambda: self.writer.incoming(jobs))
+        if reports is None:
+            return
+        for (end, commit), (_, done) in zip(group, reports, strict=True):
+            log, end_size = end.commits.get(commit.lsn, ("late", 0))
+            self.world.note("stored", self.id, log, end_size, done.refused, done.gap is not None)
+        self._watch_refusals()
+        if self.world.clock.chance(self.world.faults.crash_after):
+            self.crash("after a commit, before its acks")
+            return
+        for end in dict.fromkeys(end for end, _ in group):
+            mine = [done for (other, _), (_, done) in zip(group, reports, strict=True) if other is end]
+            end.handle(end.exchange.committed(mine, self.now_ms()))
+        self.moved()
+
+    def _watch_refusals(self) -> None:
+        for one in self.writer.refusals:
+            self.world.refusals.append((self.id, one.peer, one.code, one.log))
+        self.writer.refusals.clear()
+
+    def acknowledged(self, end: End, effect: fx.Acked) -> None:
+        if end.link is None:
+            return
+        for outcome in effect.outcomes:
+            place = self.store.place(outcome.lsn)
+            if place is not None and not outcome.refused:
+                name, size, _ = place
+                self.world.acked.append((end.peer.node.id, str(name), size))
+        outcomes = [(one.lsn, one.cosignature, one.refused) for one in effect.outcomes]
+        link = end.link
+        self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer))
+        self._watch_refusals()
+
+    def moved(self) -> None:
+        """The store has grown: whoever is owed more is told; the projection follows, sometimes."""
+        for end in list(self.sessions):
+            if self.up:
+                end.handle(end.exchange.wake(self.now_ms()))
+        if self.up and self.world.clock.chance(0.3):
+            self.projector.catch_up(steps=1)
+
+    # ------------------------------------------------------------ operators
+
+    def write(self, dataset: str, area: str, changes: list[Change]) -> bool:
+        """An operator's change; False when the power went, or it was refused."""
+        if not self.up or self.trust.dataset(dataset) is None:
+            return False
+        done = self.guarded(lambda: self.writer.local(dataset, area, changes))
+        if done is None:
+            return False
+        self.world.note("wrote", self.id, dataset, area, len(changes))
+        self.moved()
+        return True
+
+
+class World:
+    """All of it. Close it: the files of a run are deleted."""
+
+    def __init__(self, seed: int, faults: Faults | None = None) -> None:
+        self.seed = seed
+        self.clock = Clockwork(seed, START_MS)
+        self.faults = faults or Faults()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"fednode-sim-{seed}-", dir=fast_folder()))
+        copy_to(self.folder)
+        self.refusals: list[tuple[str, str, str, str]] = []
+        self.acked: list[tuple[str, str, int]] = []
+        self.revoked: set[str] = set()
+        self._parted: set[str] = set()
+        self.nodes: dict[str, SimNode] = {}
+        for member in members().values():
+            self.nodes[member.node] = SimNode(self, member)
+
+    def note(self, *what: object) -> None:
+        self.clock.note(*what)
+
+    def links(self) -> Faults:
+        return self.faults
+
+    def part(self, node: str, until_ms: int) -> None:
+        """Cut a node off from its parent for a while."""
+        self._parted.add(node)
+        self.note("part", node)
+        for end in list(self.nodes[node].sessions):
+            if end is end.session.ends[0]:
+                end.session.end()
+        self.clock.at(until_ms, partial(self._parted.discard, node))
+
+    def parted(self, child: str, _parent: str) -> bool:
+        return child in self._parted
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            if node.up:
+                node.projector.close()
+                node.store.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

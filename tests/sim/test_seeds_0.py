@@ -1,0 +1,23 @@
+"""Seeds of the simulator: the even ones. In two files, so that two workers share them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.story import run
+
+FAST = range(0, 10, 2)
+REST = range(0 + 10, 200, 2)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("seed", FAST)
+def test_a_seed_holds(seed: int) -> None:
+    run(seed)
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", REST)
+def test_many_seeds_hold(seed: int) -> None:
+    run(seed)
