@@ -2,10 +2,10 @@
 
 Rules
 1. Precedence: flag, environment (`FEDNODE_LISTEN`, `FEDNODE_LOG_LEVEL`, ...), file, default. A `_FILE` variant names a
-   file that holds the value (secrets).
+   file that holds the value (secrets). An empty variable is one that is not set.
 2. Lists are TOML arrays in the file, comma-separated in the environment.
-3. An unknown key, or a value of the wrong kind, is refused with the name that was perhaps meant. Nothing is ignored in
-   silence.
+3. An unknown key, or a value of the wrong kind, is refused with the name that was perhaps meant. Nothing in the file is
+   ignored in silence. Variables that begin like ours may be anyone's: refused when nearly one of ours, else left alone.
 
 >>> config, origins = load(Path("/nonexistent"), {"FEDNODE_LISTEN": "127.0.0.1:7000"}, {})
 >>> config.listen, origins["listen"], config.enrol_listen, origins["enrol_listen"]
@@ -15,6 +15,7 @@ Rules
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -26,7 +27,8 @@ from fednode.sync.errors import Refused, StoreError
 FILE = "config.toml"
 PREFIX = "FEDNODE_"
 # Read by the command line itself, before there is a home: not settings of the file.
-OTHER_VARIABLES = frozenset(("HOME", "PYTHON"))
+OTHER_VARIABLES = frozenset(("FEDNODE_HOME", "FEDNODE_PYTHON"))
+NEAR = 0.8  # how like one of ours a variable's name is that must be a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 ADDRESSES = LISTS | {"listen", "enrol_listen"}
 SECRETS = frozenset(("passphrase",))
 NAMES = tuple(field.name for field in fields(Config))
+VARIABLES = frozenset(PREFIX + name.upper() + end for name in NAMES for end in ("", "_FILE"))
+_ADDRESS = re.compile(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})")
 
 
 def load(
@@ -62,6 +66,7 @@ def load(
     for name, value in _file(path).items():
         values[name] = _value(name, value, str(path))
         origins[name] = f"file {path}"
+    _misspelt(environ)
     for name in NAMES:
         variable = PREFIX + name.upper()
         if environ.get(variable):
@@ -102,11 +107,22 @@ def _file(path: Path) -> dict[str, Any]:
     return flat
 
 
+def _misspelt(environ: Mapping[str, str]) -> None:
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in VARIABLES | OTHER_VARIABLES:
+            near = difflib.get_close_matches(variable, VARIABLES, 1, NEAR)
+            if near:
+                raise Refused("FN-2601", name=variable, path="environment", near=near[0])
+
+
 def _secret(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        value = path.expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError("FN-7619", path=str(path), reason=str(error)[:200]) from error
+    if not value:  # taken as it is, it would mean: no passphrase
+        raise StoreError("FN-7619", path=str(path), reason="empty")
+    return value
 
 
 def _value(name: str, value: Any, where: str) -> Any:
@@ -125,8 +141,8 @@ def _value(name: str, value: Any, where: str) -> Any:
         raise refused
     if name in ADDRESSES:
         for address in value if name in LISTS else (value,):
-            _host, colon, port = address.rpartition(":")
-            if not colon or not port.isdecimal() or int(port) > 65535:
+            match = _ADDRESS.fullmatch(address)
+            if match is None or int(match[1]) > 65535:
                 raise refused
     return value
 
