@@ -70,6 +70,9 @@ def _agreement(world: World) -> int:
         scope = node.trust.me.scope
         strangers = {area for area, _ in mine if not covers(scope, area)}
         assert not strangers, f"{node.id} holds records of {sorted(strangers)}"
+        for _, name, _ in node.store.logs():
+            theirs = name.audience and not covers(scope, name.audience)
+            assert not theirs, f"{node.id} holds {name}, which is for another"
         expected = {place: row for place, row in everything.items() if covers(scope, place[0])}
         for place in expected.keys() | mine.keys():
             if place[0] in world.revoked:

@@ -66,6 +66,8 @@ def _skew_clocks(world: World) -> None:
     for node in world.nodes.values():
         if node.member.level == "village" and rng.random() < 0.5:
             node.skew_ms = rng.choice((-1, 1)) * rng.randint(1, 10) * YEAR_MS
+            if rng.random() < 0.6:  # works for a while before it learns the time from its parent
+                _part(world, node, rng.randint(60_000, FAULTS_MS // 2))
             if rng.random() < 0.3:
                 world.clock.at(rng.randint(0, FAULTS_MS), partial(_jump, node, rng.randint(-YEAR_MS, YEAR_MS)))
         elif node.member.parent:
