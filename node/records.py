@@ -29,7 +29,7 @@ from fednode.node.ingest.headers import Matcher
 from fednode.node.ingest.rejects import problem_text
 from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
-from fednode.node.projection import Projector, Row, fts_phrase
+from fednode.node.projection import Projector, Row, field_sql, fts_phrase
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync.catalog import Dataset, Field
@@ -441,13 +441,13 @@ class Records:
         conditions, values = [f"r.dataset = {number}", "r.op = 1", "r.id > ?"], list[Any]([_cursor(cursor)])
         for name, value in (where or {}).items():
             field = self._field(declared, name)
-            conditions.append(f"r.payload ->> '$.{field.code}' = ?")
+            conditions.append(f"{field_sql(declared, field)} = ?")
             values.append(self._value(field, value))
         if since or until:
             field = self._date_field(declared, date_field)
             for sign, edge in ((">=", since), ("<=", until)):
                 if edge:
-                    conditions.append(f"r.payload ->> '$.{field.code}' {sign} ?")
+                    conditions.append(f"{field_sql(declared, field)} {sign} ?")
                     values.append(self._value(field, edge))
         if area:
             conditions.append("a.code >= ? and a.code < ?")

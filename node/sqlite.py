@@ -42,7 +42,9 @@ def version() -> tuple[int, ...]:
     return tuple(int(part) for part in sqlite3.sqlite_version.split("."))
 
 
-def connect(path: Path, *, synchronous: str, readonly: bool = False, cache_kib: int = 8_192) -> Connection:
+def connect(
+    path: Path, *, synchronous: str, readonly: bool = False, cache_kib: int = 8_192, wal_pages: int = WAL_PAGES
+) -> Connection:
     """A connection in autocommit mode, its settings checked. Raises StoreError FN-7601 (SQLite too old), FN-7602
     (cannot open),
     FN-7603 (setting not taken), FN-7604 (not a database)."""
@@ -61,7 +63,7 @@ def connect(path: Path, *, synchronous: str, readonly: bool = False, cache_kib: 
             mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
             if mode != "wal":
                 raise StoreError("FN-7603", setting="journal_mode", value=mode, path=str(path))
-            connection.execute(f"pragma wal_autocheckpoint={WAL_PAGES}")
+            connection.execute(f"pragma wal_autocheckpoint={wal_pages}")
             connection.execute(f"pragma journal_size_limit={JOURNAL_BYTES}")
         connection.execute(f"pragma synchronous={synchronous}")
         got = connection.execute("pragma synchronous").fetchone()[0]
