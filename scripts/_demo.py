@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-FEDNODE = Path(sys.executable).with_name("fednode")
-WAIT_S = 60.0
-POLL_S = 0.1
+from processes import ROOT, Failed, Processes
 
 CHAIN = (
     ("13", "province", "河北省"),
@@ -36,59 +30,15 @@ CHAIN = (
 VILLAGE, TOWNSHIP, COUNTY, PROVINCE = CHAIN[4][0], CHAIN[3][0], CHAIN[2][0], CHAIN[0][0]
 
 
-class Failed(Exception):
-    """A step that did not hold."""
-
-
-class Demo:
+class Demo(Processes):
     """The five nodes, in one folder."""
 
     def __init__(self, folder: Path, as_json: bool) -> None:
-        self.folder, self.as_json = folder, as_json
-        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        super().__init__(folder)
+        self.as_json = as_json
         self.steps: list[dict[str, Any]] = []
         self.started = time.monotonic()
         self.last = self.started
-
-    # ------------------------------------------------------------ tools
-
-    def home(self, node: str) -> Path:
-        return self.folder / node
-
-    def run(self, node: str, *words: str, expect: int = 0) -> dict[str, Any]:
-        """One command at one node; its JSON document."""
-        command = [str(FEDNODE), "--home", str(self.home(node)), "--json", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
-        if done.returncode != expect:
-            shown = " ".join(words)
-            raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
-
-    def start(self, node: str) -> None:
-        """Start a node's daemon; returns when its ports are open or its run directory says it runs."""
-        with (self.home(node) / "daemon.log").open("ab") as log:
-            command = [str(FEDNODE), "--home", str(self.home(node)), "run"]
-            self.daemons[node] = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
-        self.until(f"{node} runs", lambda: bool(self.run(node, "status")["status"]["running"]))
-
-    def kill(self, node: str, how: signal.Signals) -> None:
-        process = self.daemons.pop(node)
-        process.send_signal(how)
-        process.wait(timeout=30)
-
-    def until(self, what: str, holds: Callable[[], bool]) -> None:
-        """Wait until something holds."""
-        end = time.monotonic() + WAIT_S
-        while time.monotonic() < end:
-            for node, process in self.daemons.items():
-                if process.poll() is not None:
-                    log = (self.home(node) / "daemon.log").read_text(errors="replace")[-2000:]
-                    raise Failed(f"the daemon of {node} ended with {process.returncode}\n{log}")
-            if holds():
-                return
-            time.sleep(POLL_S)
-        raise Failed(f"not within {WAIT_S:.0f} s: {what}")
 
     def say(self, what: str, **values: Any) -> None:
         """One line of the report."""
@@ -99,16 +49,6 @@ class Demo:
         if not self.as_json:
             print(f"[{now - self.started:6.1f} s] {what}", flush=True)
 
-    def records(self, node: str) -> tuple[int, str]:
-        """How many records a node holds, and their digest."""
-        found = self.run(node, "digest")
-        return int(found["records"]), str(found["digest"])
-
-    def pending(self, node: str) -> int:
-        """Changes saved at a node that its parent does not hold."""
-        parent = self.run(node, "status")["status"]["parent"]
-        return int(parent["pending_changes"])
-
     def sample(self, dataset: str, rows: int, seed: int, *, area: str = VILLAGE) -> Path:
         path = self.folder / f"{dataset}-{seed}.csv"
         command = [str(ROOT / "scripts/sample-data"), "--dataset", dataset, "--rows", str(rows)]
@@ -117,22 +57,12 @@ class Demo:
 
     # ------------------------------------------------------------ the story
 
-    def found(self) -> None:
+    def chain(self) -> None:
         """The chain: init, then invite and join, level by level."""
+        parent = ""
         for node, level, name in CHAIN:
-            listen, enrol = free_port(), free_port()
-            self.home(node).mkdir(parents=True)
-            (self.home(node) / "config.toml").write_text(
-                f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'
-                f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\n'
-            )
-            if node == PROVINCE:
-                self.run(node, "init", "--id", node, "--level", level, "--name", name, "--domain", "hebei")
-            else:
-                parent = CHAIN[[one[0] for one in CHAIN].index(node) - 1][0]
-                token = self.run(parent, "invite", node, "--level", level, "--name", name)["token"]
-                self.run(node, "join", token)
-            self.start(node)
+            self.found(node, level, name, parent)
+            parent = node
         self.say("five nodes, each invited by the one above: " + " > ".join(name for _, _, name in CHAIN))
 
     def catalog(self) -> None:
@@ -211,35 +141,12 @@ class Demo:
         self.say(f"every log verified at every level: {segments} segments, {changes} changes", segments=segments)
 
     def tell(self, rows: int) -> None:
-        self.found()
+        self.chain()
         self.catalog()
         held = self.first_import(rows)
         self.cut(held, rows // 4)
         self.correct()
         self.agree()
-
-    def stop(self) -> None:
-        for node in [one[0] for one in reversed(CHAIN) if one[0] in self.daemons]:
-            self.kill(node, signal.SIGTERM)
-
-
-def free_port() -> int:
-    """A port that nobody uses now. Drawn below the ephemeral range, so that no outgoing connection takes it
-    meanwhile."""
-    start = 20_000 + os.getpid() % 10_000
-    for port in range(start, 32_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in _given:
-            _given.add(port)
-            return port
-    raise Failed("no free port")
-
-
-_given: set[int] = set()
 
 
 def main() -> int:
@@ -253,7 +160,7 @@ def main() -> int:
     try:
         demo.tell(given.rows)
         if not given.keep:
-            demo.stop()
+            demo.stop_all()
     except (Failed, subprocess.SubprocessError, KeyError, ValueError) as failure:
         error = f"{type(failure).__name__}: {failure}"
     finally:

@@ -1,0 +1,113 @@
+"""Real nodes as real processes on loopback, driven through the command line: for the demonstration and the end-to-end
+tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FEDNODE = Path(sys.executable).with_name("fednode")
+WAIT_S = 60.0
+POLL_S = 0.1
+
+
+class Failed(Exception):
+    """Something did not hold."""
+
+
+def _free_ports() -> Iterator[int]:
+    """Ports that nobody uses now, below the range that outgoing connections draw from."""
+    for port in count(20_000 + os.getpid() % 10_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
+
+
+class Processes:
+    """Nodes in one folder, each with a home, some with a daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports = _free_ports()
+
+    def home(self, node: str) -> Path:
+        return self.folder / node
+
+    def run(self, node: str, *words: str, expect: int = 0) -> dict[str, Any]:
+        """One command at one node; its JSON document."""
+        command = [str(FEDNODE), "--home", str(self.home(node)), "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+        if done.returncode != expect:
+            shown = " ".join(words)
+            raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def start(self, node: str) -> None:
+        """Start a node's daemon; returns when its ports are open or its run directory says it runs."""
+        with (self.home(node) / "daemon.log").open("ab") as log:
+            command = [str(FEDNODE), "--home", str(self.home(node)), "run"]
+            self.daemons[node] = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+        self.until(f"{node} runs", lambda: bool(self.run(node, "status")["status"]["running"]))
+
+    def kill(self, node: str, how: signal.Signals) -> None:
+        process = self.daemons.pop(node)
+        process.send_signal(how)
+        process.wait(timeout=30)
+
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            for node, process in self.daemons.items():
+                if process.poll() is not None:
+                    log = (self.home(node) / "daemon.log").read_text(errors="replace")[-2000:]
+                    raise Failed(f"the daemon of {node} ended with {process.returncode}\n{log}")
+            if holds():
+                return
+            time.sleep(POLL_S)
+        raise Failed(f"not within {WAIT_S:.0f} s: {what}")
+
+    def found(self, node: str, level: str, name: str, parent: str = "") -> None:
+        """Make a node: a province, or a child that its parent, which runs, invites. Its daemon is started."""
+        listen, enrol = next(self._ports), next(self._ports)
+        self.home(node).mkdir(parents=True)
+        (self.home(node) / "config.toml").write_text(
+            f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'
+            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\n'
+        )
+        if parent:
+            token = self.run(parent, "invite", node, "--level", level, "--name", name)["token"]
+            self.run(node, "join", token)
+        else:
+            self.run(node, "init", "--id", node, "--level", level, "--name", name, "--domain", "hebei")
+        self.start(node)
+
+    def records(self, node: str) -> tuple[int, str]:
+        """How many records a node holds, and their digest."""
+        found = self.run(node, "digest")
+        return int(found["records"]), str(found["digest"])
+
+    def pending(self, node: str) -> int:
+        """Changes saved at a node that its parent does not hold."""
+        parent = self.run(node, "status")["status"]["parent"]
+        return int(parent["pending_changes"])
+
+    def stop_all(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop every daemon, the lowest first."""
+        for node in reversed(list(self.daemons)):
+            self.kill(node, how)
