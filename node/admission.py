@@ -136,9 +136,24 @@ def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.O
 def feeds(store: Store, identity: Identity, from_parent: bool) -> tuple[Feed, Again]:
     """The feed for a peer, and the way to fetch a part of one log again."""
     if from_parent:
-        return store.feed_up, lambda name, first, until: store.feed_up(0, PULL_BYTES, name, first, until)[0]
+        return store.feed_up, _again(store.feed_up)
     scope = identity.scope
     return (
         lambda after, size: store.feed_down(scope, after, size),
-        lambda name, first, until: store.feed_down(scope, 0, PULL_BYTES, name, first, until)[0],
+        _again(lambda *place: store.feed_down(scope, *place)),
     )
+
+
+def _again(fetch: Callable[[int, int, str, int, int], tuple[list[Item], bool]]) -> Again:
+    """Of a long stretch only its start is fetched, and its last segment: that one comes too early once more, so the
+    peer asks for what is still missing."""
+
+    def again(name: str, first: int, until: int) -> list[Item]:
+        items, drained = fetch(0, PULL_BYTES, name, first, until)
+        last = items[-1:]
+        while not drained:
+            more, drained = fetch(last[-1].lsn, PULL_BYTES, name, first, until)
+            last = more[-1:] or last
+        return items if last == items[-1:] else [*items, *last]
+
+    return again

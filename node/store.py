@@ -270,7 +270,7 @@ class Store:
         """Items for the parent after an arrival number, and whether that is all there is."""
         where, parameters = "l.up = 1", []
         if log:
-            where, parameters = "l.name = ? and s.first + s.count > ?", [log, first]
+            where, parameters = "l.up = 1 and l.name = ? and s.first + s.count > ?", [log, first]
         return self._items(where, parameters, after, until, bytes_max, late=False)
 
     def feed_down(
@@ -569,6 +569,10 @@ class Transaction:
 
     def touch_peer(self, peer_id: int, now_ms: int, error: str | None = None) -> None:
         self._c.execute("update peer set last_ms = ?, last_error = ? where id = ?", (now_ms, error, peer_id))
+
+    def note_error(self, peer_id: int, code: str) -> None:
+        """Why a peer was not reached; the time of the last exchange stays."""
+        self._c.execute("update peer set last_error = ? where id = ?", (code, peer_id))
 
     def set_first_parent(self, lsn: int, given: Cosignature) -> tuple[int, int] | None:
         """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the

@@ -38,7 +38,6 @@ from fednode.sync.effects import (
     Again,
     Alert,
     Close,
-    Commit,
     Done,
     Effect,
     HalfSegment,
@@ -50,8 +49,8 @@ from fednode.sync.effects import (
     Send,
 )
 from fednode.sync.errors import PeerError, Unavailable
+from fednode.sync.inbox import Inbox
 from fednode.sync.outbox import Outbox
-from fednode.sync.segment import ENVELOPE_BYTES_MAX
 
 WINDOW_BYTES = 4 * 1024 * 1024
 QUEUE_BYTES_LOW = 1024 * 1024
@@ -91,16 +90,13 @@ class Exchange:
         self, *, dials: bool, hello: wire.Hello | None = None, once: bool = False, half: HalfSegment | None = None
     ) -> None:
         self.state = State.NEW
-        self.half = half
+        self._inbox = Inbox(half)
         self._dials, self._once = dials, once
         self._hello = hello
         self._peer: wire.Hello | None = None
         self._sent_number = self._received_number = 0
         self._outbox = Outbox()
-        self._allowed = 0  # bytes that the peer may send
-        self._committing: dict[int, int] = {}
-        self._pulling = self._drained = self._idle_sent = self._woken = self._peer_idle = False
-        self._owed_credit = 0
+        self._pulling = self._drained = self._idle_sent = self._woken = False
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
@@ -159,7 +155,7 @@ class Exchange:
         self._outbox.position, self._outbox.partial = admission.start, self._peer.partial
         self._outbox.credit = self._peer.window
         if self._hello is not None:
-            self._allowed = self._hello.window
+            self._inbox.open(self._hello.window)
         for i in range(0, len(admission.acks), wire.OUTCOMES_MAX):
             effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
         if not (self._hello and self._hello.feeds and self._peer.wants):
@@ -223,6 +219,7 @@ class Exchange:
         if not items:
             return [self._send(wire.Missing(log, first), now_ms)]
         self._outbox.add_again(items)
+        self._idle_sent = False
         return self._pump(now_ms)
 
     def committed(self, reports: Iterable[Done], now_ms: int) -> list[Effect]:
@@ -233,19 +230,22 @@ class Exchange:
         effects: list[Effect] = []
         freed = 0
         for report in reports:
-            freed += self._committing.pop(report.lsn, 0)
+            freed += self._inbox.done(report.lsn)
             if report.gap is not None:
-                effects.append(self._send(report.gap, now_ms))
+                effects.append(self._too_early(report.lsn, report.gap, now_ms))
                 continue
+            self._inbox.filled(report.lsn)
             outcomes.append(wire.Outcome(report.lsn, report.cosignature, report.refused))
         for i in range(0, len(outcomes), wire.OUTCOMES_MAX):
             effects.append(self._send(wire.Ack(tuple(outcomes[i : i + wire.OUTCOMES_MAX])), now_ms))
-        self._allowed += freed
-        self._owed_credit += freed
-        if self._owed_credit >= WINDOW_BYTES // 4 or (self._owed_credit and not self._committing and freed > 65536):
-            effects.append(self._send(wire.Credit(self._owed_credit), now_ms))
-            self._owed_credit = 0
+        if credit := self._inbox.credit(freed):
+            effects.append(self._send(wire.Credit(credit), now_ms))
         return effects + self._finish_once(now_ms)
+
+    def _too_early(self, lsn: int, want: wire.Want, now_ms: int) -> Effect:
+        if self._inbox.early(lsn, want):
+            return self._send(want, now_ms)
+        return Alert("FN-6412", {"log": want.log, "first": want.first})
 
     def ask_renewal(self, request: bytes, now_ms: int) -> list[Effect]:
         """Ask the parent for a fresh certificate."""
@@ -254,6 +254,15 @@ class Exchange:
     def answer_renewal(self, chain: tuple[bytes, ...], refused: str, now_ms: int) -> list[Effect]:
         """The parent's answer."""
         return [self._send(wire.Renewed(chain, refused), now_ms)] if self.state is State.OPEN else []
+
+    @property
+    def half(self) -> HalfSegment | None:
+        """A segment that is arriving: the driver keeps it for the next session, and may give the last one's back."""
+        return self._inbox.half
+
+    @half.setter
+    def half(self, half: HalfSegment | None) -> None:
+        self._inbox.half = half
 
     @property
     def pending(self) -> int:
@@ -272,35 +281,11 @@ class Exchange:
         return [*reading, Admit(hello)]
 
     def _on_chunk(self, chunk: wire.Chunk, now_ms: int) -> list[Effect]:
-        self._peer_idle = False
-        self._allowed -= len(chunk.data)
-        if self._allowed < -wire.CHUNK_BYTES_MAX:
-            raise PeerError("FN-5506", over=-self._allowed)
-        half = self.half
-        if chunk.total:
-            if chunk.total > ENVELOPE_BYTES_MAX or len(chunk.digest) != 32:
-                raise PeerError("FN-6401", size=chunk.total, limit=ENVELOPE_BYTES_MAX)
-            same = half is not None and half.digest == chunk.digest and half.lsn == chunk.lsn
-            if not same or half is None or chunk.offset == 0:
-                half = self.half = HalfSegment(chunk.lsn, chunk.total, chunk.digest, first_parent=chunk.first_parent)
-            half.first_parent = chunk.first_parent
-        if half is None or half.lsn != chunk.lsn or chunk.offset != len(half.data):
-            raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
-        half.data += chunk.data
-        if len(half.data) > half.total:
-            raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
-        if len(half.data) < half.total:
-            return []
-        self.half = None
-        data = bytes(half.data)
-        if _HASH(data) != half.digest:
-            raise PeerError("FN-6405", lsn=chunk.lsn)
-        self._committing[half.lsn] = self._committing.get(half.lsn, 0) + half.total
-        return [Commit(half.lsn, data, half.first_parent)]
+        whole = self._inbox.chunk(chunk)
+        return [] if whole is None else [whole]
 
     def _on_late(self, late: wire.Late, now_ms: int) -> list[Effect]:
-        self._committing[late.lsn] = self._committing.get(late.lsn, 0)
-        return [Commit(late.lsn, b"", None, late)]
+        return [self._inbox.late(late)]
 
     def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
         for outcome in ack.outcomes:
@@ -312,15 +297,16 @@ class Exchange:
         return self._pump(now_ms)
 
     def _on_idle(self, idle: wire.Idle, now_ms: int) -> list[Effect]:
-        self._peer_idle = True
-        self.half = None  # the peer has sent all it has: what is half here will start again in another session
+        self._inbox.idle = True
+        self._inbox.half = None  # the peer has sent all it has: what is half here will start again in another session
         return self._finish_once(now_ms)
 
     def _on_want(self, want: wire.Want, now_ms: int) -> list[Effect]:
         return [Again(want.log, want.first, self._outbox.position)]
 
     def _on_missing(self, missing: wire.Missing, now_ms: int) -> list[Effect]:
-        return [Alert("FN-6412", {"log": missing.log, "first": missing.first})]
+        self._inbox.missing(wire.Want(missing.log, missing.first))
+        return [Alert("FN-6412", {"log": missing.log, "first": missing.first}), *self._finish_once(now_ms)]
 
     def _on_renew(self, renew: wire.Renew, now_ms: int) -> list[Effect]:
         if self._dials:
@@ -368,7 +354,7 @@ class Exchange:
         if not self._once or self.state is not State.OPEN or not self._drained or not outbox.empty or outbox.unacked:
             return []
         takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
-        if (takes and not self._peer_idle) or self._committing or self.half is not None:
+        if (takes and not self._inbox.idle) or self._inbox.waiting:
             return []
         return self._close(None, now_ms)
 

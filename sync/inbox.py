@@ -1,0 +1,116 @@
+"""What one side of an exchange is receiving: chunks that become segments, under the credit that it gave.
+
+Rules
+1. The peer may send `allowed` bytes, and one chunk more; what is committed or refused gives its bytes back (`credit`).
+2. Chunks come in order and without a hole; a segment is whole when its digest is right. What a cut left of one (`half`)
+   goes on where it ended, if the peer sends the very same.
+3. What came too early is asked for once (`early`); asked the same twice, the peer has not got it either.
+
+>>> inbox = Inbox(allowed=10)
+>>> inbox.chunk(wire.Chunk(1, 0, b"ab", 3, hash_of(b"abc"))), inbox.chunk(wire.Chunk(1, 2, b"c")).data
+(None, b'abc')
+>>> inbox.early(2, wire.Want("log", 1)), inbox.early(2, wire.Want("log", 1)), inbox.waiting
+(True, False, True)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fednode.crypto.suite import suite
+from fednode.sync import wire
+from fednode.sync.effects import Commit, HalfSegment
+from fednode.sync.errors import PeerError
+from fednode.sync.segment import ENVELOPE_BYTES_MAX
+
+CREDIT_BATCH_BYTES = 64 * 1024
+hash_of = suite(1).hash
+
+
+@dataclass(slots=True)
+class Inbox:
+    """`window`: the credit given at the start; `idle`: the peer has said that it has nothing more."""
+
+    half: HalfSegment | None = None
+    window: int = 0
+    allowed: int = 0
+    idle: bool = False
+    _committing: dict[int, int] = field(default_factory=dict)
+    _owed: int = 0
+    _holes: dict[int, wire.Want] = field(default_factory=dict)
+
+    def open(self, window: int) -> None:
+        """The peer was told that it may send so much."""
+        self.window = self.allowed = window
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is half here, with the writer, or asked for."""
+        return bool(self._committing or self._holes) or self.half is not None
+
+    def chunk(self, chunk: wire.Chunk) -> Commit | None:
+        """The next bytes; the segment when it is whole. Raises PeerError FN-5506 (credit), FN-5507 (order), FN-6401,
+        FN-6405."""
+        self.idle = False
+        self.allowed -= len(chunk.data)
+        if self.allowed < -wire.CHUNK_BYTES_MAX:
+            raise PeerError("FN-5506", over=-self.allowed)
+        half = self._begin(chunk) if chunk.total else self.half
+        if half is None or half.lsn != chunk.lsn or chunk.offset != len(half.data):
+            raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
+        half.data += chunk.data
+        if len(half.data) > half.total:
+            raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
+        if len(half.data) < half.total:
+            return None
+        self.half = None
+        data = bytes(half.data)
+        if hash_of(data) != half.digest:
+            raise PeerError("FN-6405", lsn=chunk.lsn)
+        self._committing[half.lsn] = self._committing.get(half.lsn, 0) + half.total
+        return Commit(half.lsn, data, half.first_parent)
+
+    def _begin(self, chunk: wire.Chunk) -> HalfSegment:
+        if chunk.total > ENVELOPE_BYTES_MAX or len(chunk.digest) != 32:
+            raise PeerError("FN-6401", size=chunk.total, limit=ENVELOPE_BYTES_MAX)
+        half = self.half
+        if half is None or (half.lsn, half.digest) != (chunk.lsn, chunk.digest) or chunk.offset == 0:
+            half = self.half = HalfSegment(chunk.lsn, chunk.total, chunk.digest)
+        half.first_parent = chunk.first_parent
+        return half
+
+    def late(self, late: wire.Late) -> Commit:
+        """A late cosignature: small, and free."""
+        self._committing[late.lsn] = self._committing.get(late.lsn, 0)
+        return Commit(late.lsn, b"", None, late)
+
+    def done(self, lsn: int) -> int:
+        """The writer is through with it. Its bytes."""
+        freed = self._committing.pop(lsn, 0)
+        self.allowed += freed
+        self._owed += freed
+        return freed
+
+    def filled(self, lsn: int) -> None:
+        """It is here for good, whatever had been asked for it."""
+        self._holes.pop(lsn, None)
+
+    def early(self, lsn: int, want: wire.Want) -> bool:
+        """Whether to ask for what precedes it (rule 3)."""
+        if self._holes.get(lsn) == want:
+            del self._holes[lsn]
+            return False
+        self._holes[lsn] = want
+        return True
+
+    def missing(self, want: wire.Want) -> None:
+        """The peer has not got what was asked for."""
+        self._holes = {lsn: asked for lsn, asked in self._holes.items() if asked != want}
+
+    def credit(self, freed: int) -> int:
+        """Bytes to give back now: a good part of the window, or all when the writer has nothing left."""
+        rest = self._owed and not self._committing and freed > CREDIT_BATCH_BYTES
+        if not rest and self._owed < max(1, self.window // 4):
+            return 0
+        owed, self._owed = self._owed, 0
+        return owed

@@ -1,0 +1,197 @@
+"""Which message is legal when, and what a lost, repeated or early frame does."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fednode.sync import exchange as ex
+from fednode.sync import wire
+from fednode.sync.effects import (
+    Admission,
+    Alert,
+    Commit,
+    Done,
+)
+from fednode.sync.errors import PeerError, Unavailable
+from fednode.sync.exchange import Exchange, State
+from sides import NOW, Side, broken, hello, item, pair, settle
+
+# ---------------------------------------------------------------- what is not legal
+
+MESSAGES: dict[type, Any] = {
+    wire.Hello: hello("x"),
+    wire.Chunk: wire.Chunk(1, 0, b"x", 1, hashlib.sha256(b"x").digest()),
+    wire.Ack: wire.Ack((wire.Outcome(1),)),
+    wire.Credit: wire.Credit(1),
+    wire.Idle: wire.Idle(1),
+    wire.Beat: wire.Beat(1),
+    wire.Bye: wire.Bye(),
+    wire.Want: wire.Want("log", 1),
+    wire.Missing: wire.Missing("log", 1),
+    wire.Renew: wire.Renew(b"r"),
+    wire.Renewed: wire.Renewed((b"c",)),
+    wire.Late: wire.Late(1, "log", 1, bytes(32), wire.Cosignature(1, bytes(64))),
+}
+LEGAL: dict[tuple[bool, State], set[type]] = {
+    (False, State.NEW): {wire.Hello, wire.Bye},
+    (True, State.GREETING): {wire.Hello, wire.Bye},
+    (False, State.ADMITTING): {wire.Bye, wire.Beat},
+    (False, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renewed},
+    (True, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renew},
+}
+
+
+def side_in(dials: bool, state: State) -> tuple[Side, int]:
+    """A side in a state, and the number of the next frame that it expects."""
+    child, parent = pair()
+    if state in (State.NEW, State.GREETING):
+        return (child if dials else parent), 1
+    if state is State.ADMITTING:
+        parent.hold_admission = True
+        parent.read()
+        return parent, 2
+    settle(child, parent)
+    side = child if dials else parent
+    return side, side.exchange._received_number + 1
+
+
+@pytest.mark.parametrize("kind", list(MESSAGES), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("dials", "state"), list(LEGAL), ids=lambda value: getattr(value, "value", str(value)))
+def test_what_is_legal_when(dials: bool, state: State, kind: type) -> None:
+    assert set(MESSAGES) == set(get_args(wire.Message))
+    side, number = side_in(dials, state)
+    assert side.exchange.state is state
+    side.do(side.exchange.receive(wire.encode(number, MESSAGES[kind]), NOW))
+    if kind in LEGAL[dials, state]:
+        assert side.of(Alert) == ([Alert("FN-6412", {"log": "log", "first": 1})] if kind is wire.Missing else [])
+        assert side.closed is None or kind is wire.Bye
+        return
+    broken(side, "FN-5504")
+    assert side.of(Alert) == [Alert("FN-5504", {"state": state.value, "message": kind.__name__})]
+
+
+@pytest.mark.parametrize("kind", list(MESSAGES), ids=lambda kind: kind.__name__)
+def test_after_the_end_nothing_matters(kind: type) -> None:
+    child, parent = pair()
+    settle(child, parent)
+    child.do(child.exchange.finish(NOW))
+    before = len(child.happened)
+    for number in range(1, 6):
+        child.do(child.exchange.receive(wire.encode(number, MESSAGES[kind]), NOW))
+    child.do(child.exchange.wake(NOW))
+    child.do(child.exchange.feed([item(1)], True, NOW))
+    child.do(child.exchange.committed([Done(1)], NOW))
+    child.do(child.exchange.resend("log", 1, [], NOW))
+    child.do(child.exchange.finish(NOW))
+    child.do(child.exchange.tick(NOW + 10**6))
+    assert len(child.happened) == before
+
+
+def test_the_driver_may_not_confuse_the_steps() -> None:
+    child, parent = pair()
+    with pytest.raises(RuntimeError, match="start"):
+        child.exchange.start(NOW)
+    with pytest.raises(RuntimeError, match="admitted"):
+        parent.exchange.admitted(Admission(0), NOW)
+    with pytest.raises(RuntimeError, match="start"):
+        Exchange(dials=True).start(NOW)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(sorted(LEGAL, key=str)))
+def test_garbage_ends_the_session_and_nothing_else(data: bytes, where: tuple[bool, State]) -> None:
+    side, _ = side_in(*where)
+    side.do(side.exchange.receive(data, NOW))
+    if side.closed is not None and side.closed.error is not None:
+        assert isinstance(side.closed.error, PeerError | Unavailable)
+
+
+@pytest.mark.parametrize(("low", "high", "fine"), [(1, 1, True), (0, 9, True), (2, 3, False), (0, 0, False)])
+def test_protocol_versions_must_meet(low: int, high: int, fine: bool) -> None:
+    _, parent = pair()
+    parent.hold_admission = True
+    parent.do(parent.exchange.receive(wire.encode(1, hello("1301", version_min=low, version_max=high)), NOW))
+    if fine:
+        assert parent.exchange.state is State.ADMITTING
+    else:
+        broken(parent, "FN-5505")
+
+
+# ---------------------------------------------------------------- frames lost, repeated, early
+
+
+def test_a_repeated_frame_is_ignored() -> None:
+    child, parent = pair([item(1), item(2)])
+    while parent.inbox or child.inbox:
+        for side in (child, parent):
+            if side.inbox:
+                side.inbox.insert(1, side.inbox[0])
+                side.read()
+                side.read()
+    assert [one.lsn for one in parent.commits] == [1, 2]
+    assert parent.closed is None
+
+
+def test_an_old_frame_is_ignored() -> None:
+    child, parent = pair([item(1)])
+    greeting = parent.inbox[0]
+    settle(child, parent)
+    before = len(parent.happened)
+    parent.do(parent.exchange.receive(greeting, NOW))
+    assert len(parent.happened) == before
+
+
+def test_a_lost_frame_ends_the_session() -> None:
+    child, parent = pair([item(1), item(2)])
+    parent.read()
+    child.read()
+    settle_once = [parent.inbox.popleft() for _ in range(2)]
+    assert settle_once
+    parent.read()
+    assert parent.closed is not None
+    assert isinstance(parent.closed.error, Unavailable)
+    broken(parent, "FN-4503")
+    assert parent.commits == []
+
+
+def test_what_comes_while_the_child_admits_is_kept_in_order() -> None:
+    child, parent = pair([], [item(1), item(2)])
+    child.hold_admission = True
+    parent.read()
+    while child.inbox:
+        child.read()
+    assert (child.exchange.state, child.of(Commit)) == (State.ADMITTING, [])
+    child.admit()
+    assert [one.lsn for one in child.of(Commit)] == [1, 2]
+    assert child.exchange.state is State.OPEN
+    settle(child, parent)
+    assert sorted(child.held) == [1, 2]
+
+
+def test_what_comes_early_is_bounded() -> None:
+    child, parent = pair()
+    child.hold_admission = True
+    parent.read()
+    child.read()
+    frame = wire.encode(2, wire.Chunk(1, 0, bytes(wire.CHUNK_BYTES_MAX), 10**6, bytes(32)))
+    for _ in range(ex.EARLY_BYTES_MAX // len(frame)):
+        child.do(child.exchange.receive(frame, NOW))
+    assert child.closed is None
+    child.do(child.exchange.receive(frame, NOW))
+    broken(child, "FN-5506")
+
+
+def test_what_comes_early_is_held_to_the_same_rules() -> None:
+    child, parent = pair()
+    child.hold_admission = True
+    parent.read()
+    child.read()
+    child.do(child.exchange.receive(wire.encode(2, wire.Renew(b"r")), NOW))
+    assert child.closed is None
+    child.admit()
+    broken(child, "FN-5504")
