@@ -333,6 +333,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._redial = asyncio.Event()
         self._data_version = -1
+        self._failing = ""
         self._dialer: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -411,13 +412,29 @@ class Daemon:
                 last = error
                 continue
             if close.error is None:
+                self._failing = ""
                 return
             log.warning("exchange with the parent ended", extra={"reason": str(close.error), "address": address})
+            self._failing = ""
             if isinstance(close.error, Unavailable):
                 last = close.error
                 continue
             raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(close.error)) from close.error
+        await self._note_failure(getattr(last, "code", ""))
         raise last
+
+    async def _note_failure(self, code: str) -> None:
+        """Say in the store, once for each kind of failure, why the parent is not reached: `fednode status` shows it."""
+        parent = self.app.trust.parent
+        if parent is None or code == self._failing:
+            return
+        self._failing = code
+
+        def note(writer: Writer) -> None:
+            with writer.store.write() as tx:
+                tx.note_error(tx.ensure_peer(parent.node, "parent").id, code)
+
+        await _quietly(self.engine.writer.call(note))
 
     # ------------------------------------------------------------ enrolment
 

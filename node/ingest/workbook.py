@@ -48,7 +48,7 @@ CHUNK_BYTES = 1024 * 1024
 # What zipfile, its decompressors and the XML readers raise for damaged bytes (found by fuzzing)
 _BROKEN: tuple[type[Exception], ...] = (
     *(CalamineError, zipfile.BadZipFile, ElementTree.ParseError, expat.ExpatError, KeyError, ValueError, EOFError),
-    *(NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError, struct.error),
+    *(NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError, struct.error, OSError),
 )
 _REL = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _SUSPECT = re.compile(rb"<(?:\w+:)?f[\s/>]|t=[\"']e[\"']")
@@ -84,7 +84,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except PasswordError as error:
         raise Refused("FN-3312", path=str(path)) from error
-    except (*_BROKEN, OSError) as error:
+    except _BROKEN as error:
         raise Refused("FN-3310", path=str(path), reason=str(error)[:200]) from error
     # calamine is Rust: what it did not foresee comes as a panic, which Python sees as a BaseException of its own
     except BaseException as error:

@@ -67,6 +67,10 @@ class Running:
             projector.close()
             projector.store.close()
 
+    def records_in_log(self) -> int:
+        """Changes of records in the store, whatever the projection says."""
+        return sum(size for _, name, size in self.app.store.logs() if not name.is_system)
+
     def pending(self) -> int:
         """Changes that the parent does not hold."""
         parent = self.app.trust.parent

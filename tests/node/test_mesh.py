@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import carrier, daemon
+from fednode.node import carrier, daemon, status
 from fednode.node.app import App, real_clock
+from fednode.node.store import Store
 from fednode.sync import wire
 from fednode.sync.catalog import Catalog
 from fednode.sync.change import NODES, Change
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
-from mesh import Mesh, configuration, free_port
+from mesh import Mesh, Running, configuration, free_port
 
 VILLAGE_PATH = (("1301", "city"), ("130102", "county"), ("130102001", "township"), ("130102001001", "village"))
 
@@ -52,8 +53,16 @@ async def test_the_backlog_grows_while_the_parent_is_away_and_drains_by_itself(t
         with pytest.raises(Unavailable):
             await daemon.sync_once(city.app)
         assert city.pending() == 3
+        await mesh.until(lambda: last_error(city) in ("FN-4501", "FN-4506"))
         await mesh.run(province)
         await mesh.until(lambda: len(province.records()) == 3 and city.pending() == 0)
+        await mesh.until(lambda: last_error(city) is None)
+
+
+def last_error(node: Running) -> str | None:
+    """Why the parent is not reached, as `fednode status` shows it."""
+    parent = status.collect(node.app)["parent"]
+    return None if parent is None else parent["last_error"]
 
 
 async def test_one_exchange_by_hand_beside_a_running_daemon(tmp_path: Path) -> None:
@@ -306,3 +315,34 @@ async def test_garbage_on_the_wire_ends_its_session_and_nothing_else(tmp_path: P
             assert message.code == code
         city.write("k", {"name": "x"})
         await mesh.until(lambda: "k" in province.records())
+
+
+async def test_a_parent_whose_disk_is_full_acknowledges_nothing_and_recovers(tmp_path: Path) -> None:
+    """SQLite's own "database or disk is full": the parent's store may not grow by a page."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        await mesh.halt(province)
+        limits = []
+
+        def narrow() -> Store:
+            store = App.new_store(province.app)
+            pages = store._c.execute("pragma page_count").fetchone()[0]
+            store._c.execute(f"pragma max_page_count = {pages}")
+            limits.append(store)
+            return store
+
+        province.app.new_store = narrow  # type: ignore[method-assign]
+        city.write("k", {"name": "x" * 20_000, "noise": os.urandom(20_000).hex()})
+        await mesh.run(province)
+        await mesh.until(lambda: last_error(city) == "FN-4505")
+        assert city.pending() == 1
+        assert province.records_in_log() == 0
+        await mesh.halt(province)
+        del province.app.new_store
+        await mesh.run(province)
+        await mesh.halt(city)  # else it would wait for as long as it was told to
+        await mesh.run(city)
+        await mesh.until(lambda: "k" in province.records() and city.pending() == 0)
+        assert limits
