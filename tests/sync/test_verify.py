@@ -465,8 +465,11 @@ def test_gate_12_another_history_than_is_held(world: World) -> None:
         Change(b"\xff\xfe", b"{}"),
         Change(b"a", b'{"a":' + b"[" * 50_000),
         Change(b"a", b'{"a":"\xff"}'),
+        Change(b"a", b'{"a":1e999}'),
+        Change(b"a", b'{"a":"\\ud800"}'),
+        Change(b"a", b'{"a" :\n[1e999]}'),
     ],
-    ids=["text", "list", "string", "empty", "tail", "delete", "key", "deep", "utf8"],
+    ids=["text", "list", "string", "empty", "tail", "delete", "key", "deep", "utf8", "huge", "surrogate", "spaced"],
 )
 def test_gate_13_payloads_that_are_no_records(world: World, change: Change) -> None:
     raw = forged(world, columns(change))
