@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -45,6 +45,11 @@ DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 AREA = re.compile(r"[0-9]{2,12}")
 SCOPE_MAX = 64
 TITLE_MAX = 200
+# All that `cryptography` and the reading of what it returns may raise for a certificate or request from outside.
+UNREADABLE = (
+    *(ValueError, KeyError, TypeError, IndexError, InvalidSignature, UnsupportedAlgorithm),
+    *(x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -90,20 +95,18 @@ def dns_name(identity: Identity) -> str:
 
 
 def text_der(text: bytes) -> bytes:
-    """A DER UTF8String."""
+    """A DER UTF8String: the length in its shortest form, or other readers of ASN.1 refuse it."""
     size = len(text)
-    head = bytes((size,)) if size < 128 else bytes((0x82, size >> 8, size & 0xFF))
-    return b"\x0c" + head + text
+    if size < 0x80:
+        return b"\x0c" + bytes((size,)) + text
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return b"\x0c" + bytes((0x80 | len(length),)) + length + text
 
 
 def text_of(der: bytes) -> bytes:
     """The text of a DER UTF8String. Raises ValueError."""
-    if len(der) > 2 and der[0] == 0x0C and der[1] < 128:
-        text = der[2:]
-    elif len(der) > 4 and der[:2] == b"\x0c\x82":
-        text = der[4:]
-    else:
-        raise ValueError("not a UTF8String")
+    skip = 2 + (der[1] & 0x7F if len(der) > 1 and der[1] & 0x80 else 0)
+    text = der[skip:]
     if text_der(text) != der:
         raise ValueError("not a UTF8String")
     return text
@@ -119,7 +122,7 @@ def parse(der: bytes) -> Identity:
     """What a certificate says; nothing about whether it is to be believed. Raises IntegrityError FN-6101."""
     try:
         return _parse(der)
-    except (ValueError, KeyError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise IntegrityError("FN-6101", reason=str(error)[:200]) from error
     except FednodeError as error:
         raise IntegrityError("FN-6101", reason=error.code) from error
@@ -196,7 +199,7 @@ def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> No
     try:
         certificate = x509.load_der_x509_certificate(child.der)
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer.der))
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise IntegrityError("FN-6102", node=child.node, issuer=issuer.node, reason="signature") from error
 
 

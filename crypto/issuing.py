@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
@@ -33,6 +32,7 @@ from fednode.crypto.certs import (
     PROFILE_VERSION,
     ROOT,
     TITLE_MAX,
+    UNREADABLE,
     Identity,
     check_issued,
     dns_label,
@@ -178,7 +178,7 @@ def parse_request(der: bytes) -> Request:
         SUITE_1.check_public(sign_key)
         SUITE_1.check_seal_public(seal_key)
         SUITE_1.verify(sign_key, _possession(node, spki(public), seal_key), bytes.fromhex(profile["proof"]))
-    except (ValueError, KeyError, TypeError, IndexError, x509.ExtensionNotFound, InvalidSignature) as error:
+    except UNREADABLE as error:
         raise IntegrityError("FN-6106", reason=str(error)[:200]) from error
     except FednodeError as error:
         raise IntegrityError("FN-6106", reason=error.code) from error
