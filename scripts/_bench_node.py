@@ -19,6 +19,7 @@ import stat
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import msgspec
 
 from fednode.node import carrier, config
 from fednode.node.app import App
-from fednode.node.daemon import Daemon
+from fednode.node.daemon import Daemon, serve
 from fednode.node.driver import Session
 from fednode.node.ingest.source import open_source
 from fednode.sync.change import Change
@@ -137,10 +138,13 @@ async def run(home: Path) -> None:
 
     carrier.dial = dial  # type: ignore[assignment]
     app = load(home)
-    daemon = Daemon(app)
-    obeying = asyncio.create_task(obey(daemon))
-    await daemon.run(lambda port, enrol_port: say("ready", port=port, enrol_port=enrol_port))
-    await obeying
+    obeying: list[asyncio.Task[None]] = []
+
+    def begin(stop: Callable[[], None]) -> None:
+        obeying.append(asyncio.create_task(obey(stop.__self__)))  # type: ignore[attr-defined]
+
+    await serve(app, lambda port, enrol_port: say("ready", port=port, enrol_port=enrol_port), begin)
+    await obeying[0]
     app.close()
     say("ended", **memory())
 
