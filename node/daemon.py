@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
 WATCH_S = 1.0
+SWITCH_S = 0.0005
 BUSY_RETRY_MS = 60_000
 SKEW_WARN_MS = 5 * 60 * 1000
 
@@ -345,6 +347,7 @@ class Daemon:
         taken.
         """
         app = self.app
+        sys.setswitchinterval(SWITCH_S)
         jobs = Jobs()
         listener = poke.Listener(app.home.run_dir, self._poked)
         try:
