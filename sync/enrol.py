@@ -49,7 +49,7 @@ class Token:
         """The text that is printed: prefix, then base64url of the fields and a checksum against typing errors."""
         fields = [self.node, str(self.expires_s), *self.addresses]
         body = self.root_sha256 + self.secret + "\n".join(fields).encode()
-        return TOKEN_PREFIX + base64.urlsafe_b64encode(body + _check(body)).decode().rstrip("=")
+        return TOKEN_PREFIX + _text(body + _check(body))
 
     @classmethod
     def decode(cls, text: str) -> Token:
@@ -61,8 +61,8 @@ class Token:
         try:
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
             body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
-            if len(body) < 32 + SECRET_BYTES + 3 or _check(body) != check:
-                raise ValueError("checksum")
+            if len(body) < 32 + SECRET_BYTES + 3 or _check(body) != check or _text(data) != encoded:
+                raise ValueError("checksum, or another spelling of the same bytes")
             node, expires, *addresses = body[32 + SECRET_BYTES :].decode().split("\n")
             return cls(body[:32], body[32 : 32 + SECRET_BYTES], node, int(expires), tuple(addresses[:ADDRESSES_MAX]))
         except (ValueError, binascii.Error) as error:
@@ -72,6 +72,10 @@ class Token:
     def hash(self) -> bytes:
         """What the parent keeps."""
         return token_hash(self.secret)
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _check(body: bytes) -> bytes:
@@ -164,7 +168,8 @@ def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Join
     if answer.refused:
         raise PeerError(answer.refused, **answer.params)
     identity = certs.check_chain(answer.chain, token.root_sha256)[0]
-    if identity.node != token.node or (identity.sign_key, identity.seal_key) != (keys.sign.public, keys.seal.public):
+    mine = (token.node, keys.sign.public, keys.seal.public, keys.tls.public_der)
+    if (identity.node, identity.sign_key, identity.seal_key, identity.tls_key) != mine:
         raise PeerError("FN-6112", node=identity.node)
     _check_clock(identity, now_s, answer.now_ms)
     return Joined(answer.chain, answer.addresses, identity)

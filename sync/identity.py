@@ -95,11 +95,10 @@ class Directory:
 
     @staticmethod
     def _revocation(origin: str, payload: Mapping[str, Any]) -> Revocation:
-        try:
-            node, reason = str(payload["node"]), str(payload.get("reason", ""))
-            incarnation, at_ms = int(payload["incarnation"]), int(payload["at_ms"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise PeerError("FN-6402", reason="revocation") from error
+        node, reason = payload.get("node"), str(payload.get("reason", ""))
+        incarnation, at_ms = payload.get("incarnation"), payload.get("at_ms")
+        if not isinstance(node, str) or not isinstance(incarnation, int) or not isinstance(at_ms, int):
+            raise PeerError("FN-6402", reason="revocation")
         return Revocation(node, incarnation, at_ms, reason, origin)
 
     def check(self, origin: str, payload: Any) -> None:

@@ -1,6 +1,6 @@
 """Recorded certificates, requests and tree edges: what a node has on its disk must be read for ever.
 
-A certificate is deterministic here (RFC 6979), so it is made again as well; a release of `cryptography` that lays one out
+A certificate is deterministic here (RFC 6979), so it is made again as well; a `cryptography` that lays one out
 differently makes that test fail, and then only the recorded ones count."""
 
 from __future__ import annotations
