@@ -32,7 +32,7 @@ from fednode.sync import clock, wire
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync.enrol import renewal_due
-from fednode.sync.errors import StoreError, Unavailable
+from fednode.sync.errors import PeerError, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -114,9 +114,12 @@ class Engine(Hooks):
         self.store.close()
 
     def moved(self) -> None:
-        """The store has grown: wake everyone whose feed may have."""
+        """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         for session in list(self.sessions):
-            session.wake()
+            if session.peer is not None and self.app.trust.directory.is_revoked(session.peer.node):
+                session.end(PeerError("FN-5511", node=session.peer.node))
+            else:
+                session.wake()
         self._on_moved()
 
     # ------------------------------------------------------------ admission
