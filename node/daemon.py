@@ -190,7 +190,7 @@ class Engine(Hooks):
         link = session.link
         if link is None:
             return
-        code = getattr(close.error, "code", None)
+        code = _code(close.error) or None
 
         def note(writer: Writer) -> None:
             with writer.store.write() as tx:
@@ -262,6 +262,12 @@ class Engine(Hooks):
 async def _quietly(awaitable: Any) -> None:
     with contextlib.suppress(FednodeError):
         await awaitable
+
+
+def _code(error: Exception | None) -> str:
+    """An error's code; where the peer ended the exchange, the code that it gave."""
+    given = error.params.get("code") if isinstance(error, PeerError) and error.code == "FN-5508" else None
+    return str(given or getattr(error, "code", ""))
 
 
 def _name(session: Session) -> str:
@@ -425,8 +431,9 @@ class Daemon:
             if isinstance(close.error, Unavailable):
                 last = close.error
                 continue
+            await self._note_failure(_code(close.error))
             raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(close.error)) from close.error
-        await self._note_failure(getattr(last, "code", ""))
+        await self._note_failure(_code(last))
         raise last
 
     async def _note_failure(self, code: str) -> None:

@@ -85,7 +85,7 @@ async def test_a_revoked_node_is_refused_and_the_word_spreads(tmp_path: Path) ->
         await mesh.until(lambda: province.app.trust.directory.get("130102") is not None)
         province.app.revoke("130102", "stolen")
         await mesh.until(lambda: city.app.trust.directory.is_revoked("130102"))
-        await mesh.until(lambda: last_error(county) == "FN-4507")  # the open exchange was ended, the next refused
+        await mesh.until(lambda: last_error(county) == "FN-5511")  # the open exchange was ended, the next refused
         await mesh.halt(county)
         county.write("k", {"name": "x"})
         with pytest.raises(PeerError, match="FN-5511"):
