@@ -37,7 +37,6 @@ from fednode.sync.catalog import Dataset, Field
 from fednode.sync.change import DELETE, UPSERT, Columns, LogName
 from fednode.sync.clock import NO_BOUND, effective
 from fednode.sync.errors import StoreError
-from fednode.sync.identity import LEVELS
 
 SEGMENTS_PER_STEP = 16
 CACHE_KIB = 64 * 1024
@@ -273,9 +272,12 @@ class Projector:
     def _version(self, row: Row) -> merge.Version:
         name = self._log_name(row.log)
         origin = self.trust.directory.get(name.origin)
-        rank = len(LEVELS) - LEVELS.index(origin.level) if origin and origin.level in LEVELS else 0
+        directory = self.trust.directory
+        rank = len(directory.levels) - directory.rank(origin.level) if origin else 0
         return merge.Version(
-            row.effective, row.hlc, name.origin, name.incarnation, row.seq, rank, row.op, row.base, place=row.log
+            *(row.effective, row.hlc, name.origin, name.incarnation, row.seq, rank, row.op, row.base),
+            place=row.log,
+            audience=name.audience,
         )
 
     def _log_name(self, log_id: int) -> LogName:

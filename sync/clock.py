@@ -30,6 +30,7 @@ STAMP_MAX = (1 << 63) - 1  # SQLite's integers are signed
 SKEW_MS_MAX = 5 * 60 * 1000  # beyond this an operator is warned
 CORRECTION_MS_MIN = 50
 NO_BOUND = STAMP_MAX
+WALL_MS_MAX = (1 << 46) - 1  # the year 4199: a clock beyond it is broken, and its stamps would not fit
 
 
 def stamp(ms: int, counter: int = 0) -> int:
@@ -58,6 +59,10 @@ def lowest(bounds: Iterable[int | None]) -> int | None:
     return min(known) if known else None
 
 
+def _wall(now_ms: int) -> int:
+    return stamp(min(max(now_ms, 0), WALL_MS_MAX))
+
+
 @dataclass(slots=True)
 class HybridClock:
     """Makes stamps. `last` is the greatest stamp made or seen; whoever owns the clock stores it with what was
@@ -68,12 +73,12 @@ class HybridClock:
 
     def next(self, now_ms: int) -> int:
         """One stamp, greater than all before. `now_ms`: the corrected wall clock."""
-        self.last = max(stamp(max(now_ms, 0)), self.last + 1)
+        self.last = max(_wall(now_ms), self.last + 1)
         return self.last
 
     def run(self, now_ms: int, count: int) -> range:
         """`count` consecutive stamps."""
-        first = max(stamp(max(now_ms, 0)), self.last + 1)
+        first = max(_wall(now_ms), self.last + 1)
         self.last = first + count - 1
         return range(first, first + count)
 

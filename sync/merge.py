@@ -1,9 +1,8 @@
 """Which change of a record wins. Deterministic: the same at every node, whatever the order of arrival.
 
 Rules
-1. The order is total: `latest` compares (effective stamp, stamp, origin, incarnation, sequence number). `authority`
-   puts the rank
-   of the writer's level in front of it: the higher level wins.
+1. The order is total: `latest` compares (effective stamp, stamp, origin, incarnation, sequence number, audience).
+   `authority` puts the rank of the writer's level in front of it: the higher level wins.
 2. `field` lays versions over one another in that order, field by field: each names only the fields it sets, null
    takes one away;
    a delete empties the record.
@@ -27,7 +26,7 @@ from typing import Any
 from fednode.sync.change import DELETE
 
 RULES = ("latest", "authority", "field")
-Order = tuple[int, int, int, str, int, int]
+Order = tuple[int, int, int, str, int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,13 @@ class Version:
     op: int
     base: int
     place: int = 0
+    audience: str = ""
 
 
 def order(rule: str, version: Version) -> Order:
     """The sort key of a version under a rule."""
     rank = version.rank if rule == "authority" else 0
-    return (rank, version.effective, version.hlc, version.origin, version.incarnation, version.seq)
+    return (rank, version.effective, version.hlc, version.origin, version.incarnation, version.seq, version.audience)
 
 
 def resolve(rule: str, versions: Iterable[Version]) -> tuple[Version, list[Version]]:

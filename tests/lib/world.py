@@ -51,7 +51,7 @@ CATALOG_TOML = {
             "zh": "店铺",
             "en": "Shops",
             "key": ["name"],
-            "writers": ["village", "county"],
+            "writers": ["village", "county", "province"],
             "readers": ["village", "township", "county", "province"],  # not the city: it only carries
             "flow": "both",
             "area_field": "area",

@@ -1,0 +1,177 @@
+"""Names of logs, and which peer is owed which log."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fednode.node import admission
+from fednode.node.store import Store
+from fednode.sync.change import Change, LogName
+from fednode.sync.errors import PeerError
+from fednode.sync.exchange import PULL_BYTES
+from fednode.sync.feed import EVERY_CHILD, Route, Side, goes_down_to, route
+from fednode.sync.log import LogState
+from world import Stream, World, seed
+
+# ---------------------------------------------------------------- names
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(
+    st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+    st.integers(1, 999_999_999),
+    st.from_regex(r"[a-z][a-z0-9.-]{0,63}", fullmatch=True),
+    st.just("") | st.from_regex(r"[0-9]{2,12}", fullmatch=True),
+)
+def test_a_name_comes_back(domain: str, origin: str, incarnation: int, dataset: str, audience: str) -> None:
+    name = LogName(domain, origin, incarnation, dataset, audience)
+    assert LogName.parse(str(name)) == name
+    assert name.signer == f"{domain}/{origin}"
+    assert name.is_system == dataset.startswith("sys.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hebei/13/1",
+        "hebei/13/1/x/y",
+        "hebei/13/1/x@",
+        "hebei/13/1/x@1",
+        "hebei/13/1/x@1234567890123",
+        "hebei/13/1/x@13@14",
+        "hebei/13/1/x\n",
+        "hebei/13/1/x ",
+        " hebei/13/1/x",
+        "hebei/13/01/x",
+        "hebei/13/-1/x",
+        "hebei/13/0/x",
+        "hebei/13/1234567890/x",
+        "hebei/13/1/X",
+        "hebei/13/1/1x",
+        "HEBEI/13/1/x",
+        "hebei/村/1/x",
+        "hebei/13/١/x",
+        "hebei/13/1/x@١٢",
+    ],
+)
+def test_what_is_no_name(text: str) -> None:
+    with pytest.raises(PeerError) as caught:
+        LogName.parse(text)
+    assert caught.value.code == "FN-6410"
+
+
+# ---------------------------------------------------------------- routes
+
+PLAIN = LogName("hebei", "130102", 1, "admin-licence")
+TO_VILLAGE = LogName("hebei", "130102", 1, "admin-licence", "130102001001")
+SCOPE = ("130102",)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "up", "down", "want"),
+    [
+        (PLAIN, Side.SELF, True, False, Route(True, "")),
+        (PLAIN, Side.SELF, True, True, Route(True, EVERY_CHILD)),
+        (PLAIN, Side.SELF, False, True, Route(False, EVERY_CHILD)),
+        (PLAIN, Side.BELOW, True, True, Route(True, "")),  # nothing of a child goes to its sibling
+        (PLAIN, Side.BELOW, False, True, Route(False, "")),
+        (PLAIN, Side.ABOVE, True, True, Route(False, EVERY_CHILD)),  # nothing goes back
+        (PLAIN, Side.ABOVE, True, False, Route(False, "")),
+        (TO_VILLAGE, Side.SELF, True, False, Route(True, "130102001001")),  # for one child, whatever the flow
+        (TO_VILLAGE, Side.ABOVE, True, True, Route(False, "130102001001")),
+        (TO_VILLAGE, Side.BELOW, True, True, Route(True, "")),
+    ],
+)
+def test_routes(name: LogName, side: Side, up: bool, down: bool, want: Route) -> None:
+    assert route(name, side, up, down, SCOPE) == want
+
+
+def test_what_is_for_another_area_goes_no_further() -> None:
+    assert route(TO_VILLAGE, Side.ABOVE, True, True, ("130102002",)) == Route(False, "")
+
+
+@pytest.mark.parametrize(
+    ("down", "scope", "goes"),
+    [
+        ("", ("13",), False),
+        (EVERY_CHILD, (), True),
+        ("130102001001", ("130102001",), True),
+        ("130102001001", ("130102001001",), True),
+        ("130102001001", ("130102002",), False),
+        ("130102001", ("130102001001",), False),  # a township's is not its village's
+        ("130102001001", ("130102002", "130102001"), True),
+    ],
+)
+def test_the_child_whose_scope_covers_the_audience_gets_it(down: str, scope: tuple[str, ...], goes: bool) -> None:
+    assert goes_down_to(down, scope) is goes
+
+
+# ---------------------------------------------------------------- the same out of a real store
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = Store.create(tmp_path_factory.mktemp("s") / "log.db", store_id=bytes(16), stash_key=seed("stash"))
+    yield made
+    made.close()
+
+
+def append(store: Store, world: World, node: str, routed: Route, count: int = 1, size: int = 10, **more: str) -> str:
+    """Segments of a log of this node's own; its name."""
+    state = LogState(world.log(node, **more))
+    noise = Stream(node, str(more))
+    with store.write() as tx:
+        for i in range(count):
+            change = Change(str(i).encode(), noise(size))
+            own = world.segment(node, [change], state=state, hlc=state.last_hlc + 1, readers=())
+            tx.append_own(own, routed)
+            state = own.after
+    return str(state.name)
+
+
+def test_a_feed_is_what_its_route_says(store: Store, world: World) -> None:
+    up = append(store, world, "130102", Route(True, ""))
+    every = append(store, world, "1301", Route(False, EVERY_CHILD))
+    one = append(store, world, "130102", Route(True, "130102001001"), audience="130102001001")
+
+    def names(items: object) -> list[str]:
+        return [str(store.place(item.lsn)[0]) for item in items]  # type: ignore[attr-defined, index]
+
+    assert names(store.feed_up(0, PULL_BYTES)[0]) == [up, one]
+    assert names(store.feed_down(("130102001",), 0, PULL_BYTES)[0]) == [every, one]
+    assert names(store.feed_down(("130102002",), 0, PULL_BYTES)[0]) == [every]
+    assert names(store.feed_up(1, PULL_BYTES)[0]) == [one]
+
+
+def test_regression_a_parent_gets_nothing_that_does_not_go_up(store: Store, world: World) -> None:
+    """Asked for by name (Want), any log was handed out."""
+    name = append(store, world, "1301", Route(False, EVERY_CHILD))
+    other = append(store, world, "130102", Route(True, ""))
+    _, up = admission.feeds(store, world.identity("13"), True)
+    assert up(name, 0, 1 << 40) == []
+    assert [item.lsn for item in up(other, 0, 1 << 40)] == [2]
+
+
+def test_regression_a_long_stretch_ends_with_its_last_segment(store: Store, world: World) -> None:
+    """What is sent again is bounded. Its last segment comes too early once more, and the peer asks on."""
+    name = append(store, world, "130102", Route(True, EVERY_CHILD), count=12, size=240_000)
+    append(store, world, "1301", Route(True, EVERY_CHILD))
+    for identity, from_parent in ((world.identity("13"), True), (world.identity("130102001"), False)):
+        _, again = admission.feeds(store, identity, from_parent)
+        first = again(name, 0, 12)
+        got = [item.lsn for item in first]
+        assert got[-1] == 12
+        assert got[:-1] == list(range(1, len(got)))
+        assert sum(len(item.data) for item in first[:-1]) <= PULL_BYTES
+        assert [item.lsn for item in again(name, 9, 12)] == [10, 11, 12]
+        assert [item.lsn for item in again(name, 0, 3)] == [1, 2, 3]
+        assert again(name, 12, 12) == []
