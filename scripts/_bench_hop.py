@@ -69,7 +69,8 @@ class Node:
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
-            self._events.put(json.loads(line))
+            if line.startswith("{"):  # py-spy speaks on stdout too
+                self._events.put(json.loads(line))
         self._events.put({"event": "gone"})
 
     def event(self, name: str, timeout: float = WAIT_S) -> dict[str, Any]:
@@ -168,8 +169,8 @@ def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node
         "wire_bytes_per_change": round((wire["sent"] + wire["received"]) / changes, 1),
         "rss_child_mb": round(at_child["peak_mb"], 1),
         "rss_parent_mb": round(at_parent["peak_mb"], 1),
-        "cpu_child_s": round(at_child["cpu_s"], 2),
-        "cpu_parent_s": round(at_parent["cpu_s"], 2),
+        "cpu_child_s": {"all": round(at_child["cpu_s"], 2), **at_child["threads"]},
+        "cpu_parent_s": {"all": round(at_parent["cpu_s"], 2), **at_parent["threads"]},
     }
     return figures, parent, child, port
 
