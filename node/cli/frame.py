@@ -30,7 +30,7 @@ from click.exceptions import Exit
 from fednode.crypto.errors import FednodeError
 from fednode.node.cli import usage
 from fednode.node.i18n import language
-from fednode.node.messages import error_text, text
+from fednode.node.messages import catalogue, error_text, text
 from fednode.sync.errors import Refused, StoreError
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class Session:
     def words(self, key: str, /, **params: Any) -> str:
         """Words in the chosen language."""
         return text(key, self.lang, **params)
+
+    def level(self, level: str) -> str:
+        """A level in words; a level of a domain's own as it stands."""
+        return self.words(f"level.{level}") if f"level.{level}" in catalogue() else level
 
     def config(self, flags: Mapping[str, Any] | None = None) -> tuple[Config, dict[str, str]]:
         """The configuration of the home, and where each value came from."""

@@ -56,15 +56,16 @@ def init(session: Session, node: str, level: str, name: str, domain: str, scope:
     )
     found = _identity(app)
     lines = [
-        session.words("init.done", home=app.home.path, **_flat(found)),
+        session.words("init.done", home=app.home.path, **_flat(session, found)),
         session.words("init.root", root=found["root_sha256"]),
         session.words("init.next"),
     ]
     session.done({"node": found, "home": str(app.home.path)}, lines)
 
 
-def _flat(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("id", "name", "level", "domain")}
+def _flat(session: Session, found: dict[str, Any]) -> dict[str, Any]:
+    level = session.level(found["level"])
+    return {"level": level, **{key: found[key] for key in ("id", "name", "domain")}}
 
 
 @command("help.invite")
@@ -109,7 +110,7 @@ def _new_file(path: Path) -> Iterator[TextIO]:
 def invites(session: Session) -> None:
     """Tokens that were given out."""
     app = session.app()
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "node": one.node,
             "name": one.name,
@@ -125,7 +126,9 @@ def invites(session: Session) -> None:
         session.words("invites.used" if one["used"] else "invites.expired" if one["expired"] else "invites.open")
         for one in found
     ]
-    rows = [(one["node"], one["level"], one["name"], state) for one, state in zip(found, states, strict=True)]
+    rows = [
+        (one["node"], session.level(one["level"]), one["name"], state) for one, state in zip(found, states, strict=True)
+    ]
     session.done(
         {"invites": found}, table(rows, [session.words(f"head.{key}") for key in ("id", "level", "name", "state")])
     )
@@ -147,7 +150,7 @@ def join(session: Session, token: str | None, token_file: str | None, addresses:
     found = _identity(app)
     parent = app.trust.parent
     lines = [
-        session.words("join.done", home=app.home.path, parent=parent.name if parent else "", **_flat(found)),
+        session.words("join.done", home=app.home.path, parent=parent.name if parent else "", **_flat(session, found)),
         session.words("join.next"),
     ]
     session.done({"node": found, "home": str(app.home.path), "parent": parent.node if parent else None}, lines)
@@ -177,7 +180,7 @@ def nodes(session: Session) -> None:
     """The nodes that this node knows."""
     app = session.app()
     directory = app.trust.directory
-    found = []
+    found: list[dict[str, Any]] = []
     for one in directory.all():
         revocation = directory.revocation(one.node)
         found.append(
@@ -196,7 +199,7 @@ def nodes(session: Session) -> None:
     rows = [
         (
             one["id"],
-            one["level"],
+            session.level(one["level"]),
             one["name"],
             one["parent"] or "",
             session.words("nodes.revoked" if one["revoked"] else "nodes.in_force"),

@@ -112,7 +112,8 @@ def import_(
 
 
 def _import_lines(session: Session, one: dict[str, Any]) -> list[str]:
-    lines = [session.words("import.done", **{key: one[key] for key in ("file", "encoding", *COUNTS)})]
+    kind = ", ".join(part for part in (one["format"].upper(), one["encoding"]) if part)
+    lines = [session.words("import.done", kind=kind, **{key: one[key] for key in ("file", *COUNTS)})]
     if one["unknown_headers"]:
         lines.append(session.words("import.unknown", file=one["file"], headers=", ".join(one["unknown_headers"])))
     if one["rejects_file"]:

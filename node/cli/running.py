@@ -105,7 +105,9 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
 
     node, store, parent = found["node"], found["store"], found["parent"]
     lines = [
-        words("status.node", **{key: node[key] for key in ("id", "name", "level", "domain")}),
+        words(
+            "status.node", level=session.level(node["level"]), **{key: node[key] for key in ("id", "name", "domain")}
+        ),
         words("status.running" if found["running"] else "status.stopped"),
     ]
     if parent is None:
