@@ -3,6 +3,7 @@ seed."""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import shutil
 import tempfile
@@ -95,6 +96,7 @@ def members() -> dict[str, Member]:
 def template() -> Path:
     """A folder with a home for each node: its children enrolled, the catalog published at the province."""
     folder = Path(tempfile.mkdtemp(prefix="fednode-sim-template-", dir=fast_folder()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for member in members().values():
         home = folder / member.node
         home.mkdir()
