@@ -185,7 +185,10 @@ def same(folder: Path, changes: int) -> None:
         raise RuntimeError(f"the tables differ: {mine} / {theirs}")
 
 
-def single(child: Node, port: int, count: int) -> dict[str, Any]:
+def single(folder: Path, child: Node, port: int, count: int) -> dict[str, Any]:
+    """One change at a time, with nothing else to do at either end."""
+    last = one_value(folder / "13/state.db", "select max(id) from record")
+    until(folder / "13/state.db", "select value from meta where key = 'text_id'", last)
     child.order("singles", "singles", count=5)
     before = child.order("wire", "wire", port=port)
     took = sorted(child.order("singles", "singles", count=count)["ms"])
@@ -263,7 +266,7 @@ def hop(folder: Path, changes: int, singles: int, profile: str) -> dict[str, Any
         "rss_import_mb": round(imported["peak_mb"], 1),
     }
     if singles:
-        result |= single(child, port, singles)
+        result |= single(folder, child, port, singles)
         result["singles"] = singles
     child.end()
     parent.end()
