@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
 WATCH_S = 1.0
+TEXT_DELAY_S = 0.5
 SWITCH_S = 0.0005
 BUSY_RETRY_MS = 60_000
 SKEW_WARN_MS = 5 * 60 * 1000
@@ -62,7 +63,7 @@ class SyncReport:
 
 
 class ProjectorThread:
-    """Keeps state.db up to date; full text when nothing else is to be done."""
+    """Keeps state.db up to date; full text when nothing else has come for a moment."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -81,17 +82,23 @@ class ProjectorThread:
 
     def _run(self) -> None:
         projector = self._app.new_projector()
+        delay_s = TEXT_DELAY_S
         try:
             while not self._stopping:
                 self._wanted.clear()
                 try:
-                    busy = projector.catch_up(steps=1) or (not self._wanted.is_set() and projector.index_text(steps=1))
+                    if projector.step()[1]:
+                        delay_s = TEXT_DELAY_S
+                        continue
+                    if self._wanted.wait(delay_s):
+                        continue
+                    if projector.index_text(steps=1):
+                        delay_s = 0.0
+                        continue
                 except FednodeError as error:
                     log.error("projection stopped", extra={"code": error.code, "params": dict(error.params)})
-                    busy = 0
                     self._wanted.wait(WATCH_S)
-                if not busy:
-                    self._wanted.wait()
+                self._wanted.wait()
         finally:
             projector.close()
             projector.store.close()
