@@ -121,8 +121,8 @@ def until(path: Path, sql: str, least: int) -> float:
     end = time.monotonic() + WAIT_S
     try:
         while time.monotonic() < end:
-            found = connection.execute(sql).fetchone()[0]
-            if found is not None and found >= least:
+            row = connection.execute(sql).fetchone()
+            if row is not None and row[0] is not None and row[0] >= least:
                 return time.monotonic()
             time.sleep(POLL_S)
     finally:
@@ -185,19 +185,29 @@ def same(folder: Path, changes: int) -> None:
         raise RuntimeError(f"the tables differ: {mine} / {theirs}")
 
 
-def single(folder: Path, child: Node, port: int, count: int) -> dict[str, Any]:
+def single(folder: Path, parent: Node, child: Node, port: int, count: int) -> dict[str, Any]:
     """One change at a time, with nothing else to do at either end."""
     last = one_value(folder / "13/state.db", "select max(id) from record")
     until(folder / "13/state.db", "select value from meta where key = 'text_id'", last)
     child.order("singles", "singles", count=5)
     before = child.order("wire", "wire", port=port)
+    cpu = [node.order("memory", "memory")["threads"] for node in (child, parent)]
     took = sorted(child.order("singles", "singles", count=count)["ms"])
     after = child.order("wire", "wire", port=port)
+    spent = [
+        {
+            k: round((v - cpu[i].get(k, 0.0)) / count * 1000, 2)
+            for k, v in node.order("memory", "memory")["threads"].items()
+        }
+        for i, node in enumerate((child, parent))
+    ]
     moved = after["sent"] + after["received"] - before["sent"] - before["received"]
     return {
         "single_p50_ms": round(statistics.median(took), 2),
         "single_p99_ms": round(took[min(len(took) - 1, int(len(took) * 0.99))], 2),
         "single_bytes": round(moved / count),
+        "single_cpu_child_ms": spent[0],
+        "single_cpu_parent_ms": spent[1],
     }
 
 
@@ -266,7 +276,7 @@ def hop(folder: Path, changes: int, singles: int, profile: str) -> dict[str, Any
         "rss_import_mb": round(imported["peak_mb"], 1),
     }
     if singles:
-        result |= single(folder, child, port, singles)
+        result |= single(folder, parent, child, port, singles)
         result["singles"] = singles
     child.end()
     parent.end()
