@@ -270,6 +270,18 @@ def test_credit_holds_the_sender_back() -> None:
     assert len(parent.held) == 20
 
 
+def test_a_peer_cannot_have_more_sent_than_a_window() -> None:
+    """Nor by a greater window in its Hello, nor by credit that it gives without end: it would fill memory, ours or
+    the network's."""
+    up = [item(i, 1_000_000) for i in range(1, 20)]
+    child, parent = pair(up, parent={"window": 2**63})
+    settle(child, parent, commits=False)
+    assert sum(len(one.data) for one in child.messages(wire.Chunk)) == WINDOW
+    number = child.exchange._received_number + 1
+    child.do(child.exchange.receive(wire.encode(number, wire.Credit(2**63)), NOW))
+    assert sum(len(one.data) for one in child.messages(wire.Chunk)) == 2 * WINDOW
+
+
 def test_credit_may_be_overrun_by_a_chunk_and_no_more() -> None:
     _, parent, number = opened()
     size = wire.CHUNK_BYTES_MAX

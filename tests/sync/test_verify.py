@@ -25,6 +25,7 @@ from fednode.sync.verify import (
     check_signed,
     first_parent_bound,
     verify,
+    verify_first_parent,
 )
 from world import CATALOG_TOML, NOW_S, Stream, World, fresh, keys_of, shop
 
@@ -348,12 +349,25 @@ def test_gate_9_a_witness_that_is_not_the_first_parent(world: World) -> None:
     wrong = (
         world.cosignature(COUNTY, own.raw),  # a grandparent
         replace(world.cosignature(COUNTY, own.raw), witness=TOWNSHIP),  # who says to be the parent
+        replace(good, witness=COUNTY),  # the parent's, under another name
         replace(good, time_s=good.time_s - 1),  # an earlier time than was signed
         replace(good, signature=bytes(64)),
         world.cosignature(TOWNSHIP, world.segment(VILLAGE, [shop("z", VILLAGE)]).raw),  # of another head
     )
     for given in wrong:
         refused("FN-6407", own.raw, fresh, context, given)
+
+
+def test_gate_9_nobody_is_told_what_it_has_witnessed_itself(world: World) -> None:
+    """A late cosignature of a child's log that claims to be this node's own, sent back by its parent."""
+    own = world.segment(VILLAGE)
+    given = world.cosignature(TOWNSHIP, own.raw)
+    place = (world.directory(), own.after.name, own.after.size, own.after.root)
+    assert verify_first_parent(*place, given, COUNTY) == given
+    assert verify_first_parent(*place, replace(given, witness=""), COUNTY) == given
+    with pytest.raises(PeerError) as caught:
+        verify_first_parent(*place, given, TOWNSHIP)
+    assert caught.value.code == "FN-6407"
 
 
 # ---------------------------------------------------------------- 10: not revoked
