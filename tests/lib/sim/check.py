@@ -16,7 +16,7 @@ from fednode.sync.identity import covers
 from sim.hierarchy import START_MS
 from sim.world import SimNode, World
 
-Rows = dict[tuple[str, str], tuple[int, str | None]]
+Rows = dict[tuple[str, str, str], tuple[int, str | None]]
 EXPECTED_OF_THE_REVOKED = frozenset(("FN-5420", "FN-5511", "FN-5508", "FN-6413", "FN-5430", "FN-5431"))
 
 
@@ -35,7 +35,7 @@ def _whole(node: SimNode) -> None:
 
 
 def _acknowledged(world: World) -> None:
-    for acker, log, size in world.acked:
+    for acker, log, size in world.acked | world.written:
         held = world.nodes[acker].store.log_state(LogName.parse(log)).size
         assert held >= size, f"{acker} had acknowledged {log} up to {size}, and holds {held}"
 
@@ -48,12 +48,13 @@ def _refusals(world: World) -> None:
 
 
 def rows(node: SimNode) -> Rows:
-    """(area, key) -> (op, payload), of the winning versions."""
+    """(area, dataset, key) -> (op, payload), of the winning versions."""
     node.projector.catch_up()
     found = node.projector.connection.execute(
-        "select a.code, r.key, r.op, r.payload, r.effective from record r join area a on a.id = r.area"
+        "select a.code, d.name, r.key, r.op, r.payload"
+        " from record r join area a on a.id = r.area join dataset d on d.id = r.dataset"
     ).fetchall()
-    return {(area, key): (op, payload) for area, key, op, payload, _ in found}
+    return {(area, dataset, key): (op, payload) for area, dataset, key, op, payload in found}
 
 
 def _agreement(world: World) -> int:
@@ -68,7 +69,7 @@ def _agreement(world: World) -> int:
             continue
         mine = rows(node)
         scope = node.trust.me.scope
-        strangers = {area for area, _ in mine if not covers(scope, area)}
+        strangers = {area for area, *_ in mine if not covers(scope, area)}
         assert not strangers, f"{node.id} holds records of {sorted(strangers)}"
         for _, name, _ in node.store.logs():
             theirs = name.audience and not covers(scope, name.audience)

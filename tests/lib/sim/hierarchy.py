@@ -16,7 +16,6 @@ import msgspec
 from fednode.crypto import certs, issuing
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
-from fednode.node import shipped
 from fednode.node.home import NodeKeys
 from fednode.node.projection import Projector
 from fednode.node.store import Store
@@ -24,6 +23,7 @@ from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync.change import CATALOG, NODES, Change
 from fednode.sync.identity import LEVELS, node_payload
+from sim.datasets import catalog
 
 START_MS = 1_780_000_000_000
 TREE = {
@@ -115,7 +115,7 @@ def template() -> Path:
                 [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in children],
             )
         if not member.parent:
-            writer.local(CATALOG, trust.area, [Change(b"catalog", shipped.catalog().to_json())])
+            writer.local(CATALOG, trust.area, [Change(b"catalog", catalog(1).to_json())])
         Projector(home / "state.db", store, trust).close()
         store.close()
     return folder

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
-from fednode.node import shipped
-from fednode.sync.change import CATALOG, NODES, Change
+from fednode.sync.change import CATALOG, DELETE, NODES, UPSERT, Change
 from fednode.sync.identity import revocation_payload
+from fednode.sync.merge import RULES
 from sim.check import check
+from sim.datasets import catalog, remembered
 from sim.network import Faults
 from sim.world import SimNode, World
 
@@ -25,7 +26,6 @@ BUSY = 5  # villages where most of the work is done
 CORRECTIONS = 20
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
-DATASET = "admin-licence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Result:
 
 def run(seed: int, faults: Faults | None = None) -> Result:
     """Run one seed. Raises AssertionError, with the seed and how to replay it, when something does not hold."""
+    with remembered():
+        return _run(seed, faults)
+
+
+def _run(seed: int, faults: Faults | None) -> Result:
     world = World(seed, faults)
     try:
         _skew_clocks(world)
@@ -100,9 +105,14 @@ def _operators(world: World) -> None:
         at(rng.randint(FAULTS_MS // 2, FAULTS_MS), partial(_revoke, world, rng.choice(villages)))
 
 
-def _record(world: World, number: int, *, big: bool = False) -> bytes:
-    text = world.clock.rng.randbytes(60_000).hex() if big else f"许可 {number}"
-    return msgspec.json.encode({"xk_nr": text, "xk_zt": str(number)}, order="deterministic")
+def _payload(world: World, dataset: str, key: str, number: int, *, big: bool = False) -> bytes:
+    """A record; under the `field` rule a few of its fields."""
+    rng = world.clock.rng
+    text = rng.randbytes(60_000).hex() if big else f"许可 {number}"
+    fields = {"id": key, "a": text, "b": str(number), "c": rng.choice("xyz")}
+    if dataset == "field":
+        fields = {code: fields[code] for code in ("id", *sorted(rng.sample("abc", rng.randint(1, 2))))}
+    return msgspec.json.encode(fields, order="deterministic")
 
 
 def _write(world: World, node: SimNode, number: int) -> None:
@@ -110,20 +120,22 @@ def _write(world: World, node: SimNode, number: int) -> None:
     if not node.up:
         return
     rng = world.clock.rng
+    dataset = rng.choice(RULES)
     node.projector.catch_up()
     changes = []
     for _ in range(rng.randint(1, 12)):
         key = f"k{rng.randint(0, KEYS)}"
-        base = _base(node, node.trust.area, key)
+        base = _base(node, dataset, node.trust.area, key)
         if base and rng.random() < 0.15:
-            changes.append(Change(key.encode(), b"", 2, base))
+            changes.append(Change(key.encode(), b"", DELETE, base))
         else:
-            changes.append(Change(key.encode(), _record(world, number, big=rng.random() < 0.01), 1, base))
-    node.write(DATASET, node.trust.area, list({change.key: change for change in changes}.values()))
+            payload = _payload(world, dataset, key, number, big=rng.random() < 0.01)
+            changes.append(Change(key.encode(), payload, UPSERT, base))
+    node.write(dataset, node.trust.area, list({change.key: change for change in changes}.values()))
 
 
-def _base(node: SimNode, area: str, key: str) -> int:
-    row = node.projector.current(DATASET, area, [key]).get(key)
+def _base(node: SimNode, dataset: str, area: str, key: str) -> int:
+    row = node.projector.current(dataset, area, [key]).get(key)
     return row.hlc if row else 0
 
 
@@ -133,9 +145,10 @@ def _correct(world: World, village: SimNode, number: int) -> None:
     if not county.up:
         return
     county.projector.catch_up()
-    key = f"k{world.clock.rng.randint(0, KEYS)}"
-    base = _base(county, village.id, key)
-    county.write(DATASET, village.id, [Change(key.encode(), _record(world, 1000 + number), 1, base)])
+    dataset, key = world.clock.rng.choice(RULES), f"k{world.clock.rng.randint(0, KEYS)}"
+    base = _base(county, dataset, village.id, key)
+    payload = _payload(world, dataset, key, 1000 + number)
+    county.write(dataset, village.id, [Change(key.encode(), payload, UPSERT, base)])
 
 
 def _part(world: World, node: SimNode, for_ms: int) -> None:
@@ -151,8 +164,7 @@ def _publish(world: World) -> None:
     if not province.up:
         world.clock.at(5_000, partial(_publish, world))
         return
-    newer = replace(shipped.catalog(), version=2)
-    if not province.write(CATALOG, "13", [Change(b"catalog", newer.to_json())]):
+    if not province.write(CATALOG, "13", [Change(b"catalog", catalog(2).to_json())]):
         world.clock.at(5_000, partial(_publish, world))
 
 

@@ -224,7 +224,7 @@ class SimNode:
         self.world, self.member, self.id = world, member, member.node
         self.folder = world.folder / member.node
         self.up = False
-        self.offset_ms = self.skew_ms = 0
+        self.offset_ms = self.skew_ms = self.stamped = 0
         self.sessions: list[End] = []
         self._queue: list[tuple[End, fx.Commit]] = []
         self._writing = False
@@ -343,7 +343,7 @@ class SimNode:
             place = self.store.place(outcome.lsn)
             if place is not None and not outcome.refused:
                 name, size, _ = place
-                self.world.acked.append((end.peer.node.id, str(name), size))
+                self.world.acked.add((end.peer.node.id, str(name), size))
         outcomes = [(one.lsn, one.cosignature, one.refused) for one in effect.outcomes]
         link = end.link
         self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer))
@@ -366,7 +366,12 @@ class SimNode:
         done = self.guarded(lambda: self.writer.local(dataset, area, changes))
         if done is None:
             return False
-        self.world.note("wrote", self.id, dataset, area, len(changes))
+        name = self.trust.log_name(dataset, area)
+        state = self.store.log_state(name)
+        self.world.written.add((self.id, str(name), state.size))
+        assert state.last_hlc > self.stamped, f"{self.id}: a stamp of {name} went back"
+        self.stamped = state.last_hlc
+        self.world.note("wrote", self.id, dataset, area, len(changes), state.last_hlc)
         self.moved()
         return True
 
@@ -381,7 +386,8 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix=f"fednode-sim-{seed}-", dir=fast_folder()))
         copy_to(self.folder)
         self.refusals: list[tuple[str, str, str, str]] = []
-        self.acked: list[tuple[str, str, int]] = []
+        self.acked: set[tuple[str, str, int]] = set()
+        self.written: set[tuple[str, str, int]] = set()
         self.revoked: set[str] = set()
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
