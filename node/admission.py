@@ -109,7 +109,9 @@ def enter(
         peer = tx.ensure_peer(identity.node, "parent" if from_parent else "child")
         if peer.have.store != greeting.store:
             tx.set_have(peer.id, wire.Cursor(greeting.store, 0, b""))
-        if sound:
+        if sound and not from_parent:
+            # A child does not raise it here: outcomes alone acknowledge what its parent holds, for they bring the
+            # cosignatures. Were the link cut before them, the parent would think that they had been heard.
             tx.raise_acked(peer.id, greeting.have.lsn)
         tx.touch_peer(peer.id, now_ms)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
@@ -122,7 +124,7 @@ def enter(
 
 def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:
     rows = store.outcomes_for(peer.id, acked, peer.have.lsn)
-    return tuple(
+    outcomes = [
         wire.Outcome(
             lsn,
             wire.Cosignature(time_s, signature or b"")
@@ -130,7 +132,11 @@ def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.O
             else None,
         )
         for lsn, name, _, _, time_s, signature in rows
-    )
+    ]
+    last = outcomes[-1].lsn if outcomes else acked
+    if peer.have.lsn > last:  # the end of what was looked at: it was refused, or held before
+        outcomes.append(wire.Outcome(peer.have.lsn))
+    return tuple(outcomes)
 
 
 def feeds(store: Store, identity: Identity, from_parent: bool) -> tuple[Feed, Again]:

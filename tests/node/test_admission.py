@@ -1,0 +1,100 @@
+"""Where an exchange begins: what was lost with a connection is made good."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fednode.node import admission
+from fednode.node.store import Store
+from fednode.node.trust import Trust
+from fednode.node.writer import Link, Writer
+from fednode.sync.change import Change
+from fednode.sync.effects import Commit
+from sim.hierarchy import START_MS, copy_to, members
+
+PARENT, CHILD = "13", "1301"
+
+
+def dataset_of(one: Writer) -> str:
+    """A dataset that a city may write."""
+    assert one.trust.catalog is not None
+    return next(name for name, declared in one.trust.catalog.datasets.items() if "city" in declared.writers)
+
+
+def writer(folder: Path, node: str) -> Writer:
+    member = members()[node]
+    store = Store.open(folder / node / "log.db", stash_key=member.keys.stash_key)
+    return Writer(store, Trust.load(store, member.chain, node), member.keys, lambda: START_MS + 1000, os.urandom)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Writer, Writer]]:
+    """A parent and its child, on their own stores."""
+    copy_to(tmp_path)
+    both = writer(tmp_path, PARENT), writer(tmp_path, CHILD)
+    both[1].trust.catalog = both[0].trust.catalog
+    yield both
+    for one in both:
+        one.store.close()
+
+
+def greet(one: Writer, peer: str) -> admission.wire.Hello:
+    row, half = one.store.peer(peer), one.store.partial(peer)
+    return admission.hello(one.trust, one.store, START_MS, "test", row, half)
+
+
+def meet(parent: Writer, child: Writer) -> tuple[admission.Entry, admission.Entry]:
+    """Both greet and let each other in: (the parent's entry, the child's entry)."""
+    there = admission.enter(parent, child.trust.me, greet(child, PARENT), False, START_MS, "test")
+    assert there.admission.reply is not None
+    here = admission.enter(child, parent.trust.me, there.admission.reply, True, START_MS, "test")
+    return there, here
+
+
+def send_all(parent: Writer, child: Writer, link: Link, after: int) -> None:
+    items, _ = child.store.feed_up(after, 1 << 20)
+    reports = parent.incoming([(link, Commit(item.lsn, item.data, item.first_parent)) for item in items])
+    assert all(done.gap is None and not done.refused for _, done in reports)
+
+
+def test_acks_that_are_lost_twice_still_bring_their_cosignatures(pair: tuple[Writer, Writer]) -> None:
+    """Simulator, seed 101: the child took the parent's cursor for acknowledged, and the cosignature never came."""
+    parent, child = pair
+    child.local(dataset_of(child), CHILD, [Change(b"k", b"{}")])
+    lsn = child.store.lsn
+    there, here = meet(parent, child)
+    send_all(parent, child, there.link, here.admission.start)
+    # the acks are lost; they meet again, and the link is cut right after the greetings; and once more
+    for _ in range(2):
+        there, here = meet(parent, child)
+        assert here.admission.start == lsn, "nothing is sent again"
+    owed = {outcome.lsn: outcome for outcome in there.admission.acks}
+    cosignature = owed[lsn].cosignature
+    assert cosignature is not None
+    child.acknowledged(here.peer.id, [(o.lsn, o.cosignature, o.refused) for o in there.admission.acks], parent.trust.me)
+    held = child.store.first_parent(lsn)
+    assert held is not None
+    assert held.time_s == cosignature.time_s
+    # now it has heard: nothing is owed any more
+    there, _ = meet(parent, child)
+    assert there.admission.acks == ()
+
+
+def test_what_was_refused_last_does_not_stay_pending_for_ever(pair: tuple[Writer, Writer]) -> None:
+    parent, child = pair
+    there, here = meet(parent, child)
+    send_all(parent, child, there.link, here.admission.start)
+    child.local(dataset_of(child), CHILD, [Change(b"k", b"{}")])
+    items, _ = child.store.feed_up(child.store.lsn - 1, 1 << 20)
+    parent.trust.catalog = None  # it does not know the dataset: refused
+    reports = parent.incoming([(there.link, Commit(items[0].lsn, items[0].data))])
+    assert reports[0][1].refused == "FN-5416"
+    there, here = meet(parent, child)
+    child.acknowledged(here.peer.id, [(o.lsn, o.cosignature, o.refused) for o in there.admission.acks], parent.trust.me)
+    peer = child.store.peer(PARENT)
+    assert peer is not None
+    assert child.store.backlog_up(peer.acked).changes == 0
