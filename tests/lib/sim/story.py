@@ -18,12 +18,12 @@ from sim.datasets import catalog, remembered
 from sim.network import Faults
 from sim.world import SimNode, World
 
-FAULTS_MS = 8 * 60 * 1000
+FAULTS_MS = 6 * 60 * 1000
 PEACE_MS = 30 * 60 * 1000  # everything must be everywhere within this time after the last fault
 STEP_MS = 60 * 1000
-WRITES = 60
+WRITES = 40
 BUSY = 5  # villages where most of the work is done
-CORRECTIONS = 20
+CORRECTIONS = 14
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
 
@@ -96,6 +96,11 @@ def _operators(world: World) -> None:
     for village in busy[:2]:
         # a long time apart, so that the village and its county change the same records unseen by each other
         at(rng.randint(0, FAULTS_MS // 2), partial(_part, world, village, FAULTS_MS // 2))
+    for village in busy[2:4]:
+        # its clock's battery dies while the link is down: what it writes then is stamped years off
+        since = rng.randint(FAULTS_MS // 4, FAULTS_MS // 2)
+        at(since, partial(_part, world, village, FAULTS_MS // 3))
+        at(since, partial(_jump, village, rng.choice((-1, 1)) * rng.randint(1, 10) * YEAR_MS))
     for _ in range(4):
         at(rng.randint(0, FAULTS_MS), partial(_part, world, rng.choice(nodes), rng.randint(5_000, 240_000)))
     for _ in range(2):
