@@ -156,6 +156,7 @@ class Projector:
     def step(self) -> tuple[int, bool]:
         """One bounded transaction. Returns changes applied, and whether there may be more."""
         start = self.cursor
+        until = self.store.lsn  # what is committed between the two queries is for the next step
         held = self.store.segments(start, SEGMENTS_PER_STEP)
         late = self.store.late_after(start, SEGMENTS_PER_STEP)
         if not held and not late:
@@ -164,12 +165,15 @@ class Projector:
         self.trust.refresh(self.store)
         self._sync_views()
         last = min(
+            until,
             held[-1].lsn if len(held) == SEGMENTS_PER_STEP else NO_BOUND,
             late[-1][0] if len(late) == SEGMENTS_PER_STEP else NO_BOUND,
         )
         work: list[tuple[int, Held | None, int]] = [(one.lsn, one, 0) for one in held]
         work += [(lsn, None, segment) for lsn, segment in late]
         work = sorted((item for item in work if item[0] <= last), key=lambda item: item[0])
+        if not work:
+            return 0, True
         applied = 0
         with sqlite.transaction(self.connection, self.path) as c:
             if self.cursor != start:  # another process was faster

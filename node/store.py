@@ -240,14 +240,14 @@ class Store:
         return Cosignature(*rows[0]) if rows and rows[0][0] is not None else None
 
     def ending_at(self, name: LogName, size: int) -> int | None:
-        """Arrival number of the segment after which a log had this size."""
+        """Arrival number of the segment after which a log had exactly this size."""
         rows = self._rows(
-            """select s.lsn from segment s join log l on l.id = s.log_id
+            """select s.lsn, s.first + s.count from segment s join log l on l.id = s.log_id
                where l.name = ? and s.first < ? order by s.first desc limit 1""",
             str(name),
             size,
         )
-        return rows[0][0] if rows else None
+        return rows[0][0] if rows and rows[0][1] == size else None
 
     def place(self, lsn: int) -> tuple[LogName, int, bytes] | None:
         """(log, size after it, root there) of the segment at an arrival number."""
@@ -277,6 +277,7 @@ class Store:
         self, scope: tuple[str, ...], after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
     ) -> tuple[list[Item], bool]:
         """Items for a child with this scope: logs for every child, and those whose audience the child covers."""
+        until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         ids = [row[0] for row in self._rows(*self._down(scope))]
         if not ids:
             return [], True

@@ -51,7 +51,8 @@ class Trust:
 
     def refresh(self, store: Store) -> bool:
         """Take in system segments that came since; True when there were any."""
-        if int(store.meta("system_lsn", 0)) <= self._seen:
+        upto = int(store.meta("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
+        if upto <= self._seen:
             return False
         for dataset in (NODES, CATALOG):
             after = self._seen
@@ -62,7 +63,7 @@ class Trust:
                         raise StoreError("FN-7612", log=str(one.name))
                     self.take(one.name, columns)
                 after = held[-1].lsn
-        self._seen = int(store.meta("system_lsn", 0))
+        self._seen = upto
         return True
 
     def reload(self, store: Store) -> None:

@@ -45,7 +45,7 @@ RECENT_EVIDENCE_BYTES = 256 * 1024
 class Link:
     """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until
     what precedes
-    them has come; `position`: the greatest that was looked at."""
+    them has come; `position`: the greatest that was looked at, `check`: the head of the hash of what lay there."""
 
     peer: Identity
     peer_id: int
@@ -54,6 +54,7 @@ class Link:
     have: int
     holes: set[int] = field(default_factory=set)
     position: int = 0
+    check: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,8 @@ class Writer:
         self.trust.refresh(self.store)
         group = list(batch)
         reports: list[tuple[Link, Done]] = []
-        checks: dict[int, tuple[Link, bytes]] = {}
         links = {id(link): link for link, _ in group}.values()
-        before = [(link, link.have, link.position, set(link.holes)) for link in links]
+        before = [(link, link.have, link.position, set(link.holes), link.check) for link in links]
         try:
             with self.store.write() as tx:
                 clock = HybridClock(int(self.store.meta("hlc", 0)))
@@ -150,22 +150,19 @@ class Writer:
                     else:
                         link.holes.add(commit.lsn)
                     if commit.lsn == link.position:
-                        checks[link.peer_id] = (link, SUITE_1.hash(commit.data)[:8] if commit.data else b"")
-                for link, check in checks.values():
-                    self._move_have(tx, link, check)
+                        link.check = SUITE_1.hash(commit.data)[:8] if commit.data else b""
+                for link in links:
+                    self._move_have(tx, link)
                 tx.set_meta("hlc", clock.last)
         except BaseException:
-            for link, have, position, holes in before:
-                link.have, link.position, link.holes = have, position, holes
+            for link, have, position, holes, check in before:
+                link.have, link.position, link.holes, link.check = have, position, holes, check
             self.trust.reload(self.store)
             raise
         return reports
 
-    def _move_have(self, tx: Transaction, link: Link, check: bytes) -> None:
-        if link.holes:
-            upto, check = min(link.holes) - 1, b""
-        else:
-            upto = link.position
+    def _move_have(self, tx: Transaction, link: Link) -> None:
+        upto, check = (min(link.holes) - 1, b"") if link.holes else (link.position, link.check)
         if upto > link.have:
             link.have = upto
             tx.set_have(link.peer_id, Cursor(link.store, upto, check))
@@ -187,7 +184,7 @@ class Writer:
         log, first = "", 0
         try:
             if commit.late is not None:
-                return self._late(tx, commit)
+                return self._late(tx, link, commit)
             header = seg.parse(commit.data).header
             log, first = str(header.log), header.first
             if self._stopped(link, log, first):
@@ -225,17 +222,23 @@ class Writer:
             tx.set_meta("system_lsn", lsn)
         return Done(commit.lsn, own)
 
-    def _late(self, tx: Transaction, commit: Commit) -> Done:
+    def _late(self, tx: Transaction, link: Link, commit: Commit) -> Done:
         late = commit.late
         if late is None:
             raise RuntimeError("not a late cosignature")
         name = LogName.parse(late.log)
+        if not link.from_parent:  # a child would move what its parent has passed on already
+            raise PeerError("FN-5413", node=name.origin, peer=link.peer.node)
         given = verify_first_parent(
             self.trust.directory, name, late.size, late.root, late.first_parent, self.trust.node
         )
-        place = self.store.ending_at(name, late.size)
-        if place is not None:
-            tx.set_first_parent(place, given)
+        lsn = self.store.ending_at(name, late.size)
+        place = self.store.place(lsn) if lsn is not None else None
+        if lsn is None or place is None:
+            return Done(commit.lsn)
+        if place[2] != late.root:
+            raise PeerError("FN-6420", log=late.log, first=late.size, size=late.size, node=name.origin)
+        tx.set_first_parent(lsn, given)
         return Done(commit.lsn)
 
     def _held(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, held: Held) -> Done:
@@ -259,7 +262,10 @@ class Writer:
             return Done(commit.lsn, there[4])
         time_s = clock.witness_time(self._now_ms())
         head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
-        return Done(commit.lsn, Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s)))
+        own = Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
+        if first_hand:
+            tx.set_first_parent(there[0], own)
+        return Done(commit.lsn, own)
 
     def _fork(self, tx: Transaction, link: Link, commit: Commit, held: Held) -> Done:
         header = held.envelope.header

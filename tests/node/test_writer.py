@@ -1,0 +1,299 @@
+"""What comes from peers, through the real writer and store: late cosignatures, cursors, what is committed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fednode.node.projection import Projector
+from fednode.node.store import Store
+from fednode.node.trust import Trust
+from fednode.node.writer import Link, Writer
+from fednode.sync.change import NODES, Change
+from fednode.sync.effects import Commit, Done
+from fednode.sync.exchange import PULL_BYTES
+from fednode.sync.feed import EVERY_CHILD, Route
+from fednode.sync.identity import node_payload
+from fednode.sync.log import OwnSegment
+from fednode.sync.wire import Cosignature, Late, Want
+from world import NOW_S, Stream, World, seed, shop
+
+WORLD = World()
+VILLAGE, TOWNSHIP, COUNTY = "130102001001", "130102001", "130102"
+AHEAD = ((NOW_S + 3600) * 1000) << 16  # an hour ahead of everybody
+
+
+class Node:
+    """A node that knows all of the world."""
+
+    def __init__(self, node: str, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        place = WORLD.places[node]
+        self.path = folder
+        self.store = Store.create(folder / "log.db", store_id=seed(node)[:16], stash_key=seed("stash"))
+        self.trust = Trust(place.chain, node)
+        self.trust.directory, self.trust.catalog = WORLD.directory(), WORLD.catalog
+        self.writer = Writer(self.store, self.trust, place.keys, lambda: NOW_S * 1000, Stream(node))  # type: ignore[arg-type]
+
+    def link(self, peer: str) -> Link:
+        """A session's view of a peer."""
+        with self.store.write() as tx:
+            row = tx.ensure_peer(peer, "x")
+        from_parent = self.trust.directory.parent_of(self.trust.node) == peer
+        return Link(WORLD.identity(peer), row.id, bytes(16), from_parent, row.have.lsn, position=row.have.lsn)
+
+    def take(self, link: Link, *commits: Commit) -> list[Done]:
+        return [done for _, done in self.writer.incoming([(link, commit) for commit in commits])]
+
+    def have(self, peer: str) -> int:
+        row = self.store.peer(peer)
+        assert row is not None
+        return row.have.lsn
+
+
+@pytest.fixture
+def township(tmp_path: Path) -> Iterator[Node]:
+    node = Node(TOWNSHIP, tmp_path / TOWNSHIP)
+    yield node
+    node.store.close()
+
+
+def chain_of(count: int) -> list[OwnSegment]:
+    """Consecutive segments of the village's log."""
+    made: list[OwnSegment] = []
+    for i in range(count):
+        state = made[-1].after if made else None
+        hlc = (NOW_S * 1000 + i) << 16
+        made.append(WORLD.segment(VILLAGE, [shop(f"k{i}", VILLAGE)], state=state, hlc=hlc, readers=(TOWNSHIP,)))
+    return made
+
+
+def correction(hlc: int = AHEAD) -> OwnSegment:
+    return WORLD.segment(COUNTY, [shop("a", VILLAGE)], audience=VILLAGE, hlc=hlc, readers=(TOWNSHIP,))
+
+
+def late(own: OwnSegment, witness: str = "1301", **changed: Any) -> Late:
+    given = WORLD.cosignature(witness, own.raw)
+    told = Late(9, str(own.after.name), own.after.size, own.after.root, given)
+    return replace(told, **changed)
+
+
+# ---------------------------------------------------------------- late cosignatures
+
+
+def test_a_late_cosignature_from_the_parent_is_kept(township: Node) -> None:
+    link = township.link(COUNTY)
+    own = correction()
+    assert township.take(link, Commit(1, own.raw), Commit(9, b"", None, late(own))) == [Done(1), Done(9)]
+    assert township.store.first_parent(1) is not None
+    assert township.store.late_after(0, 9) == [(2, 1)]
+
+
+def test_regression_a_late_cosignature_of_another_history_is_refused(township: Node) -> None:
+    """It was kept, and the segment that is held then did not verify any more."""
+    link = township.link(COUNTY)
+    own, other = correction(), correction(AHEAD + 5)
+    told = late(other)
+    assert told.root != own.after.root
+    assert township.take(link, Commit(1, own.raw), Commit(9, b"", None, told))[1].refused == "FN-6420"
+    assert township.store.first_parent(1) is None
+    assert [row["code"] for row in township.store.refused()] == ["FN-6420"]
+
+
+def test_regression_a_late_cosignature_is_for_the_segment_that_ends_there(township: Node) -> None:
+    """One for a size inside a segment went to the whole of it."""
+    link = township.link(COUNTY)
+    changes = [shop("a", VILLAGE), shop("b", VILLAGE)]
+    both = WORLD.segment(COUNTY, changes, audience=VILLAGE, hlc=AHEAD, readers=(TOWNSHIP,))
+    one = WORLD.segment(COUNTY, changes[:1], audience=VILLAGE, hlc=AHEAD, readers=(TOWNSHIP,))
+    assert township.take(link, Commit(1, both.raw), Commit(9, b"", None, late(one))) == [Done(1), Done(9)]
+    assert township.store.first_parent(1) is None
+
+
+def test_regression_a_late_cosignature_from_below_is_refused(tmp_path: Path) -> None:
+    """A township could have moved stamps of its villages after the county had passed them on."""
+    county = Node(COUNTY, tmp_path / COUNTY)
+    link = county.link(TOWNSHIP)
+    own = WORLD.segment(VILLAGE, hlc=AHEAD, readers=(COUNTY,))
+    at_first = WORLD.cosignature(TOWNSHIP, own.raw, NOW_S + 60)
+    (done,) = county.take(link, Commit(1, own.raw, at_first))
+    assert not done.refused
+    told = late(own, TOWNSHIP)
+    assert county.take(link, Commit(2, b"", None, told))[0].refused == "FN-5413"
+    kept = county.store.first_parent(1)
+    assert kept is not None
+    assert kept.time_s == NOW_S + 60
+    county.store.close()
+
+
+# ---------------------------------------------------------------- cursors
+
+
+def test_a_hole_holds_the_cursor_back_and_what_fills_it_moves_it_on(township: Node) -> None:
+    """Regression: it moved on only with the next new segment, so a session later all was sent again."""
+    link = township.link(VILLAGE)
+    one, two, three = chain_of(3)
+    done = township.take(link, Commit(1, one.raw), Commit(3, three.raw))
+    assert done[1].gap == Want(str(two.after.name), 1)
+    assert township.have(VILLAGE) == 2
+    assert not township.take(link, Commit(2, two.raw))[0].gap
+    assert township.have(VILLAGE) == 2
+    assert township.take(link, Commit(3, three.raw))[0].cosignature
+    assert township.have(VILLAGE) == 3
+
+
+def test_regression_a_hole_filled_behind_the_newest_moves_the_cursor(township: Node) -> None:
+    link = township.link(VILLAGE)
+    one, two = chain_of(2)
+    (other,) = [WORLD.segment(VILLAGE, [shop("z", VILLAGE)], audience=VILLAGE, readers=(TOWNSHIP,))]
+    township.take(link, Commit(2, two.raw), Commit(3, other.raw))
+    assert township.have(VILLAGE) == 1
+    township.take(link, Commit(1, one.raw), Commit(2, two.raw))
+    assert township.have(VILLAGE) == 3
+    row = township.store.peer(VILLAGE)
+    assert row is not None
+    assert len(row.have.check) == 8
+
+
+def test_a_group_that_fails_leaves_the_link_as_it_was(township: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = township.link(VILLAGE)
+    one, two, three = chain_of(3)
+    township.take(link, Commit(1, one.raw))
+    before = replace(link, holes=set(link.holes))
+    monkeypatch.setattr(Writer, "_move_have", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        township.take(link, Commit(2, two.raw), Commit(4, three.raw))
+    assert link == before
+    monkeypatch.undo()
+    assert not township.take(link, Commit(2, two.raw))[0].gap
+    assert township.have(VILLAGE) == 2
+
+
+# ---------------------------------------------------------------- what another connection commits meanwhile
+
+
+class Meanwhile:
+    """Runs something once, right before a query: another connection commits in between."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str, what: Callable[[], None]) -> None:
+        real = getattr(Store, method)
+        self.done = False
+
+        def before(store: Store, *arguments: Any, **named: Any) -> Any:
+            if not self.done:
+                self.done = True
+                what()
+            return real(store, *arguments, **named)
+
+        monkeypatch.setattr(Store, method, before)
+
+
+def second(node: Node) -> Store:
+    return Store.open(node.path / "log.db", stash_key=seed("stash"))
+
+
+def append(store: Store, own: OwnSegment) -> None:
+    with store.write() as tx:
+        tx.append_own(own, Route(True, EVERY_CHILD))
+
+
+def lower(store: Store, lsn: int) -> None:
+    """A late cosignature comes for a segment."""
+    with store.write() as tx:
+        assert tx.set_first_parent(lsn, Cosignature(NOW_S, bytes(64))) is not None
+
+
+def test_regression_a_projection_skips_nothing_that_is_committed_between_its_queries(
+    township: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late cosignature seen without the segment before it took the cursor past that segment, for good."""
+    append(township.store, correction())
+    projector = Projector(township.path / "state.db", township.store, township.trust)
+    other = second(township)
+
+    def commits() -> None:
+        append(other, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+        lower(other, 1)
+
+    between = Meanwhile(monkeypatch, "late_after", commits)
+    projector.catch_up()
+    assert between.done
+    assert projector.cursor == 3
+    assert projector.connection.execute("select key from record order by key").fetchall() == [("a",), ("b",)]
+    projector.close()
+    other.close()
+
+
+@pytest.mark.parametrize("method", ["_down", "_late_items"])
+def test_regression_a_feed_skips_nothing_that_is_committed_between_its_queries(
+    township: Node, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A new log or segment that the first query did not see yet, and something later that the next one did."""
+    append(township.store, correction())
+    other = second(township)
+
+    def commits() -> None:
+        append(other, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+        lower(other, 1)
+
+    if method == "_down":
+        real = Store._rows
+
+        def rows(store: Store, sql: str, *parameters: Any) -> Any:
+            found = real(store, sql, *parameters)
+            if store is township.store and sql.startswith("select id from log") and other.lsn == 1:
+                commits()
+            return found
+
+        monkeypatch.setattr(Store, "_rows", rows)
+    else:
+        Meanwhile(monkeypatch, method, commits)
+    scope = (VILLAGE,)
+    seen: list[int] = []
+    after = 0
+    for _ in range(3):
+        items, _ = township.store.feed_down(scope, after, PULL_BYTES)
+        seen += [item.lsn for item in items]
+        after = max([after, *seen])
+    assert other.lsn == 3
+    assert seen == [1, 2, 3]
+    other.close()
+
+
+def test_regression_belief_skips_nothing_that_is_committed_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node enrolled between the last query and the note of how far had been read was unknown until the next start."""
+    node = Node("1301", tmp_path / "1301")
+    node.trust.directory = WORLD.directory(without=(COUNTY, "130104", TOWNSHIP, VILLAGE))
+    reading = Trust(WORLD.places["1301"].chain, "1301")
+
+    def enrol(child: str) -> None:
+        payload = msgspec.json.encode(node_payload(WORLD.places[child].chain[0]))
+        node.writer.local(NODES, "1301", [Change(child.encode(), payload)])
+
+    enrol(COUNTY)
+    real = Store.segments
+    enrolled: list[str] = []
+
+    def segments(store: Store, *arguments: Any, **named: Any) -> Any:
+        found = real(store, *arguments, **named)
+        if not found and not enrolled:
+            enrolled.append("130104")
+            enrol("130104")
+        return found
+
+    other = second(node)
+    monkeypatch.setattr(Store, "segments", segments)
+    assert reading.refresh(other)
+    assert enrolled == ["130104"]
+    reading.refresh(other)
+    assert reading.directory.get(COUNTY) is not None
+    assert reading.directory.get("130104") is not None
+    other.close()
+    node.store.close()
