@@ -3,7 +3,8 @@
 Rules
 1. What comes in becomes a typed value here, once, or a PeerError FN-55xx; nothing else is raised.
 2. Unknown fields are ignored (a newer peer may send them); an unknown frame is a PeerError.
-3. Limits: a frame is at most `FRAME_BYTES_MAX`, a chunk's data at most `CHUNK_BYTES_MAX`.
+3. Limits: a frame is at most `FRAME_BYTES_MAX`, a chunk's data at most `CHUNK_BYTES_MAX`. Numbers that go to a store
+   fit it (`NUMBER_MAX`), a clock's reading fits a stamp.
 
 >>> decode(encode(7, Idle(lsn=3)))
 (7, Idle(lsn=3))
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from fednode.proto import fednode_pb2 as pb
+from fednode.sync.clock import WALL_MS_MAX
 from fednode.sync.errors import PeerError
 
 CHUNK_BYTES_MAX = 64 * 1024
@@ -24,6 +26,7 @@ FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
 CHAIN_LENGTH_MAX = 12
 CERTIFICATE_BYTES_MAX = 8 * 1024
 OUTCOMES_MAX = 512
+NUMBER_MAX = (1 << 63) - 1  # SQLite's integers are signed
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 
@@ -238,6 +241,10 @@ def _limit(bad: bool, what: str) -> None:
         raise PeerError("FN-5502", reason=what)
 
 
+def _number(*values: int) -> None:
+    _limit(max(values) > NUMBER_MAX, "number")
+
+
 def _cosignature_in(value: pb.Cosignature) -> Cosignature:
     _limit(len(value.signature) != 64 or value.time_s > 1 << 40 or len(value.witness) > 64, "cosignature")
     return Cosignature(value.time_s, value.signature, value.witness)
@@ -252,6 +259,8 @@ def _chain_in(chain: object) -> tuple[bytes, ...]:
 
 def _hello_in(m: pb.Hello) -> Hello:
     _limit(len(m.store) > 32 or len(m.have.store) > 32 or len(m.have.check) > 8 or len(m.partial.digest) > 32, "hello")
+    _number(m.have.lsn, m.acked, m.partial.lsn, m.partial.offset, m.catalog_version)
+    _limit(m.now_ms > WALL_MS_MAX, "clock")
     partial = None
     if m.HasField("partial"):
         partial = Partial(m.partial.lsn, m.partial.digest, m.partial.offset)
@@ -276,12 +285,14 @@ def _hello_in(m: pb.Hello) -> Hello:
 def _chunk_in(m: pb.Chunk) -> Chunk:
     _limit(len(m.data) > CHUNK_BYTES_MAX or not m.data, "chunk")
     _limit(len(m.digest) not in (0, 32), "digest")
+    _number(m.lsn, m.offset, m.total)
     first_parent = _cosignature_in(m.first_parent) if m.HasField("first_parent") else None
     return Chunk(m.lsn, m.offset, m.data, m.total, m.digest, first_parent)
 
 
 def _ack_in(m: pb.Ack) -> Ack:
     _limit(len(m.outcomes) > OUTCOMES_MAX, "ack")
+    _number(0, *(o.lsn for o in m.outcomes))
     return Ack(
         tuple(
             Outcome(o.lsn, _cosignature_in(o.cosignature) if o.HasField("cosignature") else None, o.refused[:16])
@@ -292,7 +303,18 @@ def _ack_in(m: pb.Ack) -> Ack:
 
 def _late_in(m: pb.Late) -> Late:
     _limit(len(m.root) != 32 or len(m.log) > 256, "late")
+    _number(m.lsn, m.size)
     return Late(m.lsn, m.log, m.size, m.root, _cosignature_in(m.first_parent))
+
+
+def _want_in(m: pb.Want) -> Want:
+    _number(m.first)
+    return Want(m.log[:256], m.first)
+
+
+def _missing_in(m: pb.Missing) -> Missing:
+    _number(m.first)
+    return Missing(m.log[:256], m.first)
 
 
 _IN: dict[str, Callable[..., Message]] = {
@@ -304,8 +326,8 @@ _IN: dict[str, Callable[..., Message]] = {
     "idle": lambda m: Idle(m.lsn),
     "beat": lambda m: Beat(m.now_ms),
     "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms),
-    "want": lambda m: Want(m.log[:256], m.first),
-    "missing": lambda m: Missing(m.log[:256], m.first),
+    "want": _want_in,
+    "missing": _missing_in,
     "renew": lambda m: Renew(m.request[:CERTIFICATE_BYTES_MAX]),
     "renewed": lambda m: Renewed(_chain_in(m.chain), m.refused[:16]),
 }

@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import wire
+from fednode.sync.clock import WALL_MS_MAX
 from fednode.sync.errors import PeerError
 
 U64 = st.integers(0, 2**64 - 1)
+NUMBER = st.integers(0, wire.NUMBER_MAX)
 U32 = st.integers(0, 2**32 - 1)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=40)
 HASH = st.binary(min_size=32, max_size=32)
 
 cursors = st.one_of(
     st.just(wire.Cursor()),
-    st.builds(wire.Cursor, st.binary(max_size=32), st.integers(1, 2**64 - 1), st.binary(max_size=8)),
+    st.builds(wire.Cursor, st.binary(max_size=32), st.integers(1, wire.NUMBER_MAX), st.binary(max_size=8)),
 )
 cosignatures = st.builds(wire.Cosignature, st.integers(0, 1 << 40), st.binary(min_size=64, max_size=64), WORDS)
 chains = st.lists(st.binary(max_size=50), max_size=wire.CHAIN_LENGTH_MAX).map(tuple)
@@ -28,43 +30,43 @@ messages = st.one_of(
         wire.Hello,
         node=WORDS,
         chain=chains,
-        now_ms=U64,
+        now_ms=st.integers(0, WALL_MS_MAX),
         store=st.binary(max_size=32),
         have=cursors,
-        acked=U64,
+        acked=NUMBER,
         window=U64,
-        partial=st.none() | st.builds(wire.Partial, U64, st.binary(max_size=32), U64),
+        partial=st.none() | st.builds(wire.Partial, NUMBER, st.binary(max_size=32), NUMBER),
         feeds=st.booleans(),
         wants=st.booleans(),
-        catalog_version=U64,
+        catalog_version=NUMBER,
         software=WORDS,
         version_min=U32,
         version_max=U32,
     ),
     st.builds(
         wire.Chunk,
-        lsn=U64,
-        offset=U64,
+        lsn=NUMBER,
+        offset=NUMBER,
         data=st.binary(min_size=1, max_size=200),
-        total=U64,
+        total=NUMBER,
         digest=st.just(b"") | HASH,
         first_parent=st.none() | cosignatures,
     ),
     st.builds(
         wire.Ack,
         st.lists(
-            st.builds(wire.Outcome, U64, st.none() | cosignatures, st.text("FN-0123456789", max_size=16)), max_size=5
+            st.builds(wire.Outcome, NUMBER, st.none() | cosignatures, st.text("FN-0123456789", max_size=16)), max_size=5
         ).map(tuple),
     ),
     st.builds(wire.Credit, U64),
     st.builds(wire.Idle, U64),
     st.builds(wire.Beat, U64),
     st.builds(wire.Bye, st.text("FN-0123456789", max_size=16), WORDS, U64),
-    st.builds(wire.Want, WORDS, U64),
-    st.builds(wire.Missing, WORDS, U64),
+    st.builds(wire.Want, WORDS, NUMBER),
+    st.builds(wire.Missing, WORDS, NUMBER),
     st.builds(wire.Renew, st.binary(max_size=200)),
     st.builds(wire.Renewed, chains, st.text("FN-0123456789", max_size=16)),
-    st.builds(wire.Late, U64, WORDS, U64, HASH, cosignatures),
+    st.builds(wire.Late, NUMBER, WORDS, NUMBER, HASH, cosignatures),
 )
 
 
@@ -205,3 +207,37 @@ def test_words_of_a_peer_are_cut() -> None:
     assert bye == wire.Bye(("FN-5501" * 9)[:16], "d" * 500)
     _, want = wire.decode(wire.encode(1, wire.Want("l" * 900, 1)))
     assert want == wire.Want("l" * 256, 1)
+
+
+COSIGNED = wire.Cosignature(1, bytes(64))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: wire.Hello("n", (), 0, b"", wire.Cursor(b"", n)),
+        lambda n: wire.Hello("n", (), 0, b"", acked=n),
+        lambda n: wire.Hello("n", (), 0, b"", catalog_version=n),
+        lambda n: wire.Hello("n", (), 0, b"", partial=wire.Partial(n, b"", 1)),
+        lambda n: wire.Hello("n", (), 0, b"", partial=wire.Partial(1, b"", n)),
+        lambda n: wire.Chunk(n, 0, b"x"),
+        lambda n: wire.Chunk(1, n, b"x"),
+        lambda n: wire.Chunk(1, 0, b"x", n),
+        lambda n: wire.Ack((wire.Outcome(1), wire.Outcome(n))),
+        lambda n: wire.Want("log", n),
+        lambda n: wire.Missing("log", n),
+        lambda n: wire.Late(n, "log", 1, bytes(32), COSIGNED),
+        lambda n: wire.Late(1, "log", n, bytes(32), COSIGNED),
+    ],
+)
+def test_regression_numbers_fit_a_store(make: Any) -> None:
+    """One that did not was an OverflowError in SQLite, in the writer's group or in the event loop."""
+    at = make(wire.NUMBER_MAX)
+    assert wire.decode(wire.encode(1, at)) == (1, at)
+    refused("FN-5502", wire.encode(1, make(wire.NUMBER_MAX + 1)), "number")
+
+
+def test_a_clock_of_a_peer_fits_a_stamp() -> None:
+    at = wire.Hello("n", (), WALL_MS_MAX, b"")
+    assert wire.decode(wire.encode(1, at)) == (1, at)
+    refused("FN-5502", wire.encode(1, wire.Hello("n", (), WALL_MS_MAX + 1, b"")), "clock")
