@@ -25,7 +25,7 @@ def main() -> int:
         spent = time.monotonic() - start
         print(
             f"seed {seed}: {result.digest[:16]} {result.events} events, {result.records} records, "
-            f"quiet after {result.quiet_after_ms // 1000} s, {spent:.2f} s",
+            f"{result.resumed} resumed, quiet after {result.quiet_after_ms // 1000} s, {spent:.2f} s",
             flush=True,
         )
     return 0

@@ -31,6 +31,12 @@ def test_same_seed_same_trace_in_another_process_with_another_hash_seed() -> Non
     assert run(4).digest != here.digest
 
 
+@pytest.mark.sim
+@pytest.mark.slow
+def test_cut_segments_go_on_where_they_ended() -> None:
+    assert any(run(seed).resumed for seed in range(604, 612))
+
+
 def breaks(monkeypatch: pytest.MonkeyPatch, seeds: range) -> str:
     """The first complaint of the simulator over some seeds; "" when it noticed nothing."""
     for seed in seeds:

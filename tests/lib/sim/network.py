@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+LARGE_BYTES = 32 * 1024  # such a frame is long on the way: more likely to be cut
+
 
 @dataclass(slots=True)
 class Faults:
@@ -19,6 +21,7 @@ class Faults:
     duplicate: float = 0.01
     reorder: float = 0.004
     cut: float = 0.004
+    cut_large: float = 0.1
     crash_before: float = 0.004
     crash_inside: float = 0.01
     crash_after: float = 0.01
@@ -27,7 +30,7 @@ class Faults:
     @classmethod
     def none(cls) -> Faults:
         """Links that work."""
-        return cls((5, 40), 0, 0, 0, 0, 0, 0, 0, 0)
+        return cls((5, 40), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class Clockwork:
@@ -82,7 +85,7 @@ class Wire:
         if not self.open:
             return
         clock, faults = self.clock, self.faults()
-        if clock.chance(faults.cut):
+        if clock.chance(faults.cut_large if len(data) > LARGE_BYTES else faults.cut):
             clock.at(0, self.broken)
             return
         if clock.chance(faults.lose):

@@ -81,6 +81,8 @@ class End:
         _, message = wire.decode(effect.data)
         if isinstance(message, wire.Ack):
             self._check_durable(message)
+        if isinstance(message, wire.Chunk) and message.total and message.offset:
+            self.session.world.resumed += 1
         if self.out is not None:
             self.out.send(effect.data)
 
@@ -389,6 +391,7 @@ class World:
         self.acked: set[tuple[str, str, int]] = set()
         self.written: set[tuple[str, str, int]] = set()
         self.revoked: set[str] = set()
+        self.resumed = 0
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
         for member in members().values():
