@@ -42,6 +42,7 @@ GRACE_S = 3.0
 WATCH_S = 1.0
 TEXT_DELAY_S = 0.5
 SWITCH_S = 0.0005
+GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.02, 50
 BUSY_RETRY_MS = 60_000
 SKEW_WARN_MS = 5 * 60 * 1000
 
@@ -63,10 +64,11 @@ class SyncReport:
 
 
 class ProjectorThread:
-    """Keeps state.db up to date; full text when nothing else has come for a moment."""
+    """Keeps state.db up to date; full text when nothing else has come for a moment. While segments wait to be stored it
+    gives way, for a second at most: both want the same processor, and what is stored first is acknowledged first."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, app: App, busy: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._busy = app, busy
         self._wanted = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="fednode-projector", daemon=True)
@@ -80,6 +82,13 @@ class ProjectorThread:
         self._wanted.set()
         self._thread.join()
 
+    def _give_way(self) -> None:
+        pause = threading.Event()
+        for _ in range(GIVE_WAY_STEPS):
+            if self._stopping or not self._busy():
+                return
+            pause.wait(GIVE_WAY_STEP_S)
+
     def _run(self) -> None:
         projector = self._app.new_projector()
         delay_s = TEXT_DELAY_S
@@ -87,6 +96,7 @@ class ProjectorThread:
             while not self._stopping:
                 self._wanted.clear()
                 try:
+                    self._give_way()
                     if projector.step()[1]:
                         delay_s = TEXT_DELAY_S
                         continue
@@ -345,8 +355,8 @@ class Daemon:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.projector = ProjectorThread(app)
-        self.engine = Engine(app, self.projector.wake)
+        self.engine = Engine(app, lambda: self.projector.wake())
+        self.projector = ProjectorThread(app, self.engine.writer.busy)
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
         self._redial = asyncio.Event()

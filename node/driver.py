@@ -75,6 +75,10 @@ class WriterThread:
         self._jobs.put((function, future))
         return await future
 
+    def busy(self) -> bool:
+        """Whether anything waits to be stored."""
+        return not self._jobs.empty()
+
     def stop(self) -> None:
         """Finish what is queued, then end."""
         self._jobs.put(None)
@@ -86,6 +90,7 @@ class WriterThread:
 
     def _run(self) -> None:
         writer = self._make()
+        lsn = -1
         try:
             while (job := self._jobs.get()) is not None:
                 group, last = self._gather(job)
@@ -93,13 +98,23 @@ class WriterThread:
                     self._commit(writer, group)
                 if last is not None and len(last) == 2:
                     self._function(writer, *last)
-                self._post(self._on_group)
+                before, lsn = lsn, self._lsn(writer)
+                if lsn != before:
+                    self._post(self._on_group)
                 if last is None and group and self._ended:
                     return
         finally:
             writer.store.close()
 
     _ended = False
+
+    @staticmethod
+    def _lsn(writer: Writer) -> int:
+        """The last arrival number; -1 when the store cannot tell."""
+        try:
+            return writer.store.lsn
+        except FednodeError:
+            return -1
 
     def _gather(self, job: Any) -> tuple[list[Any], Any]:
         """The commits that wait, up to the limits, and the job that ended the run."""
