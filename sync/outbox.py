@@ -2,7 +2,8 @@
 
 Rules
 1. At most `credit` bytes of segments go out; late cosignatures are small and free.
-2. An item that a cut left half sent goes on at the byte that the peer holds (`partial`), if it is the very same item.
+2. An item that a cut left half sent goes on at the byte that the peer holds (`partial`), if it is the very same item
+   and the first that is sent.
 3. What must be sent again goes before all else, but never into the middle of an item that has begun.
 
 >>> outbox = Outbox()
@@ -62,6 +63,8 @@ class Outbox:
     def _put(self, items: Sequence[Item]) -> None:
         for item in items:
             offset = self._held_by_peer(item)
+            if item.data:  # the peer keeps one half: another item's first chunk would end it
+                self.partial = None
             self._queue.append(_Outgoing(item, offset))
             self.bytes_waiting += len(item.data) - offset
             self.unacked.add(item.lsn)
