@@ -219,10 +219,20 @@ class Session:
         task = asyncio.ensure_future(job)
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        """What nobody expected in one of the tasks is a bug: it ends the session, which would hang otherwise."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("session failed", exc_info=error)
+            self._finish(fx.Close(error if isinstance(error, Exception) else RuntimeError(str(error))))
 
     async def run(self) -> fx.Close:
         """Drive it to its end. Never raises for the peer's or the network's faults: see Close.error."""
         tasks = [asyncio.create_task(job()) for job in (self._read, self._write, self._tick)]
+        for task in tasks:
+            task.add_done_callback(self._ended)
         try:
             self._handle(self.exchange.start(self._now_ms()))
             close = await self._closed
@@ -312,6 +322,8 @@ class Session:
             retry = getattr(error, "retry_after_ms", 0) or 0
             self._handle(self.exchange.refuse(error, self._now_ms(), retry))
             return
+        if self._closed.done():  # the link was cut, or the peer left, while we looked
+            return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
         self._hooks.admitted(self)
         self._handle(self.exchange.admitted(self._welcome.admission, self._now_ms()))
@@ -328,9 +340,14 @@ class Session:
         self._handle(self.exchange.feed(items, drained, self._now_ms()))
 
     def _do_again(self, effect: fx.Again) -> None:
-        if self._welcome is not None:
+        if self._welcome is None:
+            return
+        try:
             items = self._welcome.again(effect.log, effect.first, effect.until)
-            self._handle(self.exchange.resend(effect.log, effect.first, items, self._now_ms()))
+        except FednodeError as error:
+            self._handle(self.exchange.refuse(error, self._now_ms()))
+            return
+        self._handle(self.exchange.resend(effect.log, effect.first, items, self._now_ms()))
 
     def _do_commit(self, effect: fx.Commit) -> None:
         if self.link is None:
