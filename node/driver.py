@@ -211,6 +211,7 @@ class Session:
         self._closed: asyncio.Future[fx.Close] = asyncio.get_running_loop().create_future()
         self._reports: list[fx.Done] = []
         self._acks: list[wire.Outcome] = []
+        self._answered = 0
         self._acking = False
         self._jobs: set[asyncio.Future[None]] = set()
 
@@ -374,6 +375,7 @@ class Session:
         self.report.acked += len(effect.outcomes)
         self.report.refused += [("peer", outcome.refused) for outcome in effect.outcomes if outcome.refused]
         self._acks.extend(effect.outcomes)
+        self._answered = effect.upto
         if not self._acking:
             self.spawn(self._flush_acks())
 
@@ -391,7 +393,7 @@ class Session:
             while self._acks:
                 taken, self._acks = self._acks, []
                 outcomes = [(one.lsn, one.cosignature, one.refused) for one in taken]
-                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer))
+                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, self._answered))
                 self._hooks.acked(self)
         except FednodeError as error:
             self._handle(self.exchange.refuse(error, self._now_ms()))
@@ -406,9 +408,9 @@ class Session:
 
 
 def _acknowledge(
-    peer_id: int, outcomes: list[tuple[int, wire.Cosignature | None, str]], peer: Identity, writer: Writer
+    peer_id: int, outcomes: list[tuple[int, wire.Cosignature | None, str]], peer: Identity, upto: int, writer: Writer
 ) -> None:
-    writer.acknowledged(peer_id, outcomes, peer)
+    writer.acknowledged(peer_id, outcomes, peer, upto)
 
 
 _DO: dict[type, Callable[[Session, Any], None]] = {

@@ -289,17 +289,14 @@ class Writer:
     # ------------------------------------------------------------ acknowledgements
 
     def acknowledged(
-        self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity
+        self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity, upto: int
     ) -> None:
-        """The peer holds (or refuses) these items of this node's feed. Its cosignatures are verified, then kept: as
-        first parent's for
-        this node's own logs, as a witness's for others. Raises PeerError FN-6414 for a cosignature that does not
-        verify."""
+        """The peer holds (or refuses) these items of this node's feed, and with them all up to `upto`. Its cosignatures
+        are verified, then kept: as first parent's for this node's own logs, as a witness's for others. Raises PeerError
+        FN-6414 for a cosignature that does not verify."""
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
         with self.store.write() as tx:
-            upto = 0
             for lsn, given, refused in outcomes:
-                upto = max(upto, lsn)
                 if refused:
                     tx.keep_evidence(self._now_ms(), witness.node, refused, f"lsn:{lsn}", lsn, '{"by":"peer"}', b"")
                     self.refusals.append(Refusal(witness.node, refused, f"lsn:{lsn}"))

@@ -108,9 +108,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The peer holds these, durably, or refuses them."""
+    """The peer holds these, durably, or refuses them. `upto`: all of the feed up to this arrival number is answered."""
 
     outcomes: tuple[wire.Outcome, ...]
+    upto: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,9 +288,8 @@ class Exchange:
         return [self._inbox.late(late)]
 
     def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
-        for outcome in ack.outcomes:
-            self._outbox.unacked.discard(outcome.lsn)
-        return [Acked(ack.outcomes), *self._finish_once(now_ms)]
+        upto = self._outbox.answered(outcome.lsn for outcome in ack.outcomes)
+        return [Acked(ack.outcomes, upto), *self._finish_once(now_ms)]
 
     def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:
         self._outbox.credit = min(self._outbox.credit + credit.bytes, WINDOW_BYTES)

@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fednode.sync import wire
@@ -32,18 +32,27 @@ class _Outgoing:
 @dataclass(slots=True)
 class Outbox:
     """`position`: last arrival number put in; `credit`: bytes that may be sent; `unacked`: items that went in and were
-    not answered; `partial`: what the peer holds of one of them."""
+    not answered, `heard`: the greatest that was; `partial`: what the peer holds of one of them."""
 
     position: int = 0
     credit: int = 0
     partial: wire.Partial | None = None
     unacked: set[int] = field(default_factory=set)
+    heard: int = 0
     bytes_waiting: int = 0
     _queue: deque[_Outgoing] = field(default_factory=deque)
 
     @property
     def empty(self) -> bool:
         return not self._queue
+
+    def answered(self, lsns: Iterable[int]) -> int:
+        """The peer has answered for these. Up to which arrival number it has for everything: not past what it asked for
+        again, what it was not sent, or what it still has to say."""
+        for lsn in lsns:
+            self.unacked.discard(lsn)
+            self.heard = max(self.heard, lsn)
+        return min(self.heard, min(self.unacked) - 1 if self.unacked else self.position)
 
     def add(self, items: Sequence[Item]) -> None:
         """The next items of the feed, in arrival order."""

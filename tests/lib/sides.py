@@ -56,6 +56,7 @@ class Side:
         self.happened: list[Effect] = []
         self.held: dict[int, bytes] = {}
         self.acked: list[wire.Outcome] = []
+        self.answered = 0
         self.sent: list[wire.Message] = []
         self.hold_admission = False
         self.other: Side
@@ -78,8 +79,9 @@ class Side:
                     self.do(self.exchange.resend(log, first, again, NOW))
                 case Commit():
                     self.commits.append(effect)
-                case Acked(outcomes):
+                case Acked(outcomes, upto):
                     self.acked += outcomes
+                    self.answered = upto
                 case _:
                     pass
 

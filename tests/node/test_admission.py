@@ -61,6 +61,11 @@ def send_all(parent: Writer, child: Writer, link: Link, after: int) -> None:
     assert all(done.gap is None and not done.refused for _, done in reports)
 
 
+def hear(child: Writer, here: admission.Entry, acks: tuple[admission.wire.Outcome, ...], parent: Writer) -> None:
+    outcomes = [(one.lsn, one.cosignature, one.refused) for one in acks]
+    child.acknowledged(here.peer.id, outcomes, parent.trust.me, outcomes[-1][0])
+
+
 def test_acks_that_are_lost_twice_still_bring_their_cosignatures(pair: tuple[Writer, Writer]) -> None:
     """Simulator, seed 101: the child took the parent's cursor for acknowledged, and the cosignature never came."""
     parent, child = pair
@@ -75,7 +80,7 @@ def test_acks_that_are_lost_twice_still_bring_their_cosignatures(pair: tuple[Wri
     owed = {outcome.lsn: outcome for outcome in there.admission.acks}
     cosignature = owed[lsn].cosignature
     assert cosignature is not None
-    child.acknowledged(here.peer.id, [(o.lsn, o.cosignature, o.refused) for o in there.admission.acks], parent.trust.me)
+    hear(child, here, there.admission.acks, parent)
     held = child.store.first_parent(lsn)
     assert held is not None
     assert held.time_s == cosignature.time_s
@@ -94,7 +99,7 @@ def test_what_was_refused_last_does_not_stay_pending_for_ever(pair: tuple[Writer
     reports = parent.incoming([(there.link, Commit(items[0].lsn, items[0].data))])
     assert reports[0][1].refused == "FN-5416"
     there, here = meet(parent, child)
-    child.acknowledged(here.peer.id, [(o.lsn, o.cosignature, o.refused) for o in there.admission.acks], parent.trust.me)
+    hear(child, here, there.admission.acks, parent)
     peer = child.store.peer(PARENT)
     assert peer is not None
     assert child.store.backlog_up(peer.acked).changes == 0

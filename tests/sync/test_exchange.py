@@ -390,6 +390,47 @@ def test_a_gap_is_asked_for_and_sent_again_before_all_else() -> None:
     assert child.exchange.pending == 0
 
 
+def test_regression_what_lies_behind_a_hole_is_not_acknowledged_up_to_there() -> None:
+    """An ack for 4 said that 1 was held too, which the parent had asked for again: "nothing pending" was not true."""
+    child, parent = pair([item(i) for i in range(1, 5)])
+    settle(child, parent, commits=False)
+    parent.commits.clear()
+    parent.do(parent.exchange.committed([Done(1, gap=wire.Want("hebei/1301/1/x", 1)), Done(2), Done(4)], NOW))
+    settle(child, parent, commits=False)
+    assert [outcome.lsn for outcome in child.acked] == [2, 4]
+    assert child.answered == 0
+    parent.commits = parent.commits[:1]
+    parent.commit()
+    settle(child, parent, commits=False)
+    assert child.answered == 2
+    parent.do(parent.exchange.committed([Done(3)], NOW))
+    settle(child, parent, commits=False)
+    assert child.answered == 4
+
+
+def test_regression_nobody_acknowledges_what_was_not_sent() -> None:
+    """An ack with a high number would have ended all waiting, for good."""
+    child, parent = pair([item(1), item(2)])
+    settle(child, parent)
+    assert child.answered == 2
+    parent.do(parent.exchange.committed([Done(1 << 60)], NOW))
+    settle(child, parent)
+    assert child.answered == 2
+
+
+def test_outcomes_told_at_admission_count_as_they_come() -> None:
+    """The link may be cut between them; who was told a part is told the rest the next time."""
+    child, parent = pair(child={"start": wire.OUTCOMES_MAX + 9})
+    parent.hold_admission = True
+    parent.read()
+    parent.admit(acks=tuple(wire.Outcome(i) for i in range(1, wire.OUTCOMES_MAX + 10)))
+    child.read()
+    child.read()
+    assert child.answered == wire.OUTCOMES_MAX
+    settle(child, parent)
+    assert child.answered == wire.OUTCOMES_MAX + 9
+
+
 def test_what_is_not_there_either_is_said() -> None:
     child, parent = pair()
     settle(child, parent)
