@@ -272,19 +272,27 @@ _SERIAL = re.compile(r"([0-9]{5})(?:\.[0-9]+)?")
 _NO_END = frozenset(("长期", "长期有效", "永久", "永久有效", "无期限", "无固定期限"))
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
+_DAYS = frozenset(  # every year's
+    f"{month:02}-{day:02}" for month, last in enumerate(_MONTH_DAYS, 1) for day in range(1, last + 1)
+)
+
 
 def _make_date(field: Field) -> Parser:
     no_end = field.no_end
 
     def date(cell: str) -> str | None:
+        # The canonical form without an expression: dates differ too much to be remembered.
+        year = cell[:4]
+        if cell[5:] in _DAYS and cell[4] == "-" and "1900" <= year <= "2199" and year.isascii() and year.isdigit():
+            return cell
         value = _plain(cell)
         if not value:
             return None
         match = _DATES.fullmatch(value)
         if match is not None:
-            year, month, day = (int(part) for part in match.groups() if part is not None)
-            if YEAR_MIN <= year <= YEAR_MAX and 1 <= month <= 12 and 1 <= day <= _days_in(year, month):
-                return f"{year:04}-{month:02}-{day:02}"
+            years, month, day = (int(part) for part in match.groups() if part is not None)
+            if YEAR_MIN <= years <= YEAR_MAX and 1 <= month <= 12 and 1 <= day <= _days_in(years, month):
+                return f"{years:04}-{month:02}-{day:02}"
             raise _Bad("date")
         match = _SERIAL.fullmatch(value)
         if match is not None:
