@@ -102,7 +102,7 @@ class ProjectorThread:
                         continue
                     if self._wanted.wait(delay_s):
                         continue
-                    if projector.index_text(steps=1):
+                    if projector.index_fields() or projector.index_text(steps=1):
                         delay_s = 0.0
                         continue
                 except FednodeError as error:

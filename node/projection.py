@@ -9,9 +9,10 @@ Rules
    that the winner had not seen are marked as conflicts.
 3. A segment of new records goes in as one statement (or a few): SQLite works on it without Python's global lock, so
    verification goes on meanwhile. Only records that exist already take the row-by-row way.
-4. Views (one for each dataset, a named column for each field), indexes and full text follow the catalog. Full text is
-   brought up
-   to date when it is asked for, or when nothing else is to be done.
+4. Views (one for each dataset, a named column for each field) and full text follow the catalog. Full text is brought
+   up to date when it is asked for, or when nothing else is to be done.
+5. So are indexes on fields, which the catalog asks for: they wait until there is something to index, and are made when
+   all is caught up. A first load, or a rebuild, is three times as fast without them.
 
 >>> fts_phrase("棉一东社区 licence")
 '"棉 一 东 社 区 licence"'
@@ -42,6 +43,7 @@ SEGMENTS_PER_STEP = 16
 CACHE_KIB = 64 * 1024
 WAL_PAGES = 8_000  # every 32 MiB: indexes in no order are written again and again until then
 TEXT_ROWS_PER_STEP = 2_000
+INDEX_ROWS_MIN = 10_000  # up to here looking at every record takes some 20 ms
 _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 _encode = msgspec.json.Encoder().encode
 
@@ -105,7 +107,7 @@ class Projector:
         except sqlite.DatabaseError as error:
             raise sqlite.trouble(error, path) from error
         self._logs: dict[int, LogName] = {}
-        self._views = -1
+        self._views = self._indexed = -1
         self._check_store()
 
     def _check_store(self) -> None:
@@ -129,7 +131,7 @@ class Projector:
                 c.execute(f"delete from {table}")
             c.execute("drop table if exists record_fts")
             c.execute("insert into meta values ('store_id', ?), ('lsn', 0)", (self.store.store_id,))
-        self._views = -1
+        self._views = self._indexed = -1
 
     def close(self) -> None:
         self.connection.close()
@@ -149,6 +151,7 @@ class Projector:
             count, more = self.step()
             applied += count
             if not more:
+                self.index_fields()
                 break
             steps = None if steps is None else steps - 1
         return applied
@@ -465,13 +468,32 @@ class Projector:
                 datetime((r.hlc >> 16) / 1000, 'unixepoch') as recorded_at from record r join area a on a.id = r.area
                 where r.dataset = {dataset} and r.op = 1"""
         )
-        for field in declared.fields:
-            name = f"field:{declared.name}:{field.code}"
-            if field.index and field_sql(declared, field) != KEY_SQL:
-                c.execute(
-                    f"""create index if not exists "{name}" on record (payload ->> '$.{field.code}')
-                        where dataset = {dataset}"""
-                )
+
+    def index_fields(self) -> bool:
+        """Make the indexes on fields that the catalog asks for, where they are due and not there yet (rule 5). Returns
+        whether it did."""
+        catalog = self.trust.catalog
+        if catalog is None or catalog.version == self._indexed:
+            return False
+        c = self.connection
+        if (c.execute("select max(id) from record").fetchone()[0] or 0) < INDEX_ROWS_MIN:
+            return False
+        with sqlite.transaction(c, self.path):
+            row = c.execute("select value from meta where key = 'indexes'").fetchone()
+            made = row is None or row[0] != catalog.version
+            for declared in catalog.datasets.values() if made else ():
+                for field in declared.fields:
+                    if field.index and field_sql(declared, field) != KEY_SQL:
+                        self._index_field(declared, field)
+            c.execute("insert or replace into meta values ('indexes', ?)", (catalog.version,))
+        self._indexed = catalog.version
+        return made
+
+    def _index_field(self, declared: Dataset, field: Field) -> None:
+        self.connection.execute(
+            f"""create index if not exists "field:{declared.name}:{field.code}" on record (payload ->> '$.{field.code}')
+                where dataset = {self._id("dataset", "name", declared.name)}"""
+        )
 
     def index_text(self, steps: int | None = None) -> int:
         """Bring full text up to date, at most `steps` transactions. Returns the number of records indexed."""

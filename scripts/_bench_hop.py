@@ -7,7 +7,8 @@ are up to date, before the exchange starts. Progress goes to stderr.
     import_rows_per_s      the real `import` path, until every row is durable in the log: read, validate, compare, seal,
                            commit; `import_visible_...`, `import_searchable_...`: until the node's own table, full text
     ack_per_s              from the moment the child dials until its store has all of them acknowledged
-    visible_per_s          from the same moment until the parent's record table has them all
+    visible_per_s          from the same moment until the parent's record table has them all; `indexed_per_s`: and the
+                           indexes on fields, which a first load makes when it is through
     wire_bytes_per_change  both directions of the connection, as the kernel counts them (TLS and HTTP/2 included)
     rss_child_mb, rss_parent_mb            peak (VmHWM) of the daemons until everything was visible
     rss_child_idle_mb, rss_parent_idle_mb  started anew with all of it held, connected, nothing to do
@@ -42,6 +43,7 @@ from fednode.node import shipped, sqlite
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.daemon import sync_once
+from fednode.node.projection import INDEX_ROWS_MIN
 from fednode.sync.enrol import Token
 
 HERE = Path(__file__).resolve().parent
@@ -160,12 +162,16 @@ def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node
     started = child.event("dialling")["at"]
     acked = until(log, "select max(acked) from peer", last) - started
     visible = until(state, "select max(id) from record", changes) - started
+    indexed = 0.0
+    if changes >= INDEX_ROWS_MIN:
+        indexed = until(state, "select count(*) from meta where key = 'indexes'", 1) - started
     wire = child.order("wire", "wire", port=port)
     at_child, at_parent = child.order("memory", "memory"), parent.order("memory", "memory")
     note(f"acknowledged after {acked:.2f} s, visible after {visible:.2f} s")
     figures = {
         "ack_per_s": round(changes / acked),
         "visible_per_s": round(changes / visible),
+        "indexed_per_s": round(changes / indexed) if indexed else None,
         "wire_bytes_per_change": round((wire["sent"] + wire["received"]) / changes, 1),
         "rss_child_mb": round(at_child["peak_mb"], 1),
         "rss_parent_mb": round(at_parent["peak_mb"], 1),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import sample_data
-from fednode.node import importing, shipped
+from fednode.node import importing, projection, shipped
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.config import Config
@@ -327,14 +327,25 @@ def test_pages_come_to_an_end_and_nothing_comes_twice(records: Records, tmp_path
     assert len(set(seen)) == 25
 
 
-def test_a_field_with_an_index_is_found_by_it(records: Records, tmp_path: Path) -> None:
+def test_a_field_with_an_index_is_found_by_it(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "INDEX_ROWS_MIN", 5)
+    put_in(records, tmp_path / "x.csv", rows(4))
+    records.projector.catch_up()
+    indexes = "select count(*) from sqlite_master where type = 'index' and name like 'field:%'"
+    assert records.projector.connection.execute(indexes).fetchone()[0] == 0
     put_in(records, tmp_path / "x.csv", rows(5))
+    records.projector.catch_up()
+    assert not records.projector.index_fields()  # once is enough
     number = records.projector.connection.execute("select id from dataset where name = ?", (NAME,)).fetchone()[0]
     plan = records.projector.connection.execute(
         f"""explain query plan select * from record r where r.dataset = {number} and r.payload ->> '$.xk_wsh' = 'x'
             and r.id > 0 order by r.id"""
     ).fetchall()
     assert "field:admin-licence:xk_wsh" in str(plan)
+    records.projector.rebuild()
+    assert records.projector.connection.execute(indexes).fetchone()[0] > 0
 
 
 def test_find_says_what_it_cannot_do(records: Records) -> None:
