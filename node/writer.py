@@ -209,7 +209,7 @@ class Writer:
         header = verified.envelope.header
         own = None
         if not link.from_parent:
-            time_s = clock.witness_time(self._now_ms())
+            time_s = clock.witness_time(self._now_ms(), header.last_hlc)
             head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
             own = Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
         first_parent = verified.first_parent
@@ -260,7 +260,7 @@ class Writer:
         first_hand = self.trust.directory.parent_of(header.log.origin) == self.trust.node
         if first_hand and there[4] is not None:
             return Done(commit.lsn, there[4])
-        time_s = clock.witness_time(self._now_ms())
+        time_s = clock.witness_time(self._now_ms(), header.last_hlc)
         head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
         own = Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
         if first_hand:

@@ -87,13 +87,19 @@ class HybridClock:
         if seen > self.last:
             self.last = seen
 
-    def witness_time(self, now_ms: int) -> int:
-        """Unix seconds for a cosignature: not before the wall clock, nor before anything stamped or seen (rule 4).
+    def witness_time(self, now_ms: int, given: int = 0) -> int:
+        """Unix seconds for a cosignature of what ends with the stamp `given`: not before the wall clock, nor before
+        anything stamped or seen (rule 4).
 
         `bound(witness_time)` is at least `last`; a clamped stamp that is then observed does not raise the next one,
         so a
-        child with a clock in the future moves this node by one second for each stamp that this node makes, no more."""
-        return -(-max(now_ms, milliseconds(self.last)) // 1000)
+        child with a clock in the future moves this node by one second for each stamp that this node makes, no more.
+
+        A stamp that is ahead by less than a second (its author follows what it has seen, as it must) is not cut down to
+        what it came after: the next second is signed instead, as long as that is not too far from the wall clock."""
+        time_s = -(-max(now_ms, milliseconds(self.last)) // 1000)
+        follows = bound(time_s) < given <= bound(time_s + 1)
+        return time_s + 1 if follows and (time_s + 1) * 1000 <= now_ms + SKEW_MS_MAX else time_s
 
 
 def offset(sent_ms: int, received_ms: int, remote_ms: int) -> int:

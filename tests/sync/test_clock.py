@@ -96,6 +96,29 @@ def test_what_was_made_after_seeing_another_beats_it() -> None:
     assert effective(right, bound(county.witness_time(NOW + 2))) > shown
 
 
+def test_regression_what_followed_a_bounded_stamp_is_not_bounded_to_the_same() -> None:
+    """Simulator, seed 6003: a village in 2033, bounded; the county sees that and corrects it. The city cosigned both
+    with the same second: a tie, which the village's clock won."""
+    village, county, city = HybridClock(), HybridClock(), HybridClock()
+    wrong = village.next(NOW + YEARS)
+    shown = effective(wrong, bound(village_s := county.witness_time(NOW - 10, wrong)))
+    county.observe(shown)
+    right = county.next(NOW - 5)
+    city.observe(shown)
+    time_s = city.witness_time(NOW - 20, right)
+    assert effective(right, bound(time_s)) > effective(wrong, bound(village_s))
+
+
+def test_stamps_that_follow_closely_move_a_witness_by_five_minutes_at_most() -> None:
+    parent = HybridClock()
+    for _ in range(1000):
+        hlc = parent.last + 1  # a child that stamps right after whatever its parent has seen
+        parent.observe(effective(hlc, bound(parent.witness_time(NOW, hlc))))
+    assert milliseconds(parent.last) - NOW <= clock.SKEW_MS_MAX
+    late = stamp(NOW + YEARS)
+    assert effective(late, bound(parent.witness_time(NOW, late))) <= bound((NOW + clock.SKEW_MS_MAX) // 1000 + 1)
+
+
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(walls, st.integers(0, 10_000), st.integers(-(2**40), 2**40), st.integers(0, 10_000))
 def test_the_offset_is_right_to_half_the_round_trip(sent: int, out_ms: int, off: int, back_ms: int) -> None:
