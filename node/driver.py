@@ -76,8 +76,8 @@ class WriterThread:
         return await future
 
     def busy(self) -> bool:
-        """Whether anything waits to be stored."""
-        return not self._jobs.empty()
+        """Whether anything waits to be stored, or is being stored."""
+        return self._at_work or not self._jobs.empty()
 
     def stop(self) -> None:
         """Finish what is queued, then end."""
@@ -93,11 +93,13 @@ class WriterThread:
         lsn = -1
         try:
             while (job := self._jobs.get()) is not None:
+                self._at_work = True
                 group, last = self._gather(job)
                 if group:
                     self._commit(writer, group)
                 if last is not None and len(last) == 2:
                     self._function(writer, *last)
+                self._at_work = False
                 before, lsn = lsn, self._lsn(writer)
                 if lsn != before:
                     self._post(self._on_group)
@@ -106,7 +108,7 @@ class WriterThread:
         finally:
             writer.store.close()
 
-    _ended = False
+    _ended = _at_work = False
 
     @staticmethod
     def _lsn(writer: Writer) -> int:

@@ -191,10 +191,15 @@ def same(folder: Path, changes: int) -> None:
         raise RuntimeError(f"the tables differ: {mine} / {theirs}")
 
 
-def single(folder: Path, parent: Node, child: Node, port: int, count: int) -> dict[str, Any]:
-    """One change at a time, with nothing else to do at either end."""
+def rest(folder: Path) -> None:
+    """Until the parent has nothing left to do: full text comes last."""
     last = one_value(folder / "13/state.db", "select max(id) from record")
     until(folder / "13/state.db", "select value from meta where key = 'text_id'", last)
+
+
+def single(folder: Path, parent: Node, child: Node, port: int, count: int) -> dict[str, Any]:
+    """One change at a time, with nothing else to do at either end."""
+    rest(folder)
     child.order("singles", "singles", count=5)
     before = child.order("wire", "wire", port=port)
     cpu = [node.order("memory", "memory")["threads"] for node in (child, parent)]
@@ -223,6 +228,7 @@ def idle(folder: Path) -> dict[str, Any]:
     child = Node("daemon", folder / "1301")
     child.event("dialling")
     child.order("singles", "singles", count=1)  # returns once they are connected
+    rest(folder)
     time.sleep(SETTLE_S)
     figures = {
         "rss_child_idle_mb": round(child.order("memory", "memory")["rss_mb"], 1),
