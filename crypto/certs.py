@@ -8,7 +8,7 @@ Rules
 2. A child lies inside its issuer: scope, level, DNS name (also as a critical name constraint, RFC 5280 4.2.1.10) and
    the trust domain. `check_issued` is the one place that says so, `check_chain` walks a chain with it up to a pinned
    root.
-3. Names: SAN URI `fednode://<domain>/<node>`, and a DNS name under the issuer's (`dns_name`): gRPC checks that one.
+3. Names: SAN URI `fednode://<domain>/<node>`, and a DNS name under the issuer's (`Identity.dns`): gRPC checks that one.
 4. Ed25519 keys of small order or in a form that is not canonical are refused when they are asked to be certified.
 5. Seconds are Unix seconds.
 
@@ -84,11 +84,6 @@ def covers(scope: Sequence[str], area: str) -> bool:
 def dns_label(node: str) -> str:
     """A DNS label for a node id: itself where it is one, else a hash of it."""
     return node if _LABEL.fullmatch(node) else "x-" + SUITE_1.hash(node.encode())[:12].hex()
-
-
-def dns_name(identity: Identity) -> str:
-    """The DNS name in a node's certificate."""
-    return identity.dns
 
 
 # ---------------------------------------------------------------- reading

@@ -106,7 +106,6 @@ class Suite:
     """One set of algorithms. All lengths in bytes."""
 
     number = 1
-    hash_bytes = 32
 
     def __init__(self) -> None:
         self._hpke = HpkeSuite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

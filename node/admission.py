@@ -131,7 +131,7 @@ def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.O
             if time_s is not None and trust.directory.parent_of(name.origin) == trust.node
             else None,
         )
-        for lsn, name, _, _, time_s, signature in rows
+        for lsn, name, time_s, signature in rows
     ]
     last = outcomes[-1].lsn if outcomes else acked
     if peer.have.lsn > last:  # the end of what was looked at: it was refused, or held before

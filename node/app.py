@@ -153,7 +153,7 @@ class App:
     ) -> App:
         """Found a trust domain: a root, and the node at its top. Raises Refused FN-21xx for names that are none,
         StoreError FN-7616 when there is a node already."""
-        scope = scope or ((node,) if certs.AREA.fullmatch(node) else ())
+        scope = scope or _own_area(node)
         _check_names(node, name, level, domain, scope, levels)
         now_s = clock() // 1000
         keys, root_key = NodeKeys.generate(rng), TlsKey.generate()
@@ -235,7 +235,7 @@ class App:
         parent = self.trust.parent
         if parent is None:
             raise StoreError("FN-7613", node=self.trust.node)
-        return certs.dns_name(parent)
+        return parent.dns
 
     def renewal_request(self) -> bytes:
         """A certificate request with this node's present keys."""
@@ -254,7 +254,7 @@ class App:
 
     def invite(self, node: str, level: str, name: str, scope: tuple[str, ...] = (), ttl_s: int = TOKEN_TTL_S) -> str:
         """A token for a new child. Raises Refused FN-21xx, FN-510x."""
-        scope = scope or ((node,) if certs.AREA.fullmatch(node) else ())
+        scope = scope or _own_area(node)
         if not scope:
             raise Refused("FN-2103", area=node)
         self.trust.refresh(self.store)
@@ -413,6 +413,11 @@ def _check_names(
     for area in scope or ("",):
         if not certs.AREA.fullmatch(area):
             raise Refused("FN-2103", area=area)
+
+
+def _own_area(node: str) -> tuple[str, ...]:
+    """The scope of a node that is given none: its id, where that is an area code."""
+    return (node,) if certs.AREA.fullmatch(node) else ()
 
 
 def _serial(rng: Callable[[int], bytes]) -> int:

@@ -18,7 +18,6 @@ from fednode.crypto import checkpoint
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import suite
-from fednode.node.home import NodeKeys
 from fednode.node.store import Held, Store
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
@@ -49,16 +48,14 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
 
-def verify_store(
-    store: Store, trust: Trust, keys: NodeKeys, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Report:
+def verify_store(store: Store, trust: Trust, progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
     """Verify every log. `progress(done, total)` counts changes."""
     report = Report()
     logs = store.logs()
     total = sum(size for _, _, size in logs)
     for log_id, name, size in logs:
         report.logs += 1
-        _Log(store, trust, keys, name, report).verify(log_id, size)
+        _Log(store, trust, name, report).verify(log_id, size)
         progress(report.changes, total)
     return report
 
@@ -66,8 +63,8 @@ def verify_store(
 class _Log:
     """One log, from its first segment to its last."""
 
-    def __init__(self, store: Store, trust: Trust, keys: NodeKeys, name: LogName, report: Report) -> None:
-        self._store, self._trust, self._keys, self._name, self._report = store, trust, keys, name, report
+    def __init__(self, store: Store, trust: Trust, name: LogName, report: Report) -> None:
+        self._store, self._trust, self._name, self._report = store, trust, name, report
         self._frontier: Frontier | None = Frontier.EMPTY
         self._end = self._last_hlc = 0
 

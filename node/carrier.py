@@ -7,7 +7,7 @@ Rules
    joins has none yet: it serves the chain (public) and `Join` (a secret in, a certificate out), nothing else.
 2. Frames are raw bytes here: a decoder that raised inside gRPC would reach the peer as UNKNOWN. Decoding is the
    driver's.
-3. The client checks the parent's DNS name (`certs.dns_name`), since gRPC cannot check a URI name.
+3. The client checks the parent's DNS name (`Identity.dns`), since gRPC cannot check a URI name.
 4. Who joins fetches the chain first, over TLS that proves nothing yet, checks the root's hash against the token, and
    only then opens
    a second connection, verified against that root, over which the secret goes.
@@ -27,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 
+from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.errors import StoreError, Unavailable
 from fednode.sync.wire import FRAME_BYTES_MAX
@@ -69,11 +70,6 @@ class Stream(Protocol):
 
     async def read(self) -> bytes | None: ...
     async def write(self, data: bytes) -> None: ...
-
-
-def pem(chain: tuple[bytes, ...]) -> bytes:
-    """DER certificates as PEM."""
-    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
 
 
 def _gone(error: grpc.RpcError, address: str) -> Unavailable:
@@ -160,13 +156,13 @@ async def fetch_chain(address: str) -> tuple[tuple[bytes, ...], bytes, int]:
     certificate = x509.load_der_x509_certificate(leaf)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     dns = names.get_values_for_type(x509.DNSName)
-    reply = pb.ChainReply.FromString(await _unary(address, pem((leaf,)), dns[0] if dns else None, ENROL_CHAIN, b""))
+    reply = pb.ChainReply.FromString(await _unary(address, pem_of((leaf,)), dns[0] if dns else None, ENROL_CHAIN, b""))
     return tuple(reply.chain), leaf, reply.now_ms
 
 
 async def join(address: str, root_der: bytes, name: str, request: pb.JoinRequest) -> pb.JoinReply:
     """Send a JoinRequest over TLS verified against the pinned root."""
-    data = await _unary(address, pem((root_der,)), name, ENROL_JOIN, request.SerializeToString())
+    data = await _unary(address, pem_of((root_der,)), name, ENROL_JOIN, request.SerializeToString())
     return pb.JoinReply.FromString(data)
 
 

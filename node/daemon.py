@@ -359,7 +359,6 @@ class Daemon:
         self.projector = ProjectorThread(app, self.engine.writer.busy)
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
-        self._redial = asyncio.Event()
         self._data_version = -1
         self._failing = ""
         self._dialer: asyncio.Task[None] | None = None

@@ -42,17 +42,6 @@ TICK_S = 5.0
 STORE_RETRY_MS = 30_000
 
 
-@dataclass(slots=True)
-class Moved:
-    """What a group changed: segments that go up, areas (or "*") that go down."""
-
-    up: bool = False
-    down: set[str] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return self.up or bool(self.down)
-
-
 class WriterThread:
     """Runs jobs on a Writer of its own. `make` is called in the thread. Jobs are grouped commits, or functions of the
     Writer.
@@ -175,7 +164,6 @@ class Welcome:
     admission: fx.Admission
     feed: Callable[[int, int], tuple[list[fx.Item], bool]]
     again: Callable[[str, int, int], list[fx.Item]]
-    matches: Callable[[], bool] | None = None
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.keys_dir, self.run_dir = path / "keys", path / "run"
-        self.log_db, self.state_db, self.config_file = path / LOG_DB, path / STATE_DB, path / CONFIG
+        self.log_db, self.state_db = path / LOG_DB, path / STATE_DB
 
     # ------------------------------------------------------------ making
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from fednode.crypto.certs import Identity
 from fednode.node import sqlite
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ def days_left(until_s: int, now_s: int) -> int:
     return (until_s - now_s) // 86400
 
 
+def identity(me: Identity) -> dict[str, Any]:
+    """What a node is, in a document."""
+    return {
+        "id": me.node,
+        "name": me.name,
+        "level": me.level,
+        "domain": me.domain,
+        "scope": list(me.scope),
+        "incarnation": me.incarnation,
+    }
+
+
 def collect(app: App) -> dict[str, Any]:
     """Identity, parent link, backlog, children, store, projections, catalog, certificate, clock, disk."""
     store, trust = app.store, app.trust
@@ -32,14 +45,7 @@ def collect(app: App) -> dict[str, Any]:
     me, now_ms = trust.me, app.now_ms()
     logs = store.logs()
     return {
-        "node": {
-            "id": me.node,
-            "name": me.name,
-            "level": me.level,
-            "domain": me.domain,
-            "scope": list(me.scope),
-            "incarnation": me.incarnation,
-        },
+        "node": identity(me),
         "running": app.home.running(),
         "parent": _parent(app),
         "children": [_child(app, one.node) for one in trust.directory.children_of(me.node)],

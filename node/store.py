@@ -381,21 +381,17 @@ class Store:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
         return [peer for peer in found if peer is not None]
 
-    def outcomes_for(
-        self, peer_id: int, after: int, until: int
-    ) -> list[tuple[int, LogName, int, bytes, int | None, bytes | None]]:
-        """What came from a peer in (after, until] of its arrival order: (its lsn, log, size, root, first time, first
-        signature).
-        """
+    def outcomes_for(self, peer_id: int, after: int, until: int) -> list[tuple[int, LogName, int | None, bytes | None]]:
+        """What came from a peer in (after, until] of its arrival order: (its lsn, log, first parent's time and
+        signature)."""
         rows = self._rows(
-            """select s.peer_lsn, l.name, s.first + s.count, s.data, s.first_time, s.first_signature from segment s
-               join log l on l.id = s.log_id where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? order by
-               s.peer_lsn""",
+            """select s.peer_lsn, l.name, s.first_time, s.first_signature from segment s join log l on l.id = s.log_id
+               where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? order by s.peer_lsn""",
             peer_id,
             after,
             until,
         )
-        return [(r[0], LogName.parse(r[1]), r[2], seg.parse(r[3]).header.root, r[4], r[5]) for r in rows]
+        return [(lsn, LogName.parse(name), time_s, signature) for lsn, name, time_s, signature in rows]
 
     def refused(self, limit: int = 100) -> list[dict[str, Any]]:
         """Evidence of what was refused, newest first."""
@@ -406,12 +402,6 @@ class Store:
     def refused_before(self, log: str, first: int) -> bool:
         """Whether something of this log, at or before `first`, was refused."""
         return bool(self._rows("select 1 from refused where log = ? and first <= ? limit 1", log, first))
-
-    def invite(self, token_hash: bytes) -> dict[str, Any] | None:
-        """The record of an invitation, by the hash of its secret."""
-        names = ("token_hash", "node", "name", "level", "scope", "expires_s", "used_s", "used_key")
-        rows = self._rows(f"select {', '.join(names)} from invite where token_hash = ?", token_hash)
-        return dict(zip(names, rows[0], strict=True)) if rows else None
 
     def partial(self, peer: str) -> HalfSegment | None:
         """What a cut left of a segment from a peer."""
@@ -430,15 +420,12 @@ class Store:
         rows = self._rows(
             "select node, name, level, scope, expires_s, used_key from invite where token_hash = ?", token_hash
         )
-        if not rows:
-            return None
-        node, name, level, scope, expires_s, used_key = rows[0]
-        return Invitation(node, name, level, tuple(scope.split(",")), expires_s, used_key)
+        return _invitation(*rows[0]) if rows else None
 
     def invitations(self) -> list[Invitation]:
         """Every token given out, the newest last."""
         rows = self._rows("select node, name, level, scope, expires_s, used_key from invite order by expires_s, node")
-        return [Invitation(n, m, v, tuple(s.split(",")), e, k) for n, m, v, s, e, k in rows]
+        return [_invitation(*row) for row in rows]
 
     # ------------------------------------------------------------ the stash
 
@@ -451,6 +438,10 @@ class Store:
     def unstash(self, wrapped: bytes) -> bytes:
         nonce = int.from_bytes(wrapped[-8:], "big").to_bytes(12, "big")
         return SUITE_1.aead_open(self._stash_key, nonce, wrapped[:-8], b"stash")
+
+
+def _invitation(node: str, name: str, level: str, scope: str, expires_s: int, used_key: bytes | None) -> Invitation:
+    return Invitation(node, name, level, tuple(scope.split(",")), expires_s, used_key)
 
 
 class Transaction:

@@ -209,9 +209,7 @@ class Writer:
         header = verified.envelope.header
         own = None
         if not link.from_parent:
-            time_s = clock.witness_time(self._now_ms(), header.last_hlc)
-            head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
-            own = Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
+            own = self._cosign(clock, header)
         first_parent = verified.first_parent
         if own is not None and self.trust.directory.parent_of(header.log.origin) == self.trust.node:
             first_parent = own
@@ -221,6 +219,12 @@ class Writer:
             self.trust.take(header.log, verified.columns)
             tx.set_meta("system_lsn", lsn)
         return Done(commit.lsn, own)
+
+    def _cosign(self, clock: HybridClock, header: seg.Header) -> Cosignature:
+        """This node's cosignature of the checkpoint at a segment's end."""
+        time_s = clock.witness_time(self._now_ms(), header.last_hlc)
+        head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
+        return Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
 
     def _late(self, tx: Transaction, link: Link, commit: Commit) -> Done:
         late = commit.late
@@ -260,9 +264,7 @@ class Writer:
         first_hand = self.trust.directory.parent_of(header.log.origin) == self.trust.node
         if first_hand and there[4] is not None:
             return Done(commit.lsn, there[4])
-        time_s = clock.witness_time(self._now_ms(), header.last_hlc)
-        head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
-        own = Cosignature(time_s, checkpoint.cosign(head, self.keys.sign, time_s))
+        own = self._cosign(clock, header)
         if first_hand:
             tx.set_first_parent(there[0], own)
         return Done(commit.lsn, own)

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 SHAPE_VERSION = 1
 HOME_DEFAULT = "~/.fednode"
-GLOBAL = ("home", "json", "lang", "log_format", "log_level", "quiet")
 
 
 @dataclass(slots=True)

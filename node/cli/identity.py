@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import rich_click as click
 
 from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.node.status import identity
 from fednode.sync.errors import Refused
 
 _TTL = re.compile(r"([1-9][0-9]{0,4})([mhd])")
@@ -29,16 +30,7 @@ def seconds_of(value: str) -> int:
 
 def _identity(app: Any) -> dict[str, Any]:
     me = app.trust.me
-    return {
-        "id": me.node,
-        "name": me.name,
-        "level": me.level,
-        "domain": me.domain,
-        "scope": list(me.scope),
-        "incarnation": me.incarnation,
-        "root_sha256": app.trust.root_sha256.hex(),
-        "valid_to_s": me.not_after,
-    }
+    return {**identity(me), "root_sha256": app.trust.root_sha256.hex(), "valid_to_s": me.not_after}
 
 
 @command("help.init")

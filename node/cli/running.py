@@ -184,7 +184,7 @@ def verify(session: Session) -> None:
     from fednode.node import audit
 
     app = session.app()
-    report = audit.verify_store(app.store, app.trust, app.keys)
+    report = audit.verify_store(app.store, app.trust)
     problems = [dataclasses.asdict(one) for one in report.problems]
     lines = [session.words("verify.problem", **one) for one in problems]
     lines.append(

@@ -88,7 +88,7 @@ def test_the_same_file_again_changes_nothing(app: App, records: Records, tmp_pat
     assert (app.store.lsn, records.digest()) == (lsn, digest)
     given[3]["bz"] = "改了"
     assert counts(put_in(records, tmp_path / "x.csv", given)) == (120, 0, 1, 119, 0)
-    assert verify_store(app.store, app.trust, app.keys).problems == []
+    assert verify_store(app.store, app.trust).problems == []
 
 
 def test_groups_do_not_show(records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
