@@ -184,7 +184,7 @@ class Projector:
             for _, one, target in work:
                 if one is None:
                     self._late(target)
-                elif not one.name.is_system and (columns := self.store.columns(one)) is not None:
+                elif not one.name.is_open and (columns := self.store.columns(one)) is not None:
                     applied += self._apply(one, columns)
             c.execute("insert or replace into meta values ('lsn', ?)", (work[-1][0],))
         return applied, True
@@ -393,7 +393,7 @@ class Projector:
         """The first parent's cosignature lowered stamps of a segment that was applied before."""
         held = self.store.segments(segment_lsn - 1, 1)[0]
         columns = self.store.columns(held)
-        if columns is None or held.name.is_system or held.bound is None:
+        if columns is None or held.name.is_open or held.bound is None:
             return
         dataset, area = (
             self._id("dataset", "name", held.name.dataset),

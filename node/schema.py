@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from fednode.node.sqlite import Connection
+from fednode.node.sqlite import Connection, transaction
 from fednode.sync.errors import StoreError
 
 log_migrations = Migrations("fednode-log")
@@ -99,10 +99,13 @@ def m001_state(db: Database) -> None:
 
 
 def migrate(connection: Connection, migrations: Migrations, path: Path) -> None:
-    """Bring a database up to date. Raises StoreError FN-7608 when it was written by a newer program."""
+    """Bring a database up to date; whoever opens it at the same moment waits. Raises StoreError FN-7608 when it was
+    written by a newer program."""
     db = Database(connection)
     known = {migration.name for migration in migrations._migrations}
     newer = sorted(migration.name for migration in migrations.applied(db) if migration.name not in known)
     if newer:
         raise StoreError("FN-7608", path=str(path), migration=newer[-1])
-    migrations.apply(db)
+    if migrations.pending(db):
+        with transaction(connection, path):
+            migrations.apply(db)

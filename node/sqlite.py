@@ -28,6 +28,7 @@ VERSION_MIN = (3, 51, 3)
 BUSY_MS = 30_000
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 WAL_PAGES = 4_000  # checkpoint the write-ahead log every 16 MiB: at SQLite's 1,000 pages bulk loads run a third slower
+WAL_TRIES = 100
 JOURNAL_BYTES = 64 * 1024 * 1024
 
 Connection = Any  # pysqlite3 has no type stubs
@@ -60,7 +61,7 @@ def connect(
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute(f"pragma cache_size=-{cache_kib}")
         if not memory and not readonly:
-            mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
+            mode = _write_ahead(connection)
             if mode != "wal":
                 raise StoreError("FN-7603", setting="journal_mode", value=mode, path=str(path))
             connection.execute(f"pragma wal_autocheckpoint={wal_pages}")
@@ -72,6 +73,20 @@ def connect(
     except sqlite3.DatabaseError as error:
         raise trouble(error, path) from error
     return connection
+
+
+def _write_ahead(connection: Connection) -> str:
+    """Switch to the write-ahead log. SQLite does not wait for its turn here when several open a new file at the same
+    moment: an empty transaction does."""
+    for _ in range(WAL_TRIES):
+        try:
+            return str(connection.execute("pragma journal_mode=wal").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            connection.execute("begin immediate")
+            connection.execute("commit")
+    return str(connection.execute("pragma journal_mode=wal").fetchone()[0])
 
 
 def trouble(error: Exception, path: Path | str) -> StoreError:

@@ -52,7 +52,7 @@ def collect(app: App) -> dict[str, Any]:
         "store": {
             "lsn": store.lsn,
             "logs": len(logs),
-            "changes": sum(size for _, name, size in logs if not name.is_system),
+            "changes": sum(size for _, name, size in logs if not name.is_open),
             "refused": len(store.refused()),
         },
         "projection": _projection(app),

@@ -95,14 +95,14 @@ class Writer:
         if not covers(me.scope, area):
             raise Refused("FN-5302", area=area, scope=", ".join(me.scope))
         name = self.trust.log_name(dataset, area)
-        readers = [] if name.is_system else self.trust.readers(declared, area)
+        readers = [] if name.is_open else self.trust.readers(declared, area)
         try:
             with self.store.write() as tx:
                 lsns = self._extend(tx, name, changes, readers)
                 if extra is not None:
                     extra(tx)
         except BaseException:
-            if name.is_system:
+            if name.is_open:
                 self.trust.reload(self.store)
             raise
         return lsns
@@ -117,13 +117,13 @@ class Writer:
         for part in cut(changes):
             stamps = clock.run(self._now_ms(), len(part))
             version = self.trust.catalog_version
-            for own in extend(state, part, stamps, version, self.keys.sign, readers, not name.is_system, self._rng):
+            for own in extend(state, part, stamps, version, self.keys.sign, readers, not name.is_open, self._rng):
                 lsns.append(tx.append_own(own, route))
                 state = own.after
-                if name.is_system:
+                if name.is_open:
                     self.trust.take(name, own.columns)
         tx.set_meta("hlc", clock.last)
-        if name.is_system and lsns:
+        if name.is_open and lsns:
             tx.set_meta("system_lsn", lsns[-1])
         return lsns
 
@@ -215,7 +215,7 @@ class Writer:
             first_parent = own
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
-        if header.log.is_system and verified.columns is not None:
+        if header.log.is_open and verified.columns is not None:
             self.trust.take(header.log, verified.columns)
             tx.set_meta("system_lsn", lsn)
         return Done(commit.lsn, own)

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from fednode.sync.change import CATALOG, KEY_BYTES_MAX, NODES, SYSTEM_PREFIX
+from fednode.sync.change import ALERTS, AUDIT, CATALOG, KEY_BYTES_MAX, NODES, RECEIPTS, SYSTEM_PREFIX
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.identity import LEVELS
 from fednode.sync.merge import RULES
@@ -189,6 +189,9 @@ class Catalog:
 SYSTEM_DATASETS: Mapping[str, Dataset] = {
     NODES: Dataset(NODES, "节点目录", "Nodes", ("node",), LEVELS, LEVELS, flow="both"),
     CATALOG: Dataset(CATALOG, "资源目录", "Catalog", ("catalog",), LEVELS, LEVELS, flow="down"),
+    AUDIT: Dataset(AUDIT, "审计", "Audit", ("event",), LEVELS, LEVELS),
+    ALERTS: Dataset(ALERTS, "告警", "Alerts", ("alert",), LEVELS, LEVELS),
+    RECEIPTS: Dataset(RECEIPTS, "删除回执", "Receipts of erasure", ("receipt",), LEVELS, LEVELS, flow="both"),
 }
 
 

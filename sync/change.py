@@ -31,7 +31,11 @@ LOG_SIZE_MAX = 1 << 53
 
 NODES = "sys.nodes"
 CATALOG = "sys.catalog"
+AUDIT = "sys.audit"
+ALERTS = "sys.alerts"
+RECEIPTS = "sys.receipts"
 SYSTEM_PREFIX = "sys."
+OPEN_DATASETS = (NODES, CATALOG)
 
 _NAME = re.compile(
     r"(?P<domain>[a-z0-9-]{1,32})/(?P<origin>[A-Za-z0-9._-]{1,64})/(?P<incarnation>[1-9][0-9]{0,8})"
@@ -70,8 +74,9 @@ class LogName:
         return f"{self.domain}/{self.origin}"
 
     @property
-    def is_system(self) -> bool:
-        return self.dataset.startswith(SYSTEM_PREFIX)
+    def is_open(self) -> bool:
+        """Whether everyone reads it: signed, not sealed, and believed by `node.trust` as soon as it is appended."""
+        return self.dataset in OPEN_DATASETS
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.suite import suite as suite_of
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Dataset
-from fednode.sync.change import CATALOG, NODES, UPSERT, Columns, LogName
+from fednode.sync.change import CATALOG, UPSERT, Columns, LogName
 from fednode.sync.clock import bound
 from fednode.sync.errors import PeerError
 from fednode.sync.feed import Side
@@ -178,8 +178,8 @@ def _entitled(name: LogName, origin: Identity, envelope: seg.Envelope, context: 
     area = name.audience or origin.scope[0]
     if not covers(origin.scope, area):
         raise PeerError("FN-5415", node=origin.node, area=area, scope=",".join(origin.scope))
-    if name.is_system:
-        if name.dataset not in (CATALOG, NODES) or name.audience or envelope.sealed:
+    if name.is_open:
+        if name.audience or envelope.sealed:
             raise PeerError("FN-5416", dataset=name.dataset)
         if name.dataset == CATALOG and context.directory.path(origin.node)[0].node != origin.node:
             raise PeerError("FN-5417", node=origin.node, dataset=name.dataset)
@@ -305,7 +305,7 @@ def _check_nesting(payload: bytes) -> None:
 
 def _lawful(name: LogName, columns: Columns, origin: Identity, context: Context) -> None:
     try:
-        if name.is_system:
+        if name.is_open:
             for payload in columns.payloads:
                 _check_nesting(payload)
             context.lawful(name, columns)

@@ -1,4 +1,4 @@
-"""run, sync, status, refused, rebuild, verify: the node at work."""
+"""run, sync, status, refused, rebuild: the node at work."""
 
 from __future__ import annotations
 
@@ -176,31 +176,3 @@ def rebuild(session: Session) -> None:
     applied = projector.rebuild()
     projector.index_text()
     session.done({"changes": applied}, [session.words("rebuild.done", changes=applied)])
-
-
-@command("help.verify")
-def verify(session: Session) -> None:
-    """Verify every log that this node holds, from its disk."""
-    from fednode.node import audit
-
-    app = session.app()
-    report = audit.verify_store(app.store, app.trust)
-    problems = [dataclasses.asdict(one) for one in report.problems]
-    lines = [session.words("verify.problem", **one) for one in problems]
-    lines.append(
-        session.words(
-            "verify.bad" if problems else "verify.good",
-            logs=report.logs,
-            segments=report.segments,
-            changes=report.changes,
-            carried=report.carried,
-        )
-    )
-    data = {
-        "logs": report.logs,
-        "segments": report.segments,
-        "changes": report.changes,
-        "carried": report.carried,
-        "problems": problems,
-    }
-    session.done(data, lines, 6 if problems else 0)

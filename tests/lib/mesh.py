@@ -69,7 +69,7 @@ class Running:
 
     def records_in_log(self) -> int:
         """Changes of records in the store, whatever the projection says."""
-        return sum(size for _, name, size in self.app.store.logs() if not name.is_system)
+        return sum(size for _, name, size in self.app.store.logs() if not name.is_open)
 
     def pending(self) -> int:
         """Changes that the parent does not hold."""

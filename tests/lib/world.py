@@ -180,7 +180,7 @@ class World:
         """The one segment that these changes make at the end of a log."""
         before = state or LogState(self.log(node, dataset, audience, incarnation))
         given = changes if changes is not None else [shop("a", node), shop("b", node)]
-        is_sealed = not before.name.is_system if sealed is None else sealed
+        is_sealed = not before.name.is_open if sealed is None else sealed
         (made,) = extend(
             before,
             given,

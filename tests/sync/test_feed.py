@@ -30,7 +30,7 @@ def test_a_name_comes_back(domain: str, origin: str, incarnation: int, dataset: 
     name = LogName(domain, origin, incarnation, dataset, audience)
     assert LogName.parse(str(name)) == name
     assert name.signer == f"{domain}/{origin}"
-    assert name.is_system == dataset.startswith("sys.")
+    assert name.is_open == (dataset in ("sys.nodes", "sys.catalog"))
 
 
 @pytest.mark.parametrize(
