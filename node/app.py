@@ -30,6 +30,7 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node import poke
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys, pem_of
+from fednode.node.journal import DAEMON, Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
@@ -62,7 +63,7 @@ def _encoded(payload: dict[str, Any]) -> bytes:
 
 
 class App:
-    """One node, loaded. `clock`: Unix milliseconds; `rng`: secure random bytes."""
+    """One node, loaded. `clock`: Unix milliseconds; `rng`: secure random bytes. `operator`: who acts, for the audit."""
 
     software = SOFTWARE
 
@@ -78,6 +79,7 @@ class App:
     ) -> None:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
+        self.operator = DAEMON
         self.clock_offset_ms = int(store.meta("clock_offset_ms", 0))
         self._credentials: tuple[bytes, Credentials] | None = None
 
@@ -129,6 +131,11 @@ class App:
         from fednode.node.records import Records
 
         return Records(self.new_writer(self.store), self.new_projector(self.store), self.trust)
+
+    def journal(self, writer: Writer | None = None) -> Journal:
+        """Where acts and events are written, with this thread's writer; without one, a writer on this thread's
+        store."""
+        return Journal(writer or self.new_writer(self.store), self.now_ms, self.operator, self.software)
 
     def poke(self) -> bool:
         """Tell the daemon of this home, if there is one, that the store has grown."""

@@ -170,6 +170,11 @@ class Store:
         """(id, name, size) of every log held."""
         return [(r[0], LogName.parse(r[1]), r[2]) for r in self._rows("select id, name, size from log order by id")]
 
+    def log_id(self, name: LogName) -> int | None:
+        """The number of a log here; None where nothing of it is held."""
+        rows = self._rows("select id from log where name = ?", str(name))
+        return int(rows[0][0]) if rows else None
+
     def _checked(self, lsn: int, sha256: bytes, data: bytes, what: str = "") -> bytes:
         if SUITE_1.hash(data) != sha256:
             raise IntegrityError("FN-6601", lsn=lsn, path=str(self.path))

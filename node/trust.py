@@ -19,7 +19,7 @@ from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
 from fednode.node.store import Store
-from fednode.sync.catalog import SYSTEM_DATASETS, Catalog, Dataset, check_succession
+from fednode.sync.catalog import Catalog, Dataset, check_succession, system_datasets
 from fednode.sync.change import CATALOG, NODES, UPSERT, Columns, LogName
 from fednode.sync.errors import StoreError
 from fednode.sync.feed import Route, Side, route
@@ -129,7 +129,7 @@ class Trust:
 
     def dataset(self, name: str) -> Dataset | None:
         """A dataset of the catalog, or a system dataset."""
-        found = SYSTEM_DATASETS.get(name)
+        found = system_datasets(self.directory.levels).get(name)
         if found is None and self.catalog is not None:
             found = self.catalog.datasets.get(name)
         return found

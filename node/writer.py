@@ -107,6 +107,15 @@ class Writer:
             raise
         return lsns
 
+    def append_system(self, tx: Transaction, dataset: str, area: str, changes: Sequence[Change]) -> list[int]:
+        """Extend one of this node's sealed system logs inside a running transaction of this writer's store, so that an
+        act and what is told of it are one. Returns arrival numbers."""
+        name = self.trust.log_name(dataset, area)
+        declared = self.trust.dataset(dataset)
+        if declared is None or not name.is_system or name.is_open:
+            raise ValueError(f"{dataset} is no sealed system dataset")
+        return self._extend(tx, name, changes, self.trust.readers(declared, area))
+
     def _extend(
         self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader]
     ) -> list[int]:

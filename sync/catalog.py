@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -186,13 +187,20 @@ class Catalog:
         return msgspec.json.encode(document, order="sorted")
 
 
-SYSTEM_DATASETS: Mapping[str, Dataset] = {
-    NODES: Dataset(NODES, "节点目录", "Nodes", ("node",), LEVELS, LEVELS, flow="both"),
-    CATALOG: Dataset(CATALOG, "资源目录", "Catalog", ("catalog",), LEVELS, LEVELS, flow="down"),
-    AUDIT: Dataset(AUDIT, "审计", "Audit", ("event",), LEVELS, LEVELS),
-    ALERTS: Dataset(ALERTS, "告警", "Alerts", ("alert",), LEVELS, LEVELS),
-    RECEIPTS: Dataset(RECEIPTS, "删除回执", "Receipts of erasure", ("receipt",), LEVELS, LEVELS, flow="both"),
-}
+@cache
+def system_datasets(levels: tuple[str, ...]) -> Mapping[str, Dataset]:
+    """The datasets that are there without a catalog: written and read at every level of the trust domain."""
+    datasets = (
+        Dataset(NODES, "节点目录", "Nodes", ("node",), levels, levels, flow="both"),
+        Dataset(CATALOG, "资源目录", "Catalog", ("catalog",), levels, levels, flow="down"),
+        Dataset(AUDIT, "审计", "Audit", ("event",), levels, levels),
+        Dataset(ALERTS, "告警", "Alerts", ("alert",), levels, levels),
+        Dataset(RECEIPTS, "删除回执", "Receipts of erasure", ("receipt",), levels, levels, flow="both"),
+    )
+    return {one.name: one for one in datasets}
+
+
+SYSTEM_DATASETS = system_datasets(LEVELS)
 
 
 def check_succession(old: Catalog, new: Catalog) -> None:

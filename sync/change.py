@@ -78,6 +78,11 @@ class LogName:
         """Whether everyone reads it: signed, not sealed, and believed by `node.trust` as soon as it is appended."""
         return self.dataset in OPEN_DATASETS
 
+    @property
+    def is_system(self) -> bool:
+        """Whether it is about the mesh itself (nodes, catalog, audit, alerts), not about records."""
+        return self.dataset.startswith(SYSTEM_PREFIX)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

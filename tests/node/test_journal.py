@@ -1,0 +1,208 @@
+"""The audit and the alerts of a node: what is written, once, within limits, and where it can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fednode.crypto import canonical
+from fednode.node.app import App
+from fednode.node.config import Config
+from fednode.node.journal import (
+    DETAILS_MAX,
+    EVIDENCE_BYTES_MAX,
+    EVIDENCE_MAX,
+    TEXT_BYTES_MAX,
+    Journal,
+    alert_key,
+)
+from fednode.node.store import Transaction
+from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, Change
+from fednode.sync.errors import StoreError
+from world import NOW_S, Stream
+
+LOG = "hebei/1301/1/admin-licence"
+
+
+class Clock:
+    """A clock that is set by hand, Unix milliseconds."""
+
+    def __init__(self) -> None:
+        self.ms = NOW_S * 1000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: Clock) -> Iterator[App]:
+    made = App.init_province(
+        tmp_path / "13", Config(), node="13", name="河北省", domain="hebei", clock=clock, rng=Stream("journal")
+    )
+    yield made
+    made.close()
+
+
+def written(app: App, dataset: str) -> list[tuple[str, dict[str, Any]]]:
+    """(key, payload) of every change of this node's log of a dataset, in order."""
+    found = []
+    for held in app.store.segments(0, 1000, dataset=dataset):
+        columns = app.store.columns(held)
+        assert columns is not None
+        found += [(key.decode(), canonical.loads(one)) for key, one in zip(columns.keys, columns.payloads, strict=True)]
+    return found
+
+
+def fresh(app: App) -> int:
+    """How many events there are before the test's own."""
+    return len(written(app, AUDIT))
+
+
+def failing(app: App, what: Callable[[Transaction], None]) -> None:
+    """A transaction that comes to nothing in the end."""
+
+    def run() -> None:
+        with app.store.write() as tx:
+            what(tx)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
+# ---------------------------------------------------------------- events
+
+
+def test_an_event_says_who_did_what_when_and_how_it_ended(app: App, clock: Clock) -> None:
+    before = fresh(app)
+    app.operator = "alice (uid 1000)"
+    app.journal().event("erase", dataset="admin-licence", changes=3, all=True)
+    ((key, payload),) = written(app, AUDIT)[before:]
+    assert key.endswith("/13")
+    assert payload == {
+        "v": 1,
+        "at_ms": clock.ms,
+        "node": "13",
+        "who": "alice (uid 1000)",
+        "software": app.software,
+        "action": "erase",
+        "outcome": "done",
+        "details": {"dataset": "admin-licence", "changes": 3, "all": True},
+    }
+
+
+def test_keys_are_unique_and_sort_by_time_even_when_the_clock_goes_back(app: App, clock: Clock) -> None:
+    journal = app.journal()
+    for step_ms in (0, 0, 5, -60_000, 60_000):
+        clock.ms += step_ms
+        journal.event("x")
+    keys = [key for key, _ in written(app, AUDIT)]
+    assert keys == sorted(set(keys))
+
+
+def test_an_event_in_a_transaction_goes_with_it(app: App) -> None:
+    before = fresh(app)
+    writer = app.new_writer(app.store)
+    journal = app.journal(writer)
+    failing(app, lambda tx: journal.within(tx, "x"))
+    assert fresh(app) == before
+    writer.local("sys.nodes", "13", [Change(b"k", b'{"kind":"none"}')], lambda tx: journal.within(tx, "x"))
+    assert fresh(app) == before + 1
+
+
+def test_details_are_bounded(app: App) -> None:
+    journal = app.journal()
+    journal.event("x", text="a" * TEXT_BYTES_MAX, **{f"n{i}": i for i in range(DETAILS_MAX - 1)})
+    journal.event("x", text="a" * (TEXT_BYTES_MAX + 1), **{f"n{i}": i for i in range(DETAILS_MAX)})
+    (_, at), (_, over) = written(app, AUDIT)[-2:]
+    assert at["details"] == over["details"]
+    assert len(at["details"]) == DETAILS_MAX
+    assert len(at["details"]["text"]) == TEXT_BYTES_MAX
+
+
+def test_what_json_cannot_say_is_said_otherwise(app: App) -> None:
+    app.journal().event("x", big=1 << 60, half="\ud800", who="\udc80")
+    payload = written(app, AUDIT)[-1][1]
+    assert payload["details"] == {"big": str(1 << 60), "half": "?"}
+    assert payload["who"] == "?"
+
+
+# ---------------------------------------------------------------- alerts
+
+
+def test_an_alert_raised_again_changes_nothing_until_its_evidence_does(app: App) -> None:
+    journal = app.journal()
+    assert journal.alert("FN-6420", "1301", {"log": LOG, "size": 5}, ["head 1", "head 2"])
+    assert not journal.alert("FN-6420", "1301", {"log": LOG, "size": 5}, ["head 1", "head 2"])
+    assert not app.journal().alert("FN-6420", "1301", {"log": LOG, "size": 5}, ["head 1", "head 2"])
+    assert journal.alert("FN-6420", "1301", {"log": LOG, "size": 5}, ["head 1", "head 3"])
+    assert journal.alert("FN-6420", "1301", {"log": LOG + "x", "size": 5}, ["head 1", "head 3"])
+    keys = [key for key, _ in written(app, ALERTS)]
+    assert keys == [f"FN-6420/1301/{LOG}"] * 2 + [f"FN-6420/1301/{LOG}x"]
+
+
+def test_an_alert_that_was_rolled_back_is_raised_again(app: App) -> None:
+    journal = app.journal()
+    raised: list[bool] = []
+    failing(app, lambda tx: raised.extend(journal.alert_within(tx, "FN-6420", "1301", {"log": LOG}) for _ in range(2)))
+    assert raised == [True, False]
+    assert journal.alert("FN-6406", "1301", {"log": LOG})  # takes the place in the log that the other had
+    assert journal.alert("FN-6420", "1301", {"log": LOG})
+
+
+def test_evidence_and_keys_are_bounded(app: App) -> None:
+    journal = app.journal()
+    texts = ["石" * (EVIDENCE_BYTES_MAX // 3) + "x"] * EVIDENCE_MAX  # it must not become what nobody would unpack
+    assert journal.alert("FN-6420", "1301", {}, texts)
+    assert not journal.alert("FN-6420", "1301", {}, [*(text + "x" for text in texts), "x"])
+    assert len(alert_key("FN-6420", "1301", "石" * 2000).encode()) in range(KEY_BYTES_MAX - 2, KEY_BYTES_MAX + 1)
+
+
+# ---------------------------------------------------------------- the writer
+
+
+def test_only_sealed_system_logs_are_extended_inside_a_transaction(app: App) -> None:
+    writer = app.new_writer(app.store)
+    for dataset in ("sys.nodes", "sys.catalog", "admin-licence", "sys.galaxy"):
+        with pytest.raises(ValueError, match=dataset), app.store.write() as tx:
+            writer.append_system(tx, dataset, "13", [Change(b"k", b"{}")])
+
+
+def test_a_store_that_cannot_write_says_so(app: App) -> None:
+    pages = app.store._c.execute("pragma page_count").fetchone()[0]
+    app.store._c.execute(f"pragma max_page_count = {pages}")
+    journal: Journal = app.journal()
+    with pytest.raises(StoreError):
+        any(journal.event("x") for _ in range(200))  # type: ignore[func-returns-value]
+
+
+def test_regression_a_domain_with_levels_of_its_own(tmp_path: Path, clock: Clock) -> None:
+    """System datasets named the five default levels as their writers and readers: such a province could not even be
+    founded (FN-5301)."""
+    levels = ("country", "region", "office")
+    app = App.init_province(
+        tmp_path / "cn", Config(), node="11", name="国", level="country", domain="cn", levels=levels, clock=clock
+    )
+    app.journal().event("x")
+    assert app.trust.dataset(AUDIT).readers == levels  # type: ignore[union-attr]
+    assert written(app, AUDIT)
+    app.close()
+
+
+def test_payloads_are_canonical(app: App) -> None:
+    app.journal().alert("FN-6420", "1301", {"log": LOG, "石": 1}, ["x"])
+    for dataset in (ALERTS,):
+        for held in app.store.segments(0, 10, dataset=dataset):
+            columns = app.store.columns(held)
+            assert columns is not None
+            for payload in columns.payloads:
+                assert canonical.dumps(msgspec.json.decode(payload)) == payload
