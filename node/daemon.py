@@ -42,6 +42,7 @@ GRACE_S = 3.0
 WATCH_S = 1.0
 TEXT_DELAY_S = 0.5
 SWITCH_S = 0.0005
+PROJECT_DELAY_S = 0.003  # an ack goes out first: projecting would hold Python's lock in between
 GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
 BUSY_RETRY_MS = 60_000
 SKEW_WARN_MS = 5 * 60 * 1000
@@ -355,7 +356,7 @@ class Daemon:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.engine = Engine(app, lambda: self.projector.wake())
+        self.engine = Engine(app, self._project_soon)
         self.projector = ProjectorThread(app, self.engine.writer.busy)
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
@@ -403,6 +404,9 @@ class Daemon:
             await asyncio.gather(self._dialer, return_exceptions=True)
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self.projector.stop)
+
+    def _project_soon(self) -> None:
+        asyncio.get_running_loop().call_later(PROJECT_DELAY_S, self.projector.wake)
 
     # ------------------------------------------------------------ other processes
 

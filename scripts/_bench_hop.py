@@ -12,7 +12,9 @@ are up to date, before the exchange starts. Progress goes to stderr.
     wire_bytes_per_change  both directions of the connection, as the kernel counts them (TLS and HTTP/2 included)
     rss_child_mb, rss_parent_mb            peak (VmHWM) of the daemons until everything was visible
     rss_child_idle_mb, rss_parent_idle_mb  started anew with all of it held, connected, nothing to do
-    single_...             one more change, connected: appended in the daemon's writer thread until the ack is stored;
+    single_...             one more change, connected, nothing else to do and no dirty pages left of the bulk (`os.sync`):
+                           appended in the daemon's writer thread until the parent's ack for it is here, so it is durable
+                           at the parent; `single_stored_...`: until that ack is durable at the child too;
                            `single_bytes` is counted as `wire_bytes_per_change`
 """
 
@@ -200,10 +202,13 @@ def rest(folder: Path) -> None:
 def single(folder: Path, parent: Node, child: Node, port: int, count: int) -> dict[str, Any]:
     """One change at a time, with nothing else to do at either end."""
     rest(folder)
+    os.sync()
+    time.sleep(SETTLE_S)
     child.order("singles", "singles", count=5)
     before = child.order("wire", "wire", port=port)
     cpu = [node.order("memory", "memory")["threads"] for node in (child, parent)]
-    took = sorted(child.order("singles", "singles", count=count)["ms"])
+    found = child.order("singles", "singles", count=count)
+    took, stored = sorted(found["ms"]), sorted(found["stored_ms"])
     after = child.order("wire", "wire", port=port)
     spent = [
         {
@@ -216,6 +221,7 @@ def single(folder: Path, parent: Node, child: Node, port: int, count: int) -> di
     return {
         "single_p50_ms": round(statistics.median(took), 2),
         "single_p99_ms": round(took[min(len(took) - 1, int(len(took) * 0.99))], 2),
+        "single_stored_p50_ms": round(statistics.median(stored), 2),
         "single_bytes": round(moved / count),
         "single_cpu_child_ms": spent[0],
         "single_cpu_parent_ms": spent[1],

@@ -27,11 +27,12 @@ from typing import Any
 import _bench_data
 import msgspec
 
-from fednode.node import carrier, config
+from fednode.node import carrier, config, driver
 from fednode.node.app import App
 from fednode.node.daemon import Daemon, serve
 from fednode.node.driver import Session
 from fednode.node.ingest.source import open_source
+from fednode.sync import effects as fx
 from fednode.sync.change import Change
 
 DATASET = "org-registration"
@@ -99,34 +100,40 @@ def change(r: random.Random) -> Change:
     return Change(one["uscc"].encode(), msgspec.json.encode(one))
 
 
-async def singles(daemon: Daemon, count: int) -> list[float]:
-    """Milliseconds from `append` to the parent's durable acknowledgement stored here, one change at a time."""
-    acked = asyncio.Event()
-    plain = daemon.engine.acked
+async def singles(daemon: Daemon, count: int) -> tuple[list[float], list[float]]:
+    """One change at a time: milliseconds from `append` until the parent's ack is here (so the parent has it on disk),
+    and until the ack is on this node's disk too."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Future[float] = loop.create_future()
+    stored: asyncio.Future[float] = loop.create_future()
+    acked, plain = driver._DO[fx.Acked], daemon.engine.acked
+    wanted = 0
 
-    def heard(session: Session) -> None:
+    def on_ack(session: Session, effect: fx.Acked) -> None:
+        if effect.upto >= wanted and not heard.done():
+            heard.set_result(time.perf_counter())
+        acked(session, effect)
+
+    def on_stored(session: Session) -> None:
         plain(session)
-        acked.set()
+        if heard.done() and not stored.done():
+            stored.set_result(time.perf_counter())
 
-    daemon.engine.acked = heard  # type: ignore[method-assign]
+    driver._DO[fx.Acked], daemon.engine.acked = on_ack, on_stored  # type: ignore[method-assign]
     r = random.Random(time.time_ns())
     area = daemon.app.trust.area
-    parent = daemon.app.trust.parent
-    took = []
+    at_parent, here = [], []
     for _ in range(count):
         one = change(r)
+        heard, stored = loop.create_future(), loop.create_future()
+        wanted = daemon.engine.store.lsn + 1  # nothing else writes
         start = time.perf_counter()
-        lsns: list[int] = await daemon.engine.writer.call(lambda w, one=one: w.local(DATASET, area, [one]))
-        while True:
-            peer = daemon.engine.store.peer(parent.node) if parent else None
-            if peer is not None and peer.acked >= lsns[-1]:
-                break
-            await asyncio.wait_for(acked.wait(), WAIT_S)
-            acked.clear()
-        took.append((time.perf_counter() - start) * 1000)
+        await daemon.engine.writer.call(lambda w, one=one: w.local(DATASET, area, [one]))
+        at_parent.append((await asyncio.wait_for(heard, WAIT_S) - start) * 1000)
+        here.append((await asyncio.wait_for(stored, WAIT_S) - start) * 1000)
         await asyncio.sleep(0.005)
-    daemon.engine.acked = plain  # type: ignore[method-assign]
-    return took
+    driver._DO[fx.Acked], daemon.engine.acked = acked, plain  # type: ignore[method-assign]
+    return at_parent, here
 
 
 async def obey(daemon: Daemon) -> None:
@@ -142,7 +149,8 @@ async def obey(daemon: Daemon) -> None:
             sent, received = wire_bytes(order["port"])
             say("wire", sent=sent, received=received)
         elif order["do"] == "singles":
-            say("singles", ms=await singles(daemon, order["count"]))
+            at_parent, here = await singles(daemon, order["count"])
+            say("singles", ms=at_parent, stored_ms=here)
         elif order["do"] == "memory":
             say("memory", **memory())
     daemon.stop()

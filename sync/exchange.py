@@ -209,7 +209,9 @@ class Exchange:
         self._woken = False
         if self.state is not State.OPEN:
             return []
-        self._outbox.add(items)
+        if items:
+            self._outbox.add(items)
+            self._idle_sent = False
         return self._pump(now_ms)
 
     def resend(self, log: str, first: int, items: Sequence[Item], now_ms: int) -> list[Effect]:
@@ -341,7 +343,7 @@ class Exchange:
         outbox = self._outbox
         effects: list[Effect] = [self._send(message, now_ms) for message in outbox.take()]
         if not self._drained and not self._pulling and outbox.bytes_waiting < QUEUE_BYTES_LOW:
-            self._pulling, self._idle_sent = True, False
+            self._pulling = True
             effects.append(Pull(outbox.position, PULL_BYTES))
         elif self._drained and outbox.empty and not self._idle_sent:
             self._idle_sent = True

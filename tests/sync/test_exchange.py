@@ -46,6 +46,20 @@ def test_feeds_flow_both_ways_and_are_acknowledged() -> None:
     assert child.closed is parent.closed is None
 
 
+def test_idle_is_said_again_only_after_something_new() -> None:
+    """A wake with nothing in it (the store grew by what the peer itself had sent) costs no frame."""
+    child, parent = pair([item(1)])
+    settle(child, parent)
+    for side in (child, parent):
+        side.do(side.exchange.wake(NOW))
+    settle(child, parent)
+    assert (len(child.messages(wire.Idle)), len(parent.messages(wire.Idle))) == (1, 1)
+    child.items.append(item(2))
+    child.do(child.exchange.wake(NOW))
+    settle(child, parent)
+    assert (child.messages(wire.Idle), len(parent.messages(wire.Idle))) == ([wire.Idle(1), wire.Idle(2)], 1)
+
+
 def test_an_ack_comes_only_after_committed() -> None:
     child, parent = pair([item(1), item(2), item(3)])
     settle(child, parent, commits=False)
