@@ -6,6 +6,9 @@ Rules
 2. A node is SHA-256(0x01 || left || right). The root of nothing is SHA-256 of nothing.
 3. A `Frontier` is the right edge of a tree: the roots of the full subtrees that its size is made of, largest first. It
    is all that is needed to go on, and to know the root.
+4. `grow` also hands back the nodes that became complete, for whoever keeps them to prove from (`fednode.crypto.proof`):
+   those from level 8 up (256 leaves), and after a run of fewer leaves those from level log2(run) up. A node that is not
+   kept ends inside a run at least twice as long: so a proof needs to read O(log n) runs, however the log was cut.
 
 >>> root([b"a" * 32, b"b" * 32, b"c" * 32]) == Frontier.EMPTY.extend([b"a" * 32]).extend([b"b" * 32, b"c" * 32]).root()
 True
@@ -24,6 +27,7 @@ from fednode.crypto.errors import IntegrityError
 HASH_BYTES = 32
 PROOF_HASHES_MAX = 65  # of a tree of 2^64 leaves
 EMPTY_ROOT = sha256(b"").digest()
+KEPT_LEVEL = 8
 _HEAD = Struct(">BBQBIH")
 _MAGIC = b"F1"
 
@@ -68,6 +72,15 @@ def _pairs(level: Sequence[bytes]) -> list[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeNode:
+    """The root of the full subtree over the leaves [index << level, (index + 1) << level)."""
+
+    level: int
+    index: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Frontier:
     """`peaks`: one hash for each bit that is set in `size`, from the highest to the lowest."""
 
@@ -85,23 +98,31 @@ class Frontier:
         return current
 
     def extend(self, hashes: Sequence[bytes]) -> Frontier:
-        """The frontier after more leaves. Works level by level."""
+        """The frontier after more leaves."""
+        return self.grow(hashes)[0]
+
+    def grow(self, hashes: Sequence[bytes]) -> tuple[Frontier, list[TreeNode]]:
+        """The frontier after more leaves, and the nodes to keep that they completed (rule 4). Works level by level."""
         if not hashes:
-            return self
+            return self, []
         size = self.size + len(hashes)
         waiting = list(self.peaks)
         done: list[bytes] = []
+        kept: list[TreeNode] = []
         level: list[bytes] = list(hashes)
-        bit, below = 1, self.size
+        below, height, lowest = self.size, 0, min(KEPT_LEVEL, len(hashes).bit_length() - 1)
         while level or waiting:
-            if below & bit:  # a peak of the old tree stands at the left of this level
+            if height >= lowest:
+                start = self.size >> height
+                kept += [TreeNode(height, start + i, hash_) for i, hash_ in enumerate(level)]
+            if below & 1:  # a peak of the old tree stands at the left of this level
                 level.insert(0, waiting.pop())
             if len(level) & 1:
                 done.append(level.pop())
             level = _pairs(level)
-            below &= ~bit
-            bit <<= 1
-        return Frontier(size, tuple(reversed(done)))
+            below >>= 1
+            height += 1
+        return Frontier(size, tuple(reversed(done))), kept
 
     def to_bytes(self) -> bytes:
         return _MAGIC + self.size.to_bytes(8, "big") + b"".join(self.peaks)
@@ -123,29 +144,12 @@ def root(hashes: Sequence[bytes]) -> bytes:
     return Frontier.EMPTY.extend(hashes).root()
 
 
-# ---------------------------------------------------------------- proofs
-
-
-def _split(size: int) -> int:
-    """The largest power of two below a size."""
-    return 1 << ((size - 1).bit_length() - 1)
+# ---------------------------------------------------------------- proofs (they are made in `fednode.crypto.proof`)
 
 
 def _are_hashes(given: Sequence[bytes]) -> bool:
     """Two roots or a root and a leaf, and a proof no longer than any tree needs, all of the right length."""
     return len(given) <= 2 + PROOF_HASHES_MAX and all(len(each) == HASH_BYTES for each in given)
-
-
-def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
-    """The audit path of a leaf, from the bottom (RFC 9162 section 2.1.3.1)."""
-    if not 0 <= index < len(hashes):
-        raise ValueError("index outside the tree")
-    if len(hashes) == 1:
-        return []
-    cut = _split(len(hashes))
-    if index < cut:
-        return [*inclusion_proof(hashes[:cut], index), root(hashes[cut:])]
-    return [*inclusion_proof(hashes[cut:], index - cut), root(hashes[:cut])]
 
 
 def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> None:
@@ -165,23 +169,6 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
         at, last = at >> 1, last >> 1
     if last != 0 or current != expected:
         raise IntegrityError("FN-6203", size=size)
-
-
-def consistency_proof(hashes: Sequence[bytes], old: int) -> list[bytes]:
-    """The proof that the tree over the first `old` leaves is a prefix of this one (RFC 9162 section 2.1.4.1)."""
-    if not 0 < old <= len(hashes):
-        raise ValueError("old size outside the tree")
-    return _subproof(hashes, old, True)
-
-
-def _subproof(hashes: Sequence[bytes], old: int, whole: bool) -> list[bytes]:
-    size = len(hashes)
-    if old == size:
-        return [] if whole else [root(hashes)]
-    cut = _split(size)
-    if old <= cut:
-        return [*_subproof(hashes[:cut], old, whole), root(hashes[cut:])]
-    return [*_subproof(hashes[cut:], old - cut, False), root(hashes[:cut])]
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:

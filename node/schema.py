@@ -9,7 +9,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
 cosignatures that lowered a
          stamp after the fact (they share the arrival order), `witness` cosignatures of the levels above, `peer`
          cursors, `invite`
-         tokens (hashes), `refused` evidence, `partial` half-received segments, `meta` the rest.
+         tokens (hashes), `refused` evidence, `partial` half-received segments, `tree` inner nodes to prove from, `meta`
+         the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 """
@@ -70,6 +71,16 @@ def m001_log(db: Database) -> None:
             first_time integer, first_signature blob, first_witness text) without rowid""",
     ):
         db.conn.execute(statement)
+
+
+@log_migrations()
+def m002_tree(db: Database) -> None:
+    """Nodes of the logs' Merkle trees. A log that is older than this table has fewer; `node.tree` makes up for it."""
+    db.conn.execute(
+        """create table tree (
+            log_id integer not null references log, level integer not null, idx integer not null, hash blob not null,
+            primary key (log_id, level, idx)) without rowid"""
+    )
 
 
 @state_migrations()

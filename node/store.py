@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fednode.crypto.errors import IntegrityError
-from fednode.crypto.merkle import Frontier
+from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.crypto.suite import SUITE_1
 from fednode.node import sqlite
 from fednode.node.schema import log_migrations, migrate
@@ -254,6 +254,11 @@ class Store:
         )
         return rows[0][0] if rows and rows[0][1] == size else None
 
+    def tree_node(self, log_id: int, level: int, index: int) -> bytes | None:
+        """A stored node of a log's tree."""
+        rows = self._rows("select hash from tree where log_id = ? and level = ? and idx = ?", log_id, level, index)
+        return rows[0][0] if rows else None
+
     def place(self, lsn: int) -> tuple[LogName, int, bytes] | None:
         """(log, size after it, root there) of the segment at an arrival number."""
         rows = self._rows("select data from segment where lsn = ?", lsn)
@@ -465,7 +470,8 @@ class Transaction:
     def append_own(self, own: OwnSegment, route: Route) -> int:
         """Append an extension of one of this node's logs. Raises StoreError FN-7611 when the log has moved on."""
         return self._append(
-            own.before, own.after, own.raw, own.first, own.count, own.content_key, route, None, None, None
+            *(own.before, own.after, own.nodes, own.raw, own.first, own.count),
+            *(own.content_key, route, None, None, None),
         )
 
     def append_verified(
@@ -478,6 +484,7 @@ class Transaction:
         return self._append(
             verified.before,
             verified.after,
+            verified.nodes,
             verified.raw,
             header.first,
             header.count,
@@ -492,6 +499,7 @@ class Transaction:
         self,
         before: LogState,
         after: LogState,
+        nodes: list[TreeNode],
         raw: bytes,
         first: int,
         count: int,
@@ -502,6 +510,9 @@ class Transaction:
         peer_lsn: int | None,
     ) -> int:
         log_id = self._move_log(before, after, route)
+        if nodes:
+            rows = [(log_id, node.level, node.index, node.hash) for node in nodes]
+            self._c.executemany("insert or replace into tree values (?, ?, ?, ?)", rows)
         lsn = self.next_lsn()
         stash = self.store.stash(content_key, lsn) if content_key else None
         self._c.execute(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from fednode.crypto import checkpoint
 from fednode.crypto.keys import SigningKey
-from fednode.crypto.merkle import Frontier
+from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.sync.change import Change, Columns, LogName
 from fednode.sync.segment import (
     SEED_BYTES,
@@ -61,13 +61,15 @@ class LogState:
 
 @dataclass(frozen=True, slots=True)
 class OwnSegment:
-    """An extension of one of this node's own logs, sealed and signed, not yet stored. Only `extend` makes it."""
+    """An extension of one of this node's own logs, sealed and signed, not yet stored. Only `extend` makes it. `nodes`:
+    of the tree, to keep with it."""
 
     before: LogState
     after: LogState
     columns: Columns
     raw: bytes
     content_key: bytes
+    nodes: list[TreeNode]
 
     @property
     def first(self) -> int:
@@ -124,9 +126,9 @@ def extend(
             state = part.after
         yield from extend(state, changes[half:], stamps[half:], schema_version, key, readers, sealed, rng)
         return
-    frontier = edge.extend(leaf_hashes(columns, SUITE))
+    frontier, nodes = edge.grow(leaf_hashes(columns, SUITE))
     root = frontier.root()
     head = checkpoint.Checkpoint(str(state.name), frontier.size, root)
     draft = Draft(SUITE, state.name, state.size, len(changes), root, checkpoint.signature(head, key), stamps[-1])
     raw, content_key = seal_segment(draft, body, readers, sealed, key.sign, rng)
-    yield OwnSegment(state, LogState(state.name, frontier, stamps[-1]), columns, raw, content_key)
+    yield OwnSegment(state, LogState(state.name, frontier, stamps[-1]), columns, raw, content_key, nodes)

@@ -38,6 +38,7 @@ import msgspec
 from fednode.crypto import checkpoint
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError, IntegrityError
+from fednode.crypto.merkle import TreeNode
 from fednode.crypto.suite import suite as suite_of
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Dataset
@@ -72,7 +73,7 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class VerifiedSegment:
     """A segment that passed every gate. `columns` and `content_key` are None / empty where this node only carries
-    it.
+    it. `nodes`: of the log's tree, to keep with it; none where the log is not read from its start.
     """
 
     envelope: seg.Envelope
@@ -83,6 +84,7 @@ class VerifiedSegment:
     columns: Columns | None
     content_key: bytes
     first_parent: Cosignature | None
+    nodes: list[TreeNode]
 
     @property
     def raw(self) -> bytes:
@@ -130,12 +132,12 @@ def verify(
         opened = context.unwrap(envelope)
         if opened is None:
             after = LogState(name, None, header.last_hlc, header.end, header.root)
-            return VerifiedSegment(envelope, state, after, origin, side, None, b"", first_parent)
+            return VerifiedSegment(envelope, state, after, origin, side, None, b"", first_parent, [])
         content_key = opened
     columns = _opened(envelope, content_key, state)  # 11
-    after = _root(envelope, columns, state)  # 12
+    after, nodes = _root(envelope, columns, state)  # 12
     _lawful(name, columns, origin, context)  # 13
-    return VerifiedSegment(envelope, state, after, origin, side, columns, content_key, first_parent)
+    return VerifiedSegment(envelope, state, after, origin, side, columns, content_key, first_parent, nodes)
 
 
 def check_signed(raw: bytes, context: Context) -> tuple[seg.Envelope, Identity]:
@@ -250,14 +252,14 @@ def _opened(envelope: seg.Envelope, content_key: bytes, state: LogState) -> Colu
     return columns
 
 
-def _root(envelope: seg.Envelope, columns: Columns, state: LogState) -> LogState:
+def _root(envelope: seg.Envelope, columns: Columns, state: LogState) -> tuple[LogState, list[TreeNode]]:
     header = envelope.header
     if state.frontier is None:  # what came before could not be read here: the root is for others to check
-        return LogState(header.log, None, header.last_hlc, header.end, header.root)
-    frontier = state.frontier.extend(seg.leaf_hashes(columns, header.suite))
+        return LogState(header.log, None, header.last_hlc, header.end, header.root), []
+    frontier, nodes = state.frontier.grow(seg.leaf_hashes(columns, header.suite))
     if frontier.root() != header.root:
         raise PeerError("FN-6411", log=str(header.log), first=header.first, size=header.end)
-    return LogState(header.log, frontier, header.last_hlc)
+    return LogState(header.log, frontier, header.last_hlc), nodes
 
 
 _NEITHER_TEXT_NOR_WORD = re.compile(rb':[^"tfn]')

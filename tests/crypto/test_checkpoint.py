@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fednode.crypto import checkpoint, merkle, note
+from fednode.crypto import checkpoint, merkle, note, proof
 from fednode.crypto.checkpoint import Checkpoint, Cosigner
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
@@ -182,7 +182,7 @@ def test_another_c2sp_implementation_verifies_a_published_checkpoint() -> None:
     for altered in (published().replace("\n7\n", "\n8\n"), published().replace("@130102001001", "@130102001002")):
         assert not verify_checkpoint(parse_note(altered), log_key, [witness], quorum=1).ok
     for index, leaf in enumerate(LEAVES):
-        assert verify_inclusion(leaf, index, 7, merkle.inclusion_proof(LEAVES, index), result.root)
+        assert verify_inclusion(leaf, index, 7, proof.inclusion(proof.over(LEAVES), index, 7), result.root)
     for old in range(1, 8):
-        proof = merkle.consistency_proof(LEAVES, old)
-        assert verify_consistency(old, 7, merkle.root(LEAVES[:old]), result.root, proof)
+        steps = proof.consistency(proof.over(LEAVES), old, 7)
+        assert verify_consistency(old, 7, merkle.root(LEAVES[:old]), result.root, steps)

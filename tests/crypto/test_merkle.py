@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednode.crypto import merkle
+from fednode.crypto import proof as proof_of
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier
 
@@ -111,14 +112,14 @@ def test_published_roots(size: int) -> None:
 @pytest.mark.parametrize(("index", "size"), INCLUSION)
 def test_published_inclusion_proofs(index: int, size: int) -> None:
     proof = [bytes.fromhex(text) for text in INCLUSION[index, size]]
-    assert merkle.inclusion_proof(PUBLISHED[:size], index) == proof
+    assert proof_of.inclusion(proof_of.over(PUBLISHED[:size]), index, size) == proof
     merkle.verify_inclusion(PUBLISHED[index], index, size, proof, bytes.fromhex(ROOTS[size]))
 
 
 @pytest.mark.parametrize(("old", "new"), CONSISTENCY)
 def test_published_consistency_proofs(old: int, new: int) -> None:
     proof = [bytes.fromhex(text) for text in CONSISTENCY[old, new]]
-    assert merkle.consistency_proof(PUBLISHED[:new], old) == proof
+    assert proof_of.consistency(proof_of.over(PUBLISHED[:new]), old, new) == proof
     merkle.verify_consistency(old, new, bytes.fromhex(ROOTS[old]), bytes.fromhex(ROOTS[new]), proof)
 
 
@@ -135,6 +136,33 @@ def test_any_split_makes_the_same_edge(runs: list[int]) -> None:
     assert edge.root() == by_definition(leaves)
     assert len(edge.peaks) == len(leaves).bit_count()
     assert Frontier.from_bytes(edge.to_bytes()) == edge
+
+
+@given(st.lists(st.one_of(st.integers(0, 3), st.integers(0, 700)), max_size=8))
+def test_the_nodes_to_keep_are_those_of_the_tree_and_each_is_handed_back_once(runs: list[int]) -> None:
+    """Each is complete, and the root of its leaves. Of a run of n leaves those from level log2(n) up, at most 8."""
+    leaves = some(sum(runs))
+    edge, at, kept = Frontier.EMPTY, 0, []
+    for run in runs:
+        edge, nodes = edge.grow(leaves[at : at + run])
+        lowest = min(merkle.KEPT_LEVEL, max(run, 1).bit_length() - 1)
+        ends = [(one.index + 1) << one.level for one in nodes]
+        assert all(at < end <= at + run for end in ends)
+        assert sorted((one.level, one.index) for one in nodes) == [
+            (level, index) for level in range(lowest, 12) for index in range(at >> level, (at + run) >> level)
+        ]
+        assert len(nodes) <= max(4, run >> 6) + 12
+        kept, at = kept + nodes, at + run
+    for one in kept:
+        assert one.hash == merkle.root(leaves[one.index << one.level : (one.index + 1) << one.level])
+
+
+def test_segments_of_a_thousand_keep_eight_nodes_each() -> None:
+    edge, kept = Frontier.EMPTY, 0
+    for _ in range(64):
+        edge, nodes = edge.grow(some(1000))
+        kept += len(nodes)
+    assert kept == sum(64_000 >> level for level in range(8, 16)) <= 8 * 64
 
 
 def test_extending_leaves_the_given_list_and_the_old_edge_alone() -> None:
@@ -163,7 +191,7 @@ def test_a_malformed_edge_is_refused(cut: int) -> None:
 def test_inclusion_proofs_hold_and_no_altered_one_does(size: int, data: st.DataObject) -> None:
     leaves = some(size)
     index = data.draw(st.integers(0, size - 1))
-    proof, root = merkle.inclusion_proof(leaves, index), merkle.root(leaves)
+    proof, root = proof_of.inclusion(proof_of.over(leaves), index, size), merkle.root(leaves)
     merkle.verify_inclusion(leaves[index], index, size, proof, root)
     refused(merkle.verify_inclusion, flipped(leaves[index], data), index, size, proof, root)
     refused(merkle.verify_inclusion, leaves[index], index, size, proof, flipped(root, data))
@@ -185,7 +213,7 @@ def test_inclusion_proofs_hold_and_no_altered_one_does(size: int, data: st.DataO
 def test_consistency_proofs_hold_and_no_altered_one_does(new: int, data: st.DataObject) -> None:
     leaves = some(new)
     old = data.draw(st.integers(1, new))
-    proof = merkle.consistency_proof(leaves, old)
+    proof = proof_of.consistency(proof_of.over(leaves), old, new)
     before, after = merkle.root(leaves[:old]), merkle.root(leaves)
     merkle.verify_consistency(old, new, before, after, proof)
     refused(merkle.verify_consistency, old, new, flipped(before, data), after, proof)
@@ -206,7 +234,7 @@ def flipped(hash_: bytes, data: st.DataObject) -> bytes:
 
 def test_a_rewritten_history_has_no_proof() -> None:
     honest, other = some(8), [*some(2), hashed(b"rewritten"), *some(8)[3:]]
-    proof = merkle.consistency_proof(other, 4)
+    proof = proof_of.consistency(proof_of.over(other), 4, 8)
     refused(merkle.verify_consistency, 4, 8, merkle.root(honest[:4]), merkle.root(other), proof)
 
 
@@ -224,10 +252,10 @@ def test_the_longest_proof_and_one_more() -> None:
 def test_there_is_no_proof_of_what_is_not_there() -> None:
     for index in (-1, 3):
         with pytest.raises(ValueError, match="index"):
-            merkle.inclusion_proof(some(3), index)
+            proof_of.inclusion(proof_of.over(some(3)), index, 3)
     for old in (0, 4):
         with pytest.raises(ValueError, match="old"):
-            merkle.consistency_proof(some(3), old)
+            proof_of.consistency(proof_of.over(some(3)), old, 3)
 
 
 # ---------------------------------------------------------------- leaves
