@@ -12,9 +12,9 @@ are up to date, before the exchange starts. Progress goes to stderr.
     wire_bytes_per_change  both directions of the connection, as the kernel counts them (TLS and HTTP/2 included)
     rss_child_mb, rss_parent_mb            peak (VmHWM) of the daemons until everything was visible
     rss_child_idle_mb, rss_parent_idle_mb  started anew with all of it held, connected, nothing to do
-    single_...             one more change, connected, nothing else to do and no dirty pages left of the bulk (`os.sync`):
-                           appended in the daemon's writer thread until the parent's ack for it is here, so it is durable
-                           at the parent; `single_stored_...`: until that ack is durable at the child too;
+    single_...             one more change, connected, nothing else to do, no dirty pages left of the bulk (`os.sync`):
+                           appended in the daemon's writer thread until the parent's ack for it is here, so that it is
+                           durable at the parent; `single_stored_...`: until that ack is durable at the child too;
                            `single_bytes` is counted as `wire_bytes_per_change`
 """
 
