@@ -97,6 +97,7 @@ class Exchange:
         self._sent_number = self._received_number = 0
         self._outbox = Outbox()
         self._pulling = self._drained = self._idle_sent = self._woken = False
+        self._in_vain = 0  # how often the peer asked for what this side no longer holds
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
@@ -219,7 +220,8 @@ class Exchange:
         if self.state is not State.OPEN:
             return []
         if not items:
-            return [self._send(wire.Missing(log, first), now_ms)]
+            self._in_vain += 1
+            return [self._send(wire.Missing(log, first), now_ms), *self._finish_once(now_ms)]
         self._outbox.add_again(items)
         self._idle_sent = False
         return self._pump(now_ms)
@@ -352,7 +354,9 @@ class Exchange:
 
     def _finish_once(self, now_ms: int) -> list[Effect]:
         outbox = self._outbox
-        if not self._once or self.state is not State.OPEN or not self._drained or not outbox.empty or outbox.unacked:
+        if not self._once or self.state is not State.OPEN or not self._drained or not outbox.empty:
+            return []
+        if len(outbox.unacked) > self._in_vain:  # what the peer cannot take without what is lost here stays unanswered
             return []
         takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
         if (takes and not self._inbox.idle) or self._inbox.waiting:

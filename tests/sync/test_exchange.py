@@ -208,6 +208,21 @@ def test_once_ends_when_the_peer_has_not_got_it_either() -> None:
     assert child.closed == Close(None, 0)
 
 
+def test_once_ends_when_the_peer_wants_what_is_lost_here() -> None:
+    """It waited for an ack that could not come: beats kept `fednode sync` alive for ever."""
+    child, parent = pair([item(1), item(2), item(3)], [], child={"once": True})
+    settle(child, parent, commits=False)
+    child.items.clear()  # the parent lacks what came before 2, and the child has lost it
+    gap(parent, 2, wire.Want("hebei/1301/1/x", 0), 1)
+    settle(child, parent, commits=False)
+    assert child.messages(wire.Missing) == [wire.Missing("hebei/1301/1/x", 0)]
+    assert child.closed is None  # 3 is still to be answered
+    parent.do(parent.exchange.committed([Done(3)], NOW))
+    settle(child, parent, commits=False)
+    assert child.closed == Close(None, 0)
+    assert child.answered == 1  # 2 is sent again the next time
+
+
 def test_what_was_sent_again_in_vain_is_not_asked_for_a_third_time() -> None:
     child, parent = pair([], [item(1), item(2)], child={"once": True})
     settle(child, parent, commits=False)
