@@ -71,6 +71,24 @@ def _pairs(level: Sequence[bytes]) -> list[bytes]:
     return [hashed(b"\x01" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=True)]
 
 
+def subtrees(first: int, hashes: Sequence[bytes]) -> list[bytes]:
+    """The roots of the full subtrees that the leaves [first, first + len(hashes)) of a tree make up by themselves, from
+    left to right. With what stands before them, `Frontier.join` goes on."""
+    left: list[bytes] = []
+    right: list[bytes] = []
+    level, at = list(hashes), first
+    while level:
+        if at & 1:  # its sibling is not among these
+            left.append(level[0])
+            del level[0]
+            at += 1
+        if len(level) & 1:
+            right.append(level.pop())
+        level = _pairs(level)
+        at >>= 1
+    return left + right[::-1]
+
+
 @dataclass(frozen=True, slots=True)
 class TreeNode:
     """The root of the full subtree over the leaves [index << level, (index + 1) << level)."""
@@ -123,6 +141,25 @@ class Frontier:
             below >>= 1
             height += 1
         return Frontier(size, tuple(reversed(done))), kept
+
+    def join(self, count: int, parts: Sequence[bytes]) -> Frontier:
+        """The frontier after `count` more leaves, which `subtrees` has made into `parts`."""
+        peaks, size, end = list(self.peaks), self.size, self.size + count
+        for part in parts:
+            width = 1 << ((end - size).bit_length() - 1) if size < end else 0
+            if size:
+                width = min(width, size & -size)
+            if not width:
+                raise ValueError("more parts than these leaves have")
+            current, bit = part, width
+            while size & bit:  # a peak of this width stands at the left: both are under one node
+                current = node(peaks.pop(), current)
+                bit <<= 1
+            peaks.append(current)
+            size += width
+        if size != end:
+            raise ValueError("fewer parts than these leaves have")
+        return Frontier(size, tuple(peaks))
 
     def to_bytes(self) -> bytes:
         return _MAGIC + self.size.to_bytes(8, "big") + b"".join(self.peaks)

@@ -4,7 +4,7 @@ Rules
 1. A node enters with a certificate that its issuer's log carries; the issuer must be in the directory before it, and
    the certificate must lie inside the issuer's (`fednode.crypto.certs.check_issued`).
 2. Of two certificates of a node the one of the higher incarnation is in force, then the later one. Neither ever goes
-   back.
+   back. The earlier lives of a node stay known: what they signed is still to be verified.
 3. Whoever stands above a node may revoke it. A revocation names the incarnations up to which it holds: a node that
    joins again comes back in a higher one.
 4. `seed` takes this node's own chain, which was verified when it was installed.
@@ -60,6 +60,7 @@ class Directory:
         self.domain = domain
         self.levels: tuple[str, ...] = self.root.levels or LEVELS
         self._nodes: dict[str, Identity] = {}
+        self._lives: dict[str, dict[int, Identity]] = {}
         self._by_scope: dict[str, list[str]] = {}
         self._revoked: dict[str, Revocation] = {}
 
@@ -71,6 +72,9 @@ class Directory:
             self._add(certs.parse(der))
 
     def _add(self, identity: Identity) -> None:
+        lives = self._lives.setdefault(identity.node, {})
+        if identity.incarnation not in lives or lives[identity.incarnation].not_before <= identity.not_before:
+            lives[identity.incarnation] = identity
         known = self._nodes.get(identity.node)
         if known is not None:
             if (identity.incarnation, identity.not_before) < (known.incarnation, known.not_before):
@@ -142,6 +146,15 @@ class Directory:
     def get(self, node: str | None) -> Identity | None:
         """A node's identity in force (revoked or not), None when it is not known."""
         return self._nodes.get(node) if node else None
+
+    def life(self, node: str, incarnation: int) -> Identity | None:
+        """A node as it was in one of its lives, by the latest certificate of that; its logs outlive it."""
+        return self._lives.get(node, {}).get(incarnation)
+
+    def lives(self, node: str | None) -> list[Identity]:
+        """Every life known of a node, the newest first."""
+        lives = self._lives.get(node, {}) if node else {}
+        return [lives[incarnation] for incarnation in sorted(lives, reverse=True)]
 
     def all(self) -> list[Identity]:
         """Every node known, in order of id."""

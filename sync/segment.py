@@ -195,13 +195,15 @@ def decode_body(compressed: bytes) -> Columns:
 
 
 def _columns(body: pb.Body) -> Columns:
-    count = len(body.key_lengths)
+    """Repeated fields become lists once: each look at one of protobuf's own costs more than a look at a list."""
+    key_lengths, payload_lengths = list(body.key_lengths), list(body.payload_lengths)
+    deltas, bases, stripped = list(body.hlc_deltas), list(body.bases), list(body.stripped)
+    count = len(key_lengths)
     ops = body.ops or bytes((UPSERT,)) * count
-    stripped = list(body.stripped)
     wrong = (
         (not 1 <= count <= SEGMENT_CHANGES_MAX, "count"),
-        (len(body.payload_lengths) != count or len(body.hlc_deltas) != count - 1 or len(ops) != count, "columns"),
-        (len(body.bases) not in (0, count), "bases"),
+        (len(payload_lengths) != count or len(deltas) != count - 1 or len(ops) != count, "columns"),
+        (len(bases) not in (0, count), "bases"),
         (bool(set(ops) - OPS), "ops"),
         (len(body.leaves) != HASH_BYTES * len(stripped), "leaves"),
         (any(later <= earlier for earlier, later in pairwise(stripped)), "stripped"),
@@ -212,23 +214,15 @@ def _columns(body: pb.Body) -> Columns:
     for bad, what in wrong:
         if bad:
             raise PeerError("FN-6402", reason=what)
-    hlcs = list(accumulate(body.hlc_deltas, initial=body.first_hlc))
-    if hlcs[-1] > STAMP_MAX or (count > 1 and min(body.hlc_deltas) < 1):
+    hlcs = list(accumulate(deltas, initial=body.first_hlc))
+    if hlcs[-1] > STAMP_MAX or (count > 1 and min(deltas) < 1):
         raise PeerError("FN-6402", reason="stamps")
     leaves = {position: body.leaves[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, position in enumerate(stripped)}
     left = [position for position in range(count) if position not in leaves] if stripped else []
     salts = {position: body.salts[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, position in enumerate(left)}
-    return Columns(
-        body.schema_version,
-        _split(body.keys, body.key_lengths, KEY_BYTES_MAX, "keys"),
-        hlcs,
-        ops,
-        _split(body.payloads, body.payload_lengths, PAYLOAD_BYTES_MAX, "payloads"),
-        body.seed,
-        list(body.bases),
-        leaves,
-        salts,
-    )
+    keys = _split(body.keys, key_lengths, KEY_BYTES_MAX, "keys")
+    payloads = _split(body.payloads, payload_lengths, PAYLOAD_BYTES_MAX, "payloads")
+    return Columns(body.schema_version, keys, hlcs, ops, payloads, body.seed, bases, leaves, salts)
 
 
 def _split(blob: bytes, lengths: Sequence[int], limit: int, what: str) -> list[bytes]:

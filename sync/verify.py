@@ -124,7 +124,7 @@ def verify(
         raise Gap(str(name), state.size)
     if header.first < state.size:
         raise Held(envelope, state)
-    _signatures(envelope, origin)  # 7, 8
+    verify_signatures(envelope, origin)  # 7, 8
     first_parent = _witnessed(envelope, origin, side, context, first_parent)  # 9
     _not_revoked(name, origin, context, first_parent)  # 10
     content_key = b""
@@ -145,7 +145,7 @@ def check_signed(raw: bytes, context: Context) -> tuple[seg.Envelope, Identity]:
     envelope = seg.parse(raw)
     _known_suite(envelope.header)
     origin = _origin(envelope.header.log, context)
-    _signatures(envelope, origin)
+    verify_signatures(envelope, origin)
     return envelope, origin
 
 
@@ -195,7 +195,8 @@ def _entitled(name: LogName, origin: Identity, envelope: seg.Envelope, context: 
         raise PeerError("FN-5418", log=str(name))
 
 
-def _signatures(envelope: seg.Envelope, origin: Identity) -> None:
+def verify_signatures(envelope: seg.Envelope, origin: Identity) -> None:
+    """Gates 7 and 8: the origin signed the checkpoint, the sealer the envelope. Raises PeerError FN-5419, FN-6406."""
     header = envelope.header
     if header.sealer not in ("", origin.node):
         raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)

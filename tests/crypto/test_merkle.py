@@ -165,6 +165,26 @@ def test_segments_of_a_thousand_keep_eight_nodes_each() -> None:
     assert kept == sum(64_000 >> level for level in range(8, 16)) <= 8 * 64
 
 
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=12))
+def test_subtrees_joined_are_the_tree(runs: list[int]) -> None:
+    """However the leaves are cut, and whoever hashed each run: the same edge after each as from single leaves."""
+    leaves, at, edge = some(sum(runs)), 0, Frontier.EMPTY
+    for run in runs:
+        parts = merkle.subtrees(at, leaves[at : at + run])
+        assert len(parts) <= 2 * run.bit_length()
+        edge, at = edge.join(run, parts), at + run
+        plain = Frontier.EMPTY
+        for leaf in leaves[:at]:
+            plain = plain.extend([leaf])
+        assert edge == plain
+
+
+@pytest.mark.parametrize(("count", "parts"), [(3, 1), (3, 3), (0, 1), (4, 2), (1, 0)])
+def test_parts_of_another_number_of_leaves_are_refused(count: int, parts: int) -> None:
+    with pytest.raises(ValueError, match="parts than these leaves have"):
+        Frontier.EMPTY.join(count, some(parts))
+
+
 def test_extending_leaves_the_given_list_and_the_old_edge_alone() -> None:
     leaves = some(7)
     old = Frontier.EMPTY.extend(leaves[:3])

@@ -135,6 +135,18 @@ def test_a_higher_incarnation_wins_over_a_later_certificate(world: World) -> Non
     assert (found.incarnation, found.der) == (2, second)
 
 
+def test_earlier_lives_stay_known(world: World) -> None:
+    """What they signed is still to be verified, by the key that they had."""
+    directory = world.directory()
+    renewed, second = county(world, now_s=NOW_S + 1000), county(world, life=2)
+    for der in (renewed, second, world.places[COUNTY].chain[0]):
+        take(directory, CITY, node_payload(der))
+    found = [directory.life(COUNTY, incarnation) for incarnation in (1, 2, 3)]
+    assert [one.der if one else None for one in found] == [renewed, second, None]
+    assert [one.der for one in directory.lives(COUNTY)] == [second, renewed]
+    assert directory.lives("9") == directory.lives(None) == []
+
+
 def test_any_order_of_certificates_ends_with_the_same(world: World) -> None:
     ders = [county(world, now_s=NOW_S + at) for at in (0, 500, 900)] + [county(world, life=2)]
     for order in itertools.permutations(ders):
