@@ -43,6 +43,23 @@ def consistency(tree: Tree, old: int, size: int) -> list[bytes]:
     return _subproof(tree, old, 0, size, True)
 
 
+def extension(edge: merkle.Frontier, leaves: Sequence[bytes]) -> list[bytes]:
+    """The proof that the tree of `edge` is a prefix of the one with more leaves, for whoever holds no older leaf: each
+    subtree that such a proof names is a peak of the old tree, or made of new leaves alone."""
+    peaks: dict[int, bytes] = {}
+    start = edge.size
+    for peak in reversed(edge.peaks):
+        start &= start - 1  # where the peak that ends here begins: its size is the lowest bit that is left
+        peaks[start] = peak
+    old = edge.size
+
+    def tree(level: int, index: int) -> bytes:
+        first = index << level
+        return peaks[first] if first < old else merkle.root(leaves[first - old : first - old + (1 << level)])
+
+    return consistency(tree, old, old + len(leaves))
+
+
 def _split(size: int) -> int:
     """The largest power of two below a size."""
     return 1 << ((size - 1).bit_length() - 1)

@@ -413,6 +413,7 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.PeerClock: Session._do_hook,
     fx.RenewAsked: Session._do_hook,
     fx.RenewAnswered: Session._do_hook,
+    fx.PeerFenced: Session._do_hook,
     fx.Alert: Session._do_hook,
     fx.Close: Session._do_close,
 }

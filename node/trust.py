@@ -152,14 +152,17 @@ class Trust:
         flow = dataset.flow if dataset else "up"
         return route(name, self.side(name), flow in ("up", "both"), flow in ("down", "both"), self.me.scope)
 
-    def readers(self, dataset: Dataset, area: str) -> list[Reader]:
-        """Who else gets the key of a segment of this node's: the nodes from the root down to the area, at a level
-        that may read.
-        """
-        target = self.directory.node_covering(area) or self.me
+    def readers(self, dataset: Dataset, area: str) -> tuple[list[Reader], bool]:
+        """Who gets the key of a segment of this node's: the nodes from the root down to the area, at a level that may
+        read, and this node itself, which may have to take it back from its parent one day. And whether anybody on the
+        way carries it who may not read it: the area's own node may be one that is not known yet."""
+        me = self.me
+        target = self.directory.node_covering(area) or me
         path = self.directory.path(target.node)
-        return [
-            Reader(SUITE_1.hash(one.seal_key)[:8], one.seal_key)
+        others = [
+            one
             for one in path
             if one.node != self.node and one.level in dataset.readers and not self.directory.is_revoked(one.node)
         ]
+        carried = len(others) < len(path) - 1 or area not in target.scope
+        return [Reader(SUITE_1.hash(one.seal_key)[:8], one.seal_key) for one in (*others, me)], carried

@@ -95,10 +95,10 @@ class Writer:
         if not covers(me.scope, area):
             raise Refused("FN-5302", area=area, scope=", ".join(me.scope))
         name = self.trust.log_name(dataset, area)
-        readers = [] if name.is_open else self.trust.readers(declared, area)
+        readers, carried = ([], False) if name.is_open else self.trust.readers(declared, area)
         try:
             with self.store.write() as tx:
-                lsns = self._extend(tx, name, changes, readers)
+                lsns = self._extend(tx, name, changes, readers, carried)
                 if extra is not None:
                     extra(tx)
         except BaseException:
@@ -114,10 +114,10 @@ class Writer:
         declared = self.trust.dataset(dataset)
         if declared is None or not name.is_system or name.is_open:
             raise ValueError(f"{dataset} is no sealed system dataset")
-        return self._extend(tx, name, changes, self.trust.readers(declared, area))
+        return self._extend(tx, name, changes, *self.trust.readers(declared, area))
 
     def _extend(
-        self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader]
+        self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader], carried: bool
     ) -> list[int]:
         clock = HybridClock(int(self.store.meta("hlc", 0)))
         state = self.store.log_state(name)
@@ -126,7 +126,8 @@ class Writer:
         for part in cut(changes):
             stamps = clock.run(self._now_ms(), len(part))
             version = self.trust.catalog_version
-            for own in extend(state, part, stamps, version, self.keys.sign, readers, not name.is_open, self._rng):
+            sealed, key = not name.is_open, self.keys.sign
+            for own in extend(state, part, stamps, version, key, readers, sealed, self._rng, carried):
                 lsns.append(tx.append_own(own, route))
                 state = own.after
                 if name.is_open:

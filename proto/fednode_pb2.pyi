@@ -21,7 +21,7 @@ class Envelope(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., commit: _Optional[bytes] = ..., wraps: _Optional[_Iterable[bytes]] = ..., body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("version", "suite", "log", "first", "count", "root", "checkpoint", "last_hlc", "readers", "sealer")
+    __slots__ = ("version", "suite", "log", "first", "count", "root", "checkpoint", "last_hlc", "readers", "sealer", "consistency")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SUITE_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class Header(_message.Message):
     LAST_HLC_FIELD_NUMBER: _ClassVar[int]
     READERS_FIELD_NUMBER: _ClassVar[int]
     SEALER_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     version: int
     suite: int
     log: str
@@ -42,7 +43,8 @@ class Header(_message.Message):
     last_hlc: int
     readers: _containers.RepeatedScalarFieldContainer[bytes]
     sealer: str
-    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., log: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., root: _Optional[bytes] = ..., checkpoint: _Optional[bytes] = ..., last_hlc: _Optional[int] = ..., readers: _Optional[_Iterable[bytes]] = ..., sealer: _Optional[str] = ...) -> None: ...
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., log: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., root: _Optional[bytes] = ..., checkpoint: _Optional[bytes] = ..., last_hlc: _Optional[int] = ..., readers: _Optional[_Iterable[bytes]] = ..., sealer: _Optional[str] = ..., consistency: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Body(_message.Message):
     __slots__ = ("schema_version", "seed", "keys", "key_lengths", "first_hlc", "hlc_deltas", "ops", "payloads", "payload_lengths", "bases", "stripped", "leaves", "salts")
@@ -75,7 +77,7 @@ class Body(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., seed: _Optional[bytes] = ..., keys: _Optional[bytes] = ..., key_lengths: _Optional[_Iterable[int]] = ..., first_hlc: _Optional[int] = ..., hlc_deltas: _Optional[_Iterable[int]] = ..., ops: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., payload_lengths: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., stripped: _Optional[_Iterable[int]] = ..., leaves: _Optional[bytes] = ..., salts: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late")
+    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +91,7 @@ class Frame(_message.Message):
     RENEW_FIELD_NUMBER: _ClassVar[int]
     RENEWED_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
+    FENCED_FIELD_NUMBER: _ClassVar[int]
     number: int
     hello: Hello
     chunk: Chunk
@@ -102,7 +105,8 @@ class Frame(_message.Message):
     renew: Renew
     renewed: Renewed
     late: Late
-    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ...) -> None: ...
+    fenced: Fenced
+    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ...) -> None: ...
 
 class Cursor(_message.Message):
     __slots__ = ("store", "lsn", "check")
@@ -115,7 +119,7 @@ class Cursor(_message.Message):
     def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants")
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore")
     VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +134,7 @@ class Hello(_message.Message):
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     FEEDS_FIELD_NUMBER: _ClassVar[int]
     WANTS_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_FIELD_NUMBER: _ClassVar[int]
     version_min: int
     version_max: int
     software: str
@@ -144,7 +149,8 @@ class Hello(_message.Message):
     partial: Partial
     feeds: bool
     wants: bool
-    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ...) -> None: ...
+    restore: bool
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ...) -> None: ...
 
 class Partial(_message.Message):
     __slots__ = ("lsn", "digest", "offset")
@@ -227,12 +233,14 @@ class Bye(_message.Message):
     def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Want(_message.Message):
-    __slots__ = ("log", "first")
+    __slots__ = ("log", "first", "restore")
     LOG_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_FIELD_NUMBER: _ClassVar[int]
     log: str
     first: int
-    def __init__(self, log: _Optional[str] = ..., first: _Optional[int] = ...) -> None: ...
+    restore: bool
+    def __init__(self, log: _Optional[str] = ..., first: _Optional[int] = ..., restore: _Optional[bool] = ...) -> None: ...
 
 class Missing(_message.Message):
     __slots__ = ("log", "first")
@@ -243,10 +251,12 @@ class Missing(_message.Message):
     def __init__(self, log: _Optional[str] = ..., first: _Optional[int] = ...) -> None: ...
 
 class Renew(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "life")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
     request: bytes
-    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+    life: int
+    def __init__(self, request: _Optional[bytes] = ..., life: _Optional[int] = ...) -> None: ...
 
 class Renewed(_message.Message):
     __slots__ = ("chain", "refused")
@@ -255,6 +265,14 @@ class Renewed(_message.Message):
     chain: _containers.RepeatedScalarFieldContainer[bytes]
     refused: str
     def __init__(self, chain: _Optional[_Iterable[bytes]] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class Fenced(_message.Message):
+    __slots__ = ("code", "heads")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    heads: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, code: _Optional[str] = ..., heads: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Late(_message.Message):
     __slots__ = ("lsn", "log", "size", "root", "first_parent")

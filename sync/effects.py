@@ -44,13 +44,13 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there),
-    `refused`, or `gap`.
-    """
+    `refused`, or `gap`. `mended`: what was asked for, where it took a damaged segment's place."""
 
     lsn: int
     cosignature: wire.Cosignature | None = None
     refused: str = ""
     gap: wire.Want | None = None
+    mended: wire.Want | None = None
 
 
 @dataclass(slots=True)
@@ -89,11 +89,13 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The peer lacks a log from `first` on: fetch its segments up to arrival number `until`; then call `resend`."""
+    """The peer lacks a log from `first` on: fetch its segments up to arrival number `until`; then call `resend`.
+    `restore`: just the one that begins there, wherever it lies: the peer's own is damaged."""
 
     log: str
     first: int
     until: int
+    restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +128,21 @@ class PeerClock:
 @dataclass(frozen=True, slots=True)
 class RenewAsked:
     request: bytes
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RenewAnswered:
     chain: tuple[bytes, ...]
     refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFenced:
+    """The peer has fenced itself; `heads`: notes, not yet verified."""
+
+    code: str
+    heads: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,5 +162,5 @@ class Close:
 
 
 Effect = (
-    Send | Admit | Pull | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | Alert | Close
+    Send | Admit | Pull | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Alert | Close
 )  # fmt: skip

@@ -18,7 +18,7 @@ Rules
    is kept.
 6. A segment that came too early is not kept: it is asked for again, with all that precedes it, by Want.
 7. A PeerError ends the session with a Bye that carries its code. Any other exception is a bug.
-8. Tables, not branches, say which message is legal when (`_LEGAL`).
+8. Tables, not branches, say which message is legal when (`fednode.sync.states`).
 9. What the parent sends while the child still admits it waits, bounded, and is handled as soon as it is admitted.
 """
 
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from enum import Enum
 from typing import Any
 
 from fednode.crypto.suite import suite
@@ -43,6 +42,7 @@ from fednode.sync.effects import (
     HalfSegment,
     Item,
     PeerClock,
+    PeerFenced,
     Pull,
     RenewAnswered,
     RenewAsked,
@@ -51,6 +51,7 @@ from fednode.sync.effects import (
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.inbox import Inbox
 from fednode.sync.outbox import Outbox
+from fednode.sync.states import LEGAL, State
 
 WINDOW_BYTES = 4 * 1024 * 1024
 QUEUE_BYTES_LOW = 1024 * 1024
@@ -59,28 +60,6 @@ EARLY_BYTES_MAX = 2 * WINDOW_BYTES
 BEAT_MS = 20_000
 SILENCE_MS_MAX = 70_000
 _HASH = suite(1).hash
-
-
-class State(Enum):
-    NEW = "new"
-    GREETING = "greeting"
-    ADMITTING = "admitting"
-    OPEN = "open"
-    CLOSED = "closed"
-
-
-_ANY_TIME = (wire.Bye, wire.Beat)
-_LEGAL: dict[State, tuple[type, ...]] = {
-    State.NEW: (wire.Hello, wire.Bye),
-    State.GREETING: (wire.Hello, wire.Bye),
-    State.ADMITTING: _ANY_TIME,
-    State.OPEN: (
-        *_ANY_TIME,
-        *(wire.Chunk, wire.Late, wire.Ack, wire.Credit, wire.Idle, wire.Want, wire.Missing),
-        *(wire.Renew, wire.Renewed),
-    ),
-    State.CLOSED: (),
-}
 
 
 class Exchange:
@@ -96,7 +75,7 @@ class Exchange:
         self._peer: wire.Hello | None = None
         self._sent_number = self._received_number = 0
         self._outbox = Outbox()
-        self._pulling = self._drained = self._idle_sent = self._woken = False
+        self._pulling = self._drained = self._idle_sent = self._woken = self._renewing = False
         self._in_vain = 0  # how often the peer asked for what this side no longer holds
         self._early: list[bytes] = []
         self._early_bytes = 0
@@ -128,7 +107,7 @@ class Exchange:
                 return self._close(Unavailable("FN-4503", expected=self._received_number + 1, got=number), now_ms)
             self._received_number = number
             self._last_received_ms = now_ms
-            if not isinstance(message, _LEGAL[self.state]):
+            if not isinstance(message, LEGAL[self.state]):
                 raise PeerError("FN-5504", state=self.state.value, message=type(message).__name__)
             handler = _HANDLERS[type(message)]
             return handler(self, message, now_ms)
@@ -235,6 +214,7 @@ class Exchange:
         freed = 0
         for report in reports:
             freed += self._inbox.done(report.lsn)
+            self._inbox.mending.discard(report.mended)
             if report.gap is not None:
                 effects.append(self._too_early(report.lsn, report.gap, now_ms))
                 continue
@@ -251,13 +231,28 @@ class Exchange:
             return self._send(want, now_ms)
         return Alert("FN-6412", {"log": want.log, "first": want.first})
 
-    def ask_renewal(self, request: bytes, now_ms: int) -> list[Effect]:
-        """Ask the parent for a fresh certificate."""
-        return [self._send(wire.Renew(request), now_ms)] if self.state is State.OPEN else []
+    def ask_renewal(self, request: bytes, now_ms: int, life: int = 0) -> list[Effect]:
+        """Ask the parent for a fresh certificate; `life`: to leave that incarnation for a new one."""
+        if self.state is not State.OPEN:
+            return []
+        self._renewing = True
+        return [self._send(wire.Renew(request, life), now_ms)]
 
     def answer_renewal(self, chain: tuple[bytes, ...], refused: str, now_ms: int) -> list[Effect]:
         """The parent's answer."""
         return [self._send(wire.Renewed(chain, refused), now_ms)] if self.state is State.OPEN else []
+
+    def ask_segment(self, log: str, first: int, now_ms: int) -> list[Effect]:
+        """Ask for one segment in the place of one that is damaged here; `missing` or the writer's report ends it."""
+        if self.state is not State.OPEN:
+            return []
+        want = wire.Want(log, first, restore=True)
+        self._inbox.mending.add(want)
+        return [self._send(want, now_ms)]
+
+    def tell_fenced(self, code: str, heads: tuple[str, ...], now_ms: int) -> list[Effect]:
+        """Tell the peer that this node has fenced itself, and by what it shows."""
+        return [self._send(wire.Fenced(code, heads), now_ms)] if self.state is State.OPEN else []
 
     @property
     def half(self) -> HalfSegment | None:
@@ -305,21 +300,25 @@ class Exchange:
         return self._finish_once(now_ms)
 
     def _on_want(self, want: wire.Want, now_ms: int) -> list[Effect]:
-        return [Again(want.log, want.first, self._outbox.position)]
+        return [Again(want.log, want.first, self._outbox.position, want.restore)]
 
     def _on_missing(self, missing: wire.Missing, now_ms: int) -> list[Effect]:
-        self._inbox.missing(wire.Want(missing.log, missing.first))
+        self._inbox.missing(missing.log, missing.first)
         return [Alert("FN-6412", {"log": missing.log, "first": missing.first}), *self._finish_once(now_ms)]
 
     def _on_renew(self, renew: wire.Renew, now_ms: int) -> list[Effect]:
         if self._dials:
             raise PeerError("FN-5504", state="open", message="Renew")
-        return [RenewAsked(renew.request)]
+        return [RenewAsked(renew.request, renew.life)]
 
     def _on_renewed(self, renewed: wire.Renewed, now_ms: int) -> list[Effect]:
         if not self._dials:
             raise PeerError("FN-5504", state="open", message="Renewed")
-        return [RenewAnswered(renewed.chain, renewed.refused)]
+        self._renewing = False
+        return [RenewAnswered(renewed.chain, renewed.refused), *self._finish_once(now_ms)]
+
+    def _on_fenced(self, fenced: wire.Fenced, now_ms: int) -> list[Effect]:
+        return [PeerFenced(fenced.code, fenced.heads)]
 
     def _on_beat(self, beat: wire.Beat, now_ms: int) -> list[Effect]:
         return []
@@ -359,7 +358,7 @@ class Exchange:
         if len(outbox.unacked) > self._in_vain:  # what the peer cannot take without what is lost here stays unanswered
             return []
         takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
-        if (takes and not self._inbox.idle) or self._inbox.waiting:
+        if (takes and not self._inbox.idle) or self._inbox.waiting or self._renewing:
             return []
         return self._close(None, now_ms)
 
@@ -385,6 +384,7 @@ _HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
     wire.Missing: Exchange._on_missing,
     wire.Renew: Exchange._on_renew,
     wire.Renewed: Exchange._on_renewed,
+    wire.Fenced: Exchange._on_fenced,
     wire.Beat: Exchange._on_beat,
     wire.Bye: Exchange._on_bye,
 }

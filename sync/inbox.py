@@ -29,12 +29,14 @@ hash_of = suite(1).hash
 
 @dataclass(slots=True)
 class Inbox:
-    """`window`: the credit given at the start; `idle`: the peer has said that it has nothing more."""
+    """`window`: the credit given at the start; `idle`: the peer has said that it has nothing more; `mending`: segments
+    that were asked for in the place of damaged ones."""
 
     half: HalfSegment | None = None
     window: int = 0
     allowed: int = 0
     idle: bool = False
+    mending: set[wire.Want | None] = field(default_factory=set)
     _committing: dict[int, int] = field(default_factory=dict)
     _owed: int = 0
     _holes: dict[int, wire.Want] = field(default_factory=dict)
@@ -46,7 +48,7 @@ class Inbox:
     @property
     def waiting(self) -> bool:
         """Whether something is half here, with the writer, or asked for."""
-        return bool(self._committing or self._holes) or self.half is not None
+        return bool(self._committing or self._holes or self.mending) or self.half is not None
 
     def chunk(self, chunk: wire.Chunk) -> Commit | None:
         """The next bytes; the segment when it is whole. Raises PeerError FN-5506 (credit), FN-5507 (order), FN-6401,
@@ -103,9 +105,10 @@ class Inbox:
         self._holes[lsn] = want
         return True
 
-    def missing(self, want: wire.Want) -> None:
+    def missing(self, log: str, first: int) -> None:
         """The peer has not got what was asked for."""
-        self._holes = {lsn: asked for lsn, asked in self._holes.items() if asked != want}
+        self._holes = {lsn: asked for lsn, asked in self._holes.items() if (asked.log, asked.first) != (log, first)}
+        self.mending.discard(wire.Want(log, first, restore=True))
 
     def credit(self, freed: int) -> int:
         """Bytes to give back now: a good part of the window, or all when the writer has nothing left."""

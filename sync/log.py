@@ -9,6 +9,8 @@ Rules
    what
    `extend` started from. A staged segment that lost that race is thrown away *unpublished*, so no two published
    checkpoints contradict.
+4. Whoever may read a log computes its root from the leaves. For those who only carry it, a segment's header proves that
+   its checkpoint extends the one before (RFC 9162 consistency, `prove`).
 
 >>> state = LogState(LogName.parse("hebei/13/1/sys.catalog"))
 >>> state.size
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fednode.crypto import checkpoint
+from fednode.crypto import checkpoint, proof
 from fednode.crypto.keys import SigningKey
 from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.sync.change import Change, Columns, LogName
@@ -102,10 +104,10 @@ def extend(
     readers: Sequence[Reader],
     sealed: bool,
     rng: Rng,
+    prove: bool = False,
 ) -> Iterator[OwnSegment]:
     """One segment, or several when the sealed bytes would be too many. `stamps`: one for each change, rising, all
-    greater than
-    `state.last_hlc`."""
+    greater than `state.last_hlc`. `prove`: somebody carries the log who may not read it (rule 4)."""
     edge = state.frontier
     if edge is None or not changes or stamps[0] <= state.last_hlc:
         raise ValueError("extend needs a log of one's own, changes, and stamps that rise")
@@ -121,14 +123,17 @@ def extend(
     body = encode_body(columns)
     if len(body) > SEGMENT_SEALED_BYTES and len(changes) > 1:
         half = len(changes) // 2
-        for part in extend(state, changes[:half], stamps[:half], schema_version, key, readers, sealed, rng):
+        for part in extend(state, changes[:half], stamps[:half], schema_version, key, readers, sealed, rng, prove):
             yield part
             state = part.after
-        yield from extend(state, changes[half:], stamps[half:], schema_version, key, readers, sealed, rng)
+        yield from extend(state, changes[half:], stamps[half:], schema_version, key, readers, sealed, rng, prove)
         return
-    frontier, nodes = edge.grow(leaf_hashes(columns, SUITE))
+    hashes = leaf_hashes(columns, SUITE)
+    frontier, nodes = edge.grow(hashes)
     root = frontier.root()
+    proved = tuple(proof.extension(edge, hashes)) if prove and edge.size else ()
     head = checkpoint.Checkpoint(str(state.name), frontier.size, root)
-    draft = Draft(SUITE, state.name, state.size, len(changes), root, checkpoint.signature(head, key), stamps[-1])
+    signed = checkpoint.signature(head, key)
+    draft = Draft(SUITE, state.name, state.size, len(changes), root, signed, stamps[-1], consistency=proved)
     raw, content_key = seal_segment(draft, body, readers, sealed, key.sign, rng)
     yield OwnSegment(state, LogState(state.name, frontier, stamps[-1]), columns, raw, content_key, nodes)

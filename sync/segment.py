@@ -71,6 +71,7 @@ class Header:
     readers: tuple[bytes, ...]
     sealer: str
     raw: bytes
+    consistency: tuple[bytes, ...] = ()
 
     @property
     def end(self) -> int:
@@ -124,6 +125,7 @@ def parse(raw: bytes) -> Envelope:
             tuple(header.readers),
             header.sealer,
             envelope.header,
+            tuple(header.consistency),
         ),
         envelope.commit,
         tuple(envelope.wraps),
@@ -142,6 +144,8 @@ def _check_shape(header: pb.Header, envelope: pb.Envelope) -> None:
         (header.last_hlc > STAMP_MAX, "last_hlc"),
         (len(header.readers) > READERS_MAX or len(header.readers) != len(envelope.wraps), "readers"),
         (any(len(reader) != 8 for reader in header.readers), "readers"),
+        (len(header.consistency) > merkle.PROOF_HASHES_MAX, "consistency"),
+        (any(len(one) != HASH_BYTES for one in header.consistency), "consistency"),
         (len(envelope.commit) not in (0, HASH_BYTES), "commit"),
         (bool(header.readers) and not envelope.commit, "commit"),
     )
@@ -279,6 +283,7 @@ class Draft:
     checkpoint: bytes
     last_hlc: int
     sealer: str = ""
+    consistency: tuple[bytes, ...] = ()
 
 
 def seal_segment(
@@ -300,6 +305,7 @@ def seal_segment(
         last_hlc=draft.last_hlc,
         readers=[reader.key_id for reader in readers],
         sealer=draft.sealer,
+        consistency=draft.consistency,
     )
     raw_header = header.SerializeToString()
     content_key, commit, wraps, payload = b"", b"", [], body

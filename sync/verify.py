@@ -18,7 +18,13 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
 13. the payloads are JSON objects, no deeper than `NESTING_MAX`; the areas that they name lie in the origin's scope;
     system changes are lawful
 
-Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same. A log may become
+Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same, and
+
+14. the header proves that the checkpoint extends the one that this node holds (RFC 9162 consistency), so that nobody
+    cosigns two histories. A node that should read and was given no key (it joined later, or has new keys) takes the
+    segment without
+
+A log may become
 readable, or cease to be, halfway (a village joins after its county wrote for it; the catalog changes its readers): from
 then on its root is for those to check who read it whole (12), while the origin's signature on the envelope still
 vouches for each segment (8). What fails is refused as a whole: PeerError with its own code, and the evidence (the
@@ -35,7 +41,7 @@ from typing import Any
 
 import msgspec
 
-from fednode.crypto import checkpoint
+from fednode.crypto import checkpoint, merkle
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.merkle import TreeNode
@@ -131,6 +137,7 @@ def verify(
     if envelope.sealed:
         opened = context.unwrap(envelope)
         if opened is None:
+            _extends(envelope, origin, state, context)  # 14
             after = LogState(name, None, header.last_hlc, header.end, header.root)
             return VerifiedSegment(envelope, state, after, origin, side, None, b"", first_parent, [])
         content_key = opened
@@ -243,6 +250,19 @@ def _not_revoked(name: LogName, origin: Identity, context: Context, first_parent
     revoked_ms = context.directory.revoked_at(origin.node)
     if revoked_ms is not None and (first_parent is None or first_parent.time_s * 1000 > revoked_ms):
         raise PeerError("FN-5420", node=origin.node, log=str(name))
+
+
+def _extends(envelope: seg.Envelope, origin: Identity, state: LogState, context: Context) -> None:
+    header = envelope.header
+    if not state.size:
+        return
+    dataset = context.dataset(header.log.dataset)
+    if not header.consistency and dataset is not None and context.me.level in dataset.readers:
+        return
+    try:
+        merkle.verify_consistency(state.size, header.end, state.root, header.root, header.consistency)
+    except IntegrityError as error:
+        raise PeerError("FN-6415", log=str(header.log), size=state.size, end=header.end, node=origin.node) from error
 
 
 def _opened(envelope: seg.Envelope, content_key: bytes, state: LogState) -> Columns:

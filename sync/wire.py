@@ -26,6 +26,8 @@ FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
 CHAIN_LENGTH_MAX = 12
 CERTIFICATE_BYTES_MAX = 8 * 1024
 OUTCOMES_MAX = 512
+HEADS_MAX = 8
+HEAD_CHARACTERS_MAX = 2048
 NUMBER_MAX = (1 << 63) - 1  # SQLite's integers are signed
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -63,6 +65,7 @@ class Hello:
     wants: bool = True
     catalog_version: int = 0
     software: str = ""
+    restore: bool = False
     version_min: int = PROTOCOL_MIN
     version_max: int = PROTOCOL_MAX
 
@@ -128,8 +131,11 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Want:
+    """`restore`: just the segment that begins there, in place of a damaged one; else all of the log from there on."""
+
     log: str
     first: int
+    restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
+    """`life`: the incarnation that the child leaves for a new one, 0 for a plain renewal."""
+
     request: bytes
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +169,15 @@ class Late:
     first_parent: Cosignature
 
 
-Message = Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The sender's own store is not what its logs say: it writes no more. `heads`: notes of what it holds of them."""
+
+    code: str
+    heads: tuple[str, ...] = ()
+
+
+Message = Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced
 
 
 def _cosignature_out(value: Cosignature | None) -> pb.Cosignature | None:
@@ -188,6 +205,7 @@ def _hello_out(m: Hello) -> pb.Frame:
         partial=partial,
         feeds=m.feeds,
         wants=m.wants,
+        restore=m.restore,
     )
     return pb.Frame(hello=hello)
 
@@ -219,9 +237,10 @@ _OUT: dict[type, Callable[..., pb.Frame]] = {
     Idle: lambda m: pb.Frame(idle=pb.Idle(lsn=m.lsn)),
     Beat: lambda m: pb.Frame(beat=pb.Beat(now_ms=m.now_ms)),
     Bye: lambda m: pb.Frame(bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms)),
-    Want: lambda m: pb.Frame(want=pb.Want(log=m.log, first=m.first)),
+    Want: lambda m: pb.Frame(want=pb.Want(log=m.log, first=m.first, restore=m.restore)),
     Missing: lambda m: pb.Frame(missing=pb.Missing(log=m.log, first=m.first)),
-    Renew: lambda m: pb.Frame(renew=pb.Renew(request=m.request)),
+    Renew: lambda m: pb.Frame(renew=pb.Renew(request=m.request, life=m.life)),
+    Fenced: lambda m: pb.Frame(fenced=pb.Fenced(code=m.code, heads=m.heads)),
     Renewed: lambda m: pb.Frame(renewed=pb.Renewed(chain=m.chain, refused=m.refused)),
 }
 
@@ -277,6 +296,7 @@ def _hello_in(m: pb.Hello) -> Hello:
         m.wants,
         m.catalog_version,
         m.software[:64],
+        m.restore,
         m.version_min,
         m.version_max,
     )
@@ -309,12 +329,17 @@ def _late_in(m: pb.Late) -> Late:
 
 def _want_in(m: pb.Want) -> Want:
     _number(m.first)
-    return Want(m.log[:256], m.first)
+    return Want(m.log[:256], m.first, m.restore)
 
 
 def _missing_in(m: pb.Missing) -> Missing:
     _number(m.first)
     return Missing(m.log[:256], m.first)
+
+
+def _fenced_in(m: pb.Fenced) -> Fenced:
+    _limit(len(m.heads) > HEADS_MAX or any(len(one) > HEAD_CHARACTERS_MAX for one in m.heads), "heads")
+    return Fenced(m.code[:16], tuple(m.heads))
 
 
 _IN: dict[str, Callable[..., Message]] = {
@@ -328,7 +353,8 @@ _IN: dict[str, Callable[..., Message]] = {
     "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms),
     "want": _want_in,
     "missing": _missing_in,
-    "renew": lambda m: Renew(m.request[:CERTIFICATE_BYTES_MAX]),
+    "renew": lambda m: Renew(m.request[:CERTIFICATE_BYTES_MAX], m.life),
+    "fenced": _fenced_in,
     "renewed": lambda m: Renewed(_chain_in(m.chain), m.refused[:16]),
 }
 

@@ -84,3 +84,13 @@ def test_consistency(size: int, data: st.DataObject) -> None:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 255, 256, 257, 600])
 def test_root(size: int) -> None:
     assert proof.root(Watched(some(700), size), size) == by_definition(some(size))
+
+
+@pytest.mark.parametrize("new", [*range(1, 70), 1000])
+def test_whoever_has_only_the_edge_proves_the_same(new: int) -> None:
+    leaves = some(new)
+    for old in range(1, new + 1) if new < 70 else (1, 511, 512, 513, 999):
+        edge = merkle.Frontier.EMPTY.extend(leaves[:old])
+        assert proof.extension(edge, leaves[old:]) == proof.consistency(proof.over(leaves), old, new)
+    with pytest.raises(ValueError, match="outside"):
+        proof.extension(merkle.Frontier.EMPTY, leaves)

@@ -176,6 +176,7 @@ class World:
         hlc: int = (NOW_S * 1000) << 16,
         incarnation: int = 1,
         key: SigningKey | None = None,
+        prove: bool = True,
     ) -> OwnSegment:
         """The one segment that these changes make at the end of a log."""
         before = state or LogState(self.log(node, dataset, audience, incarnation))
@@ -190,6 +191,7 @@ class World:
             self.readers(*readers) if is_sealed else [],
             is_sealed,
             Stream(node, dataset, audience, before.size, hlc),
+            prove and is_sealed,
         )
         return made
 

@@ -14,7 +14,7 @@ import zstandard
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
 
-from test_segment import VECTORS, made, seg_reader  # noqa: E402
+from test_segment import VECTORS, made, proved, seg_reader  # noqa: E402
 
 from fednode.sync import segment as seg  # noqa: E402
 from fednode.sync.change import Change  # noqa: E402
@@ -55,4 +55,5 @@ if __name__ == "__main__":
     write("segment-unsealed.json", made(sealed=False))
     write("segment-sealed.json", made(sealed=True))
     write("segment-readers.json", with_readers())
+    write("segment-consistency.json", proved())
     write("README.json", {"zstd": list(zstandard.ZSTD_VERSION)})

@@ -35,6 +35,7 @@ MESSAGES: dict[type, Any] = {
     wire.Missing: wire.Missing("log", 1),
     wire.Renew: wire.Renew(b"r"),
     wire.Renewed: wire.Renewed((b"c",)),
+    wire.Fenced: wire.Fenced("FN-6422", ("note",)),
     wire.Late: wire.Late(1, "log", 1, bytes(32), wire.Cosignature(1, bytes(64))),
 }
 LEGAL: dict[tuple[bool, State], set[type]] = {

@@ -193,6 +193,48 @@ def test_recorded_segments_are_read_as_ever(name: str) -> None:
         assert seg.unwrap(envelope, reader.key_id, bytes.fromhex(private)) == bytes.fromhex(want["content_key"])
 
 
+def proved() -> dict[str, Any]:
+    """Three segments of one log, the later ones with a proof of consistency; in clear, so that they can be made
+    again."""
+    key = keys_of("vector").sign
+    state, stamp, segments = LogState(LogName.parse("hebei/13/7/sys.nodes")), 1 << 40, []
+    for count in (3, 4, 1):
+        changes = [Change(b"k%d" % (state.size + i), b'{"n":%d}' % (state.size + i)) for i in range(count)]
+        stamps = range(stamp, stamp + count)
+        (own,) = extend(state, changes, stamps, 4, key, [], False, Stream("vector", state.size), True)
+        state, stamp = own.after, stamp + count
+        proof = [one.hex() for one in seg.parse(own.raw).header.consistency]
+        segments.append({"size": state.size, "root": state.root.hex(), "consistency": proof, "envelope": own.raw.hex()})
+    return {"sign_seed": key.private.hex(), "log": str(state.name), "segments": segments}
+
+
+def test_proofs_of_consistency_are_made_and_read_as_ever() -> None:
+    want, got = vector("segment-consistency.json"), proved()
+    size, root = 0, b""
+    for one, again in zip(want["segments"], got["segments"], strict=True):
+        header = seg.parse(bytes.fromhex(one["envelope"])).header
+        assert [hash_.hex() for hash_ in header.consistency] == one["consistency"] == again["consistency"]
+        assert (header.end, header.root.hex()) == (one["size"], one["root"]) == (again["size"], again["root"])
+        if size:
+            merkle.verify_consistency(size, header.end, root, header.root, header.consistency)
+        size, root = header.end, header.root
+    if tuple(vector("README.json")["zstd"]) == zstandard.ZSTD_VERSION:
+        assert got == want
+
+
+def test_a_proof_of_consistency_is_bounded(world: World) -> None:
+    first = world.segment(VILLAGE)
+    raw = world.segment(VILLAGE, [shop("c", VILLAGE)], state=first.after, hlc=1 << 62).raw
+    envelope = pb.Envelope.FromString(raw)
+    for proof in ([bytes(31)], [bytes(32)] * (merkle.PROOF_HASHES_MAX + 1)):
+        header = pb.Header.FromString(envelope.header)
+        del header.consistency[:]
+        header.consistency.extend(proof)
+        again = pb.Envelope(header=header.SerializeToString())
+        again.MergeFrom(pb.Envelope(commit=envelope.commit, wraps=envelope.wraps, signature=envelope.signature))
+        assert refused("FN-6402", seg.parse, again.SerializeToString()).params["reason"] == "consistency"
+
+
 def seg_reader(private: str) -> seg.Reader:
     public = seg.suite_of(1).seal_public_of(bytes.fromhex(private))
     return seg.Reader(seg.suite_of(1).hash(public)[:8], public)

@@ -435,6 +435,35 @@ def test_a_reader_that_is_left_out_halfway_carries_from_then_on(world: World) ->
     assert verified.after.root == second.after.root
 
 
+def test_gate_14_who_only_carries_is_shown_that_a_log_goes_on(world: World) -> None:
+    """Otherwise it would cosign two histories of a log that it cannot read."""
+    own = world.segment(VILLAGE)
+    context = world.context(CITY, COUNTY)
+    held = verify(own.raw, fresh, context, world.cosignature(TOWNSHIP, own.raw)).after
+    more = [shop("c", VILLAGE)]
+    good = world.segment(VILLAGE, more, state=own.after, hlc=HLC + 100)
+    none = world.segment(VILLAGE, more, state=own.after, hlc=HLC + 100, prove=False)
+    other = world.segment(VILLAGE, [shop("x", VILLAGE), shop("y", VILLAGE)])
+    elsewhere = world.segment(VILLAGE, more, state=other.after, hlc=HLC + 100)
+    assert verify(good.raw, lambda _: held, context, world.cosignature(TOWNSHIP, good.raw)).after.size == 3
+    for bad in (none, elsewhere):
+        refused("FN-6415", bad.raw, lambda _: held, context, world.cosignature(TOWNSHIP, bad.raw))
+
+
+def test_gate_14_a_reader_without_a_key_takes_it_and_checks_a_proof_that_is_there(world: World) -> None:
+    """A node with new keys: what was sealed to its old ones goes on to those who read it."""
+    own = world.segment(VILLAGE, readers=(PROVINCE,))
+    context = world.context(COUNTY, TOWNSHIP)
+    held = verify(own.raw, fresh, context, world.cosignature(TOWNSHIP, own.raw)).after
+    assert held.frontier is None
+    more = [shop("c", VILLAGE)]
+    none = world.segment(VILLAGE, more, state=own.after, hlc=HLC + 100, prove=False, readers=(PROVINCE,))
+    assert verify(none.raw, lambda _: held, context, world.cosignature(TOWNSHIP, none.raw)).after.size == 3
+    other = world.segment(VILLAGE, [shop("x", VILLAGE), shop("y", VILLAGE)])
+    elsewhere = world.segment(VILLAGE, more, state=other.after, hlc=HLC + 100, readers=(PROVINCE,))
+    refused("FN-6415", elsewhere.raw, lambda _: held, context, world.cosignature(TOWNSHIP, elsewhere.raw))
+
+
 def test_a_reader_that_comes_in_halfway_reads_from_then_on(world: World) -> None:
     """A county wrote for a village before it knew it; simulator, seed 4 of its second story."""
     first = world.segment(VILLAGE, readers=(PROVINCE,))

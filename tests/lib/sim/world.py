@@ -148,6 +148,9 @@ class End:
     def _alert(self, effect: fx.Alert) -> None:
         self.session.world.note("alert", self.node.id, effect.code)
 
+    def _peerfenced(self, effect: fx.PeerFenced) -> None:
+        self.session.world.note("fenced", self.peer.node.id, effect.code)
+
     def _close(self, effect: fx.Close) -> None:
         code = getattr(effect.error, "code", "")
         self.session.world.note("close", self.node.id, code)
@@ -171,6 +174,7 @@ _DO: dict[type, Callable[[End, Any], None]] = {
     fx.Commit: End._commit,
     fx.Acked: End._acked,
     fx.PeerClock: End._peerclock,
+    fx.PeerFenced: End._peerfenced,
     fx.Alert: End._alert,
     fx.Close: End._close,
 }
