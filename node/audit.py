@@ -22,6 +22,7 @@ from fednode.node.store import Held, Store
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
 from fednode.sync.change import LogName
+from fednode.sync.strip import sealer_of
 
 AT_ONCE = 64
 
@@ -107,7 +108,8 @@ class _Log:
             raise IntegrityError("FN-6605", log=str(self._name), node=header.log.origin)
         head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
         checkpoint.verify_signature(head, origin.sign_key, header.checkpoint)
-        suite(header.suite).verify(origin.sign_key, envelope.digest(), envelope.signature)
+        sealer = sealer_of(header, origin, self._trust.directory)
+        suite(header.suite).verify(sealer.sign_key, envelope.digest(), envelope.signature)
         self._witness(held, head)
         columns = self._store.columns(held)
         if columns is None:

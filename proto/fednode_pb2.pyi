@@ -21,7 +21,7 @@ class Envelope(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., commit: _Optional[bytes] = ..., wraps: _Optional[_Iterable[bytes]] = ..., body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("version", "suite", "log", "first", "count", "root", "checkpoint", "last_hlc", "readers", "sealer", "consistency")
+    __slots__ = ("version", "suite", "log", "first", "count", "root", "checkpoint", "last_hlc", "readers", "sealer", "consistency", "stripped")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SUITE_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Header(_message.Message):
     READERS_FIELD_NUMBER: _ClassVar[int]
     SEALER_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    STRIPPED_FIELD_NUMBER: _ClassVar[int]
     version: int
     suite: int
     log: str
@@ -44,7 +45,8 @@ class Header(_message.Message):
     readers: _containers.RepeatedScalarFieldContainer[bytes]
     sealer: str
     consistency: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., log: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., root: _Optional[bytes] = ..., checkpoint: _Optional[bytes] = ..., last_hlc: _Optional[int] = ..., readers: _Optional[_Iterable[bytes]] = ..., sealer: _Optional[str] = ..., consistency: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    stripped: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., log: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., root: _Optional[bytes] = ..., checkpoint: _Optional[bytes] = ..., last_hlc: _Optional[int] = ..., readers: _Optional[_Iterable[bytes]] = ..., sealer: _Optional[str] = ..., consistency: _Optional[_Iterable[bytes]] = ..., stripped: _Optional[int] = ...) -> None: ...
 
 class Body(_message.Message):
     __slots__ = ("schema_version", "seed", "keys", "key_lengths", "first_hlc", "hlc_deltas", "ops", "payloads", "payload_lengths", "bases", "stripped", "leaves", "salts")

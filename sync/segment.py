@@ -72,6 +72,7 @@ class Header:
     sealer: str
     raw: bytes
     consistency: tuple[bytes, ...] = ()
+    stripped: int = 0
 
     @property
     def end(self) -> int:
@@ -126,6 +127,7 @@ def parse(raw: bytes) -> Envelope:
             header.sealer,
             envelope.header,
             tuple(header.consistency),
+            header.stripped,
         ),
         envelope.commit,
         tuple(envelope.wraps),
@@ -138,6 +140,7 @@ def parse(raw: bytes) -> Envelope:
 def _check_shape(header: pb.Header, envelope: pb.Envelope) -> None:
     wrong = (
         (not 1 <= header.count <= SEGMENT_CHANGES_MAX, "count"),
+        (header.stripped > header.count, "stripped"),
         (header.first + header.count > LOG_SIZE_MAX, "first"),
         (len(header.root) != HASH_BYTES, "root"),
         (len(header.checkpoint) != 64 or len(envelope.signature) != 64, "signature"),
@@ -282,7 +285,6 @@ class Draft:
     root: bytes
     checkpoint: bytes
     last_hlc: int
-    sealer: str = ""
     consistency: tuple[bytes, ...] = ()
 
 
@@ -304,9 +306,31 @@ def seal_segment(
         checkpoint=draft.checkpoint,
         last_hlc=draft.last_hlc,
         readers=[reader.key_id for reader in readers],
-        sealer=draft.sealer,
         consistency=draft.consistency,
     )
+    return _seal(header, body, readers, sealed, sign, rng)
+
+
+def seal_again(
+    envelope: Envelope,
+    body: bytes,
+    readers: Sequence[Reader],
+    sealer: str,
+    stripped: int,
+    sign: Callable[[bytes], bytes],
+    rng: Rng,
+) -> tuple[bytes, bytes]:
+    """The bytes and the content key of a stripped segment: what the origin said of it stays word for word, whatever a
+    newer program wrote there."""
+    header = pb.Header.FromString(envelope.header.raw)
+    header.readers[:] = [reader.key_id for reader in readers]
+    header.sealer, header.stripped = sealer, stripped
+    return _seal(header, body, readers, True, sign, rng)
+
+
+def _seal(
+    header: pb.Header, body: bytes, readers: Sequence[Reader], sealed: bool, sign: Callable[[bytes], bytes], rng: Rng
+) -> tuple[bytes, bytes]:
     raw_header = header.SerializeToString()
     content_key, commit, wraps, payload = b"", b"", [], body
     if sealed:

@@ -10,13 +10,13 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
     the origin's scope
  6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
  7. the origin signed the checkpoint at its end
- 8. the sealer, who is the origin, signed the envelope
+ 8. the sealer signed the envelope: the origin, or who stripped it on its way here (`fednode.sync.strip`)
  9. the first parent's cosignature verifies; a segment of somebody further away must carry one
 10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
-11. it opens (when this node is a reader); count and stamps agree with the header, stamps rise
+11. it opens (when this node is a reader); count, stamps and what is stripped agree with the header, stamps rise
 12. the leaves recomputed from the body lead to the very root that was signed
 13. the payloads are JSON objects, no deeper than `NESTING_MAX`; the areas that they name lie in the origin's scope;
-    system changes are lawful
+    system changes and erases are lawful
 
 Where this node is not a reader, 11 to 13 are left to those who are; the rest holds all the same, and
 
@@ -48,12 +48,13 @@ from fednode.crypto.merkle import TreeNode
 from fednode.crypto.suite import suite as suite_of
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Dataset
-from fednode.sync.change import CATALOG, UPSERT, Columns, LogName
+from fednode.sync.change import CATALOG, ERASE, UPSERT, Columns, LogName
 from fednode.sync.clock import bound
 from fednode.sync.errors import PeerError
 from fednode.sync.feed import Side
 from fednode.sync.identity import Directory, covers
 from fednode.sync.log import LogState
+from fednode.sync.strip import check_erase, check_sealer, sealer_of
 from fednode.sync.wire import Cosignature
 
 NESTING_MAX = 32
@@ -130,7 +131,7 @@ def verify(
         raise Gap(str(name), state.size)
     if header.first < state.size:
         raise Held(envelope, state)
-    verify_signatures(envelope, origin)  # 7, 8
+    _signatures(envelope, origin, context)  # 7, 8
     first_parent = _witnessed(envelope, origin, side, context, first_parent)  # 9
     _not_revoked(name, origin, context, first_parent)  # 10
     content_key = b""
@@ -152,7 +153,7 @@ def check_signed(raw: bytes, context: Context) -> tuple[seg.Envelope, Identity]:
     envelope = seg.parse(raw)
     _known_suite(envelope.header)
     origin = _origin(envelope.header.log, context)
-    verify_signatures(envelope, origin)
+    _signatures(envelope, origin, context)
     return envelope, origin
 
 
@@ -202,15 +203,19 @@ def _entitled(name: LogName, origin: Identity, envelope: seg.Envelope, context: 
         raise PeerError("FN-5418", log=str(name))
 
 
-def verify_signatures(envelope: seg.Envelope, origin: Identity) -> None:
+def _signatures(envelope: seg.Envelope, origin: Identity, context: Context) -> None:
+    verify_signatures(envelope, origin, context.directory)
+    check_sealer(envelope.header, origin, context.peer, context.directory)
+
+
+def verify_signatures(envelope: seg.Envelope, origin: Identity, directory: Directory) -> None:
     """Gates 7 and 8: the origin signed the checkpoint, the sealer the envelope. Raises PeerError FN-5419, FN-6406."""
     header = envelope.header
-    if header.sealer not in ("", origin.node):
-        raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)
+    sealer = sealer_of(header, origin, directory)
     head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
     try:
         checkpoint.verify_signature(head, origin.sign_key, header.checkpoint)  # 7
-        suite_of(header.suite).verify(origin.sign_key, envelope.digest(), envelope.signature)  # 8
+        suite_of(header.suite).verify(sealer.sign_key, envelope.digest(), envelope.signature)  # 8
     except IntegrityError as error:
         raise PeerError("FN-6406", log=str(header.log), first=header.first) from error
 
@@ -268,7 +273,10 @@ def _extends(envelope: seg.Envelope, origin: Identity, state: LogState, context:
 def _opened(envelope: seg.Envelope, content_key: bytes, state: LogState) -> Columns:
     header = envelope.header
     columns = seg.open_with_content_key(envelope, content_key)
-    if len(columns) != header.count or columns.hlcs[-1] != header.last_hlc or columns.hlcs[0] <= state.last_hlc:
+    size, stripped = len(columns), len(columns.leaves)
+    if (size, stripped) != (header.count, header.stripped) or columns.hlcs[-1] != header.last_hlc:
+        raise PeerError("FN-6409", log=str(header.log), first=header.first)
+    if columns.hlcs[0] <= state.last_hlc:
         raise PeerError("FN-6409", log=str(header.log), first=header.first)
     return columns
 
@@ -344,6 +352,8 @@ def _lawful(name: LogName, columns: Columns, origin: Identity, context: Context)
                 kept = decode(payload)
                 if area_field:
                     areas.add(str(kept.area))
+            elif op == ERASE:
+                check_erase(origin, name, columns.keys[position], payload, context.directory)
             elif payload:
                 raise PeerError("FN-6402", reason="payload of a delete")
         for key in columns.keys:

@@ -15,6 +15,7 @@ import zstandard
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
 
 from test_segment import VECTORS, made, proved, seg_reader  # noqa: E402
+from test_strip import stripped_vector  # noqa: E402
 
 from fednode.sync import segment as seg  # noqa: E402
 from fednode.sync.change import Change  # noqa: E402
@@ -56,4 +57,5 @@ if __name__ == "__main__":
     write("segment-sealed.json", made(sealed=True))
     write("segment-readers.json", with_readers())
     write("segment-consistency.json", proved())
+    write("segment-stripped.json", stripped_vector())
     write("README.json", {"zstd": list(zstandard.ZSTD_VERSION)})

@@ -18,7 +18,6 @@ from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
 from fednode.sync.change import (
     DELETE,
-    ERASE,
     KEY_BYTES_MAX,
     LOG_SIZE_MAX,
     PAYLOAD_BYTES_MAX,
@@ -31,6 +30,8 @@ from fednode.sync.change import (
 from fednode.sync.clock import STAMP_MAX
 from fednode.sync.errors import PeerError
 from fednode.sync.log import LogState, cut, extend
+from fednode.sync.strip import strip
+from strategies import some_columns
 from world import Stream, World, keys_of, shop
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -50,30 +51,6 @@ def refused(code: str, call: Any, *arguments: Any) -> PeerError:
 
 
 # ---------------------------------------------------------------- any columns come back
-
-keys = st.binary(max_size=20)
-ops = st.sampled_from((UPSERT, DELETE, ERASE))
-
-
-@st.composite
-def some_columns(draw: st.DrawFn) -> Columns:
-    count = draw(st.integers(1, 30))
-    first = draw(st.integers(0, 2**62))
-    deltas = draw(st.lists(st.integers(1, 2**50), min_size=count - 1, max_size=count - 1))
-    hlcs = [first]
-    for delta in deltas:
-        hlcs.append(hlcs[-1] + delta)
-    sized = {"min_size": count, "max_size": count}
-    bases = draw(st.lists(st.integers(0, 2**62), **sized))
-    return Columns(
-        draw(st.integers(0, 2**32 - 1)),
-        draw(st.lists(keys, **sized)),
-        hlcs,
-        bytes(draw(st.lists(ops, **sized))),
-        draw(st.lists(st.binary(max_size=60), **sized)),
-        draw(st.binary(min_size=32, max_size=32)),
-        bases if any(bases) else [],
-    )
 
 
 @settings(max_examples=150, derandomize=True, deadline=None)
@@ -95,19 +72,6 @@ def test_the_stripped_form_comes_back_with_the_same_leaves(columns: Columns, dat
     for position in gone:
         assert again.payloads[position] == again.keys[position] == b""
     assert again.seed == b""
-
-
-def strip(columns: Columns, gone: set[int]) -> Columns:
-    count = len(columns)
-    hashes, salts = seg.leaf_hashes(columns), seg.suite_of(1).keystream(columns.seed, 32 * count)
-    return replace(
-        columns,
-        keys=[b"" if i in gone else key for i, key in enumerate(columns.keys)],
-        payloads=[b"" if i in gone else payload for i, payload in enumerate(columns.payloads)],
-        seed=b"",
-        leaves={i: hashes[i] for i in sorted(gone)},
-        salts={i: salts[32 * i : 32 * i + 32] for i in range(count) if i not in gone},
-    )
 
 
 def test_what_was_stripped_is_nowhere_in_the_bytes(world: World) -> None:
