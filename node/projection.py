@@ -205,7 +205,7 @@ class Projector:
     def _area_of(self, name: LogName) -> str:
         if name.audience:
             return name.audience
-        origin = self.trust.directory.get(name.origin)
+        origin = self.trust.directory.life(name.origin, name.incarnation)
         return origin.scope[0] if origin else name.origin
 
     def _apply(self, held: Held, columns: Columns) -> int:
@@ -278,8 +278,8 @@ class Projector:
 
     def _version(self, row: Row) -> merge.Version:
         name = self._log_name(row.log)
-        origin = self.trust.directory.get(name.origin)
         directory = self.trust.directory
+        origin = directory.life(name.origin, name.incarnation)
         rank = len(directory.levels) - directory.rank(origin.level) if origin else 0
         return merge.Version(
             *(row.effective, row.hlc, name.origin, name.incarnation, row.seq, rank, row.op, row.base),

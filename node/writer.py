@@ -217,12 +217,14 @@ class Writer:
         self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, verified: VerifiedSegment
     ) -> Done:
         header = verified.envelope.header
-        own = None
+        own, first_parent = None, verified.first_parent
         if not link.from_parent:
-            own = self._cosign(clock, header)
-        first_parent = verified.first_parent
-        if own is not None and self.trust.directory.parent_of(header.log.origin) == self.trust.node:
-            first_parent = own
+            first_hand = verified.origin.issuer == self.trust.node
+            if first_hand and first_parent is not None:  # of an earlier life: what this node cosigned then stands
+                own = first_parent
+            else:
+                own = self._cosign(clock, header)
+                first_parent = own if first_hand else first_parent
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:

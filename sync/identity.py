@@ -4,7 +4,8 @@ Rules
 1. A node enters with a certificate that its issuer's log carries; the issuer must be in the directory before it, and
    the certificate must lie inside the issuer's (`fednode.crypto.certs.check_issued`).
 2. Of two certificates of a node the one of the higher incarnation is in force, then the later one. Neither ever goes
-   back. The earlier lives of a node stay known: what they signed is still to be verified.
+   back. The earlier lives of a node stay known: what they signed is still to be verified, with keys that no later
+   certificate of the same life may change.
 3. Whoever stands above a node may revoke it. A revocation names the incarnations up to which it holds: a node that
    joins again comes back in a higher one.
 4. `seed` takes this node's own chain, which was verified when it was installed.
@@ -16,6 +17,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +64,7 @@ class Directory:
         self._nodes: dict[str, Identity] = {}
         self._lives: dict[str, dict[int, Identity]] = {}
         self._by_scope: dict[str, list[str]] = {}
-        self._revoked: dict[str, Revocation] = {}
+        self._revoked: dict[str, dict[int, Revocation]] = {}
 
     # ------------------------------------------------------------ following the logs
 
@@ -92,10 +94,11 @@ class Directory:
             self._add(certs.parse(bytes.fromhex(payload["certificate"])))
         elif kind == "revoke":
             found = self._revocation(origin, payload)
-            known = self._revoked.get(found.node)
+            of_node = self._revoked.setdefault(found.node, {})
+            known = of_node.get(found.incarnation)
             # of one incarnation the earlier revocation holds, whichever log brought it first
-            if known is None or (found.incarnation, -found.at_ms) > (known.incarnation, -known.at_ms):
-                self._revoked[found.node] = found
+            if known is None or found.at_ms < known.at_ms:
+                of_node[found.incarnation] = found
 
     @staticmethod
     def _revocation(origin: str, payload: Mapping[str, Any]) -> Revocation:
@@ -125,16 +128,27 @@ class Directory:
             if not isinstance(text, str) or len(text) > CERTIFICATE_HEX_MAX:
                 raise PeerError("FN-6402", reason="certificate")
             identity = certs.parse(bytes.fromhex(text))
-            issuer = self.root if identity.issuer == ROOT else self.get(identity.issuer)
+            issuers = [self.root] if identity.issuer == ROOT else self.lives(identity.issuer)
             speaks = identity.node if identity.issuer == ROOT else identity.issuer
-            if issuer is None or speaks != origin:
+            if not issuers or speaks != origin:
                 raise PeerError("FN-5430", node=identity.node, origin=origin, reason="issuer")
             known = self._nodes.get(identity.node)
             if known is not None and known.issuer != identity.issuer and not self._may_move(known, identity):
                 raise PeerError("FN-5430", node=identity.node, origin=origin, reason="parent")
-            certs.check_issued(identity, issuer, self.levels)
+            life = self.life(identity.node, identity.incarnation)
+            if life is not None and (life.sign_key, life.seal_key) != (identity.sign_key, identity.seal_key):
+                raise PeerError("FN-5430", node=identity.node, origin=origin, reason="keys")
+            self._check_issued(identity, issuers)
         except (IntegrityError, ValueError) as error:
             raise PeerError("FN-5430", node=origin, origin=origin, reason=str(error)[:200]) from error
+
+    def _check_issued(self, identity: Identity, issuers: Sequence[Identity]) -> None:
+        """An issuer that lost its keys signed with others before."""
+        for issuer in issuers[:-1]:
+            with suppress(IntegrityError):
+                certs.check_issued(identity, issuer, self.levels)
+                return
+        certs.check_issued(identity, issuers[-1], self.levels)
 
     @staticmethod
     def _may_move(known: Identity, new: Identity) -> bool:
@@ -197,17 +211,19 @@ class Directory:
         """0 for the highest level; unknown levels come after the lowest."""
         return self.levels.index(level) if level in self.levels else len(self.levels)
 
-    def revocation(self, node: str) -> Revocation | None:
-        """The revocation that holds for a node's incarnation in force."""
-        found, identity = self._revoked.get(node), self._nodes.get(node)
-        if found is None or identity is None or identity.incarnation > found.incarnation:
+    def revocation(self, node: str, incarnation: int = 0) -> Revocation | None:
+        """The revocation that holds for a node's incarnation (0: the one in force); of several the earliest."""
+        identity = self._nodes.get(node)
+        if identity is None:
             return None
-        return found
+        life = incarnation or identity.incarnation
+        found = [one for upto, one in self._revoked.get(node, {}).items() if upto >= life]
+        return min(found, key=lambda one: (one.at_ms, one.incarnation), default=None)
 
     def is_revoked(self, node: str) -> bool:
         return self.revocation(node) is not None
 
-    def revoked_at(self, node: str) -> int | None:
+    def revoked_at(self, node: str, incarnation: int = 0) -> int | None:
         """Unix milliseconds, or None."""
-        found = self.revocation(node)
+        found = self.revocation(node, incarnation)
         return None if found is None else found.at_ms

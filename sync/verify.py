@@ -4,14 +4,16 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
 
  1. the envelope parses, within the limits; its suite is known
  2. the log belongs to this trust domain
- 3. the origin is enrolled, its chain leads to the pinned root, its incarnation is the one in force
- 4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent
+ 3. the origin is enrolled, its chain leads to the pinned root, in the incarnation that the log names
+ 4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent;
+    to a node that takes its history back the parent sends its own and that of those below it, too
  5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in
     the origin's scope
  6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
  7. the origin signed the checkpoint at its end
  8. the sealer signed the envelope: the origin, or who stripped it on its way here (`fednode.sync.strip`)
- 9. the first parent's cosignature verifies; a segment of somebody further away must carry one
+ 9. the first parent's cosignature verifies; a segment of somebody further away must carry one, and so must one of an
+    earlier life, whoever brings it: what its first parent has not seen by then is no history
 10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
 11. it opens (when this node is a reader); count, stamps and what is stripped agree with the header, stamps rise
 12. the leaves recomputed from the body lead to the very root that was signed
@@ -35,6 +37,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -42,7 +45,7 @@ from typing import Any
 import msgspec
 
 from fednode.crypto import checkpoint, merkle
-from fednode.crypto.certs import Identity
+from fednode.crypto.certs import ROOT, Identity
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.merkle import TreeNode
 from fednode.crypto.suite import suite as suite_of
@@ -75,6 +78,7 @@ class Context:
     unwrap: Callable[[seg.Envelope], bytes | None]
     now_s: int
     lawful: Callable[[LogName, Columns], None]
+    restoring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def verify(
         raise Held(envelope, state)
     _signatures(envelope, origin, context)  # 7, 8
     first_parent = _witnessed(envelope, origin, side, context, first_parent)  # 9
-    _not_revoked(name, origin, context, first_parent)  # 10
+    _not_revoked(origin, context, envelope, first_parent)  # 10
     content_key = b""
     if envelope.sealed:
         opened = context.unwrap(envelope)
@@ -165,11 +169,12 @@ def _known_suite(header: seg.Header) -> None:
 
 
 def _origin(name: LogName, context: Context) -> Identity:
-    origin = context.directory.get(name.origin)
-    if origin is None:
+    in_force = context.directory.get(name.origin)
+    if in_force is None:
         raise PeerError("FN-5411", node=name.origin, log=str(name))
-    if origin.incarnation != name.incarnation:
-        raise PeerError("FN-5412", node=name.origin, theirs=name.incarnation, ours=origin.incarnation)
+    origin = context.directory.life(name.origin, name.incarnation)
+    if origin is None:
+        raise PeerError("FN-5412", node=name.origin, theirs=name.incarnation, ours=in_force.incarnation)
     return origin
 
 
@@ -179,6 +184,8 @@ def _side(origin: Identity, context: Context) -> Side:
     if context.from_parent:
         if origin.node in mine[:-1]:
             return Side.ABOVE
+        if context.restoring and context.me.node in path:
+            return Side.SELF if origin.node == context.me.node else Side.BELOW
     elif context.peer.node in path:
         return Side.BELOW
     raise PeerError("FN-5413", node=origin.node, peer=context.peer.node)
@@ -221,40 +228,46 @@ def verify_signatures(envelope: seg.Envelope, origin: Identity, directory: Direc
 
 
 def verify_first_parent(
-    directory: Directory, name: LogName, size: int, root: bytes, given: Cosignature, me: str
+    directory: Directory, name: LogName, size: int, root: bytes, given: Cosignature, me: str, *, mine: bool = False
 ) -> Cosignature:
-    """Gate 9 for one cosignature: it is by the origin's parent. Raises PeerError FN-6407."""
-    parent = directory.parent_of(name.origin)
-    identity = directory.get(parent) if parent else None
-    if identity is None or given.witness not in ("", parent) or parent == me:
+    """Gate 9 for one cosignature: it is by the origin's parent, with the key of any of its lives. `mine`: this node may
+    be that parent, and is shown what it cosigned once. Raises PeerError FN-6407."""
+    origin = directory.life(name.origin, name.incarnation)
+    parent = origin.issuer if origin is not None else ""
+    if given.witness not in ("", parent) or (parent == me and not mine):
         raise PeerError("FN-6407", log=str(name), witness=given.witness)
-    try:
-        checkpoint.verify_cosignature(
-            checkpoint.Checkpoint(str(name), size, root), identity.sign_key, given.time_s, given.signature
-        )
-    except IntegrityError as error:
-        raise PeerError("FN-6407", log=str(name), witness=identity.node) from error
-    return Cosignature(given.time_s, given.signature, identity.node)
+    head = checkpoint.Checkpoint(str(name), size, root)
+    for key in dict.fromkeys(one.sign_key for one in directory.lives(parent)):
+        with suppress(IntegrityError):
+            checkpoint.verify_cosignature(head, key, given.time_s, given.signature)
+            return Cosignature(given.time_s, given.signature, parent)
+    raise PeerError("FN-6407", log=str(name), witness=parent)
 
 
 def _witnessed(
     envelope: seg.Envelope, origin: Identity, side: Side, context: Context, given: Cosignature | None
 ) -> Cosignature | None:
-    first_hand = side is Side.BELOW and context.directory.parent_of(origin.node) == context.me.node
-    if first_hand:
+    header, directory = envelope.header, context.directory
+    in_force = directory.get(origin.node)
+    earlier = in_force is not None and origin.incarnation < in_force.incarnation
+    first_hand = side is Side.BELOW and origin.issuer == context.me.node
+    if first_hand and not earlier and not context.restoring:
         return None  # this node is the first parent: it cosigns when it stores
-    header = envelope.header
     if given is None:
-        if side is Side.BELOW:
+        if earlier and in_force is not None and origin.issuer != ROOT:  # above the province there is nobody to cosign
+            theirs, ours = origin.incarnation, in_force.incarnation
+            raise PeerError("FN-5412", node=origin.node, theirs=theirs, ours=ours)
+        if side is not Side.ABOVE:
             raise PeerError("FN-6408", log=str(header.log), first=header.first)
         return None
-    return verify_first_parent(context.directory, header.log, header.end, header.root, given, context.me.node)
+    me, mine = context.me.node, earlier or context.restoring
+    return verify_first_parent(directory, header.log, header.end, header.root, given, me, mine=mine)
 
 
-def _not_revoked(name: LogName, origin: Identity, context: Context, first_parent: Cosignature | None) -> None:
-    revoked_ms = context.directory.revoked_at(origin.node)
+def _not_revoked(origin: Identity, context: Context, envelope: seg.Envelope, first_parent: Cosignature | None) -> None:
+    revoked_ms = context.directory.revoked_at(origin.node, origin.incarnation)
     if revoked_ms is not None and (first_parent is None or first_parent.time_s * 1000 > revoked_ms):
-        raise PeerError("FN-5420", node=origin.node, log=str(name))
+        raise PeerError("FN-5420", node=origin.node, log=str(envelope.header.log))
 
 
 def _extends(envelope: seg.Envelope, origin: Identity, state: LogState, context: Context) -> None:

@@ -270,8 +270,33 @@ def test_any_order_of_revocations_ends_with_the_same(given_: list[tuple[str, int
         for origin, incarnation, at_ms in order:
             directory.apply(origin, revocation_payload(COUNTY, incarnation, at_ms, ""))
         found.append(directory.revoked_at(COUNTY))
-    highest = max(incarnation for _, incarnation, _ in given_)
-    assert found == [min(at for _, incarnation, at in given_ if incarnation == highest)] * 3
+    assert found == [min(at for _, _, at in given_)] * 3  # the county is in its first life: each of them covers it
+
+
+def test_each_life_has_its_own_revocation_and_keys(world: World) -> None:
+    directory = world.directory()
+    take(directory, PROVINCE, revocation_payload(COUNTY, 1, 7000, "lost"))
+    take(directory, CITY, node_payload(county(world, life=2)))
+    take(directory, PROVINCE, revocation_payload(COUNTY, 2, 9000, "again"))
+    assert [directory.revoked_at(COUNTY, life) for life in (1, 2, 3)] == [7000, 9000, None]
+    assert [one.incarnation for one in directory.lives(COUNTY)] == [2, 1]
+    first = directory.life(COUNTY, 1)
+    assert first is not None
+    assert first.sign_key == world.identity(COUNTY).sign_key
+
+
+def test_keys_never_change_within_a_life(world: World) -> None:
+    other = world.certificate(
+        COUNTY, level="county", parent=CITY, scope=(COUNTY,), life=2, incarnation=1, now_s=NOW_S + 9
+    )
+    refused("FN-5430", world.directory().check, CITY, node_payload(other))
+
+
+def test_what_an_issuer_signed_with_the_keys_of_an_earlier_life_is_lawful(world: World) -> None:
+    """It lost them; its children's certificates are in its history."""
+    directory = world.directory()
+    take(directory, CITY, node_payload(county(world, life=2)))
+    directory.check(COUNTY, node_payload(world.places["130102001"].chain[0]))
 
 
 _WORLDS: list[World] = []

@@ -238,7 +238,7 @@ def test_a_revoked_sealer_is_not_believed_itself(world: World) -> None:
     raw = again(world, own.raw, own.columns, TOWNSHIP, [0])
     given = world.cosignature(TOWNSHIP, raw)
     directory = world.directory()
-    directory._revoked[TOWNSHIP] = Revocation(TOWNSHIP, 1, NOW_S * 1000, "lost", COUNTY)
+    directory._revoked[TOWNSHIP] = {1: Revocation(TOWNSHIP, 1, NOW_S * 1000, "lost", COUNTY)}
     refused("FN-5419", raw, fresh, world.context(COUNTY, TOWNSHIP, directory=directory), given)
     assert verify(raw, fresh, world.context(CITY, COUNTY, directory=directory), given).raw == raw
 

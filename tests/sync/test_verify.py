@@ -207,6 +207,47 @@ def test_gate_3_an_old_life_is_fenced(world: World) -> None:
     assert verify(new.raw, fresh, context, None).origin.incarnation == 2
 
 
+def test_gate_9_what_the_first_parent_saw_of_an_old_life_is_history(world: World) -> None:
+    """A node that lost its store took a new life: what was cosigned before still comes, from whoever holds it."""
+    directory = world.directory()
+    again = world.certificate(VILLAGE, level="village", parent=TOWNSHIP, scope=(VILLAGE,), life=2)
+    directory.apply(TOWNSHIP, node_payload(again))
+    own = world.segment(VILLAGE)
+    seen = world.cosignature(TOWNSHIP, own.raw)
+    for me, peer in ((COUNTY, TOWNSHIP), (TOWNSHIP, VILLAGE)):
+        got = verify(own.raw, fresh, world.context(me, peer, directory=directory), seen)
+        assert (got.origin.incarnation, got.first_parent) == (1, seen)
+        other = replace(seen, signature=bytes(64))
+        refused("FN-6407", own.raw, fresh, world.context(me, peer, directory=directory), other)
+        refused("FN-5412", own.raw, fresh, world.context(me, peer, directory=directory), None)
+
+
+def test_gate_9_a_witness_is_known_by_the_keys_of_all_its_lives(world: World) -> None:
+    directory = world.directory()
+    own = world.segment(VILLAGE)
+    seen = world.cosignature(TOWNSHIP, own.raw)
+    again = world.certificate(TOWNSHIP, level="township", parent=COUNTY, scope=(TOWNSHIP,), life=2)
+    directory.apply(COUNTY, node_payload(again))
+    context = world.context(PROVINCE, CITY, directory=directory)
+    assert verify(own.raw, fresh, context, seen).first_parent == seen
+
+
+@pytest.mark.parametrize(("origin", "side"), [(TOWNSHIP, Side.SELF), (VILLAGE, Side.BELOW)])
+def test_gate_4_a_node_takes_its_history_back_from_its_parent(world: World, origin: str, side: Side) -> None:
+    own = world.segment(origin, dataset="shop" if origin == VILLAGE else "sys.audit", readers=(TOWNSHIP,))
+    witness = COUNTY if origin == TOWNSHIP else TOWNSHIP
+    context = world.context(TOWNSHIP, COUNTY, from_parent=True, restoring=True)
+    given = world.cosignature(witness, own.raw)
+    got = verify(own.raw, fresh, context, given)
+    assert (got.side, got.columns, got.first_parent) == (side, own.columns, given)
+    refused("FN-6408", own.raw, fresh, context, None)
+    refused(
+        "FN-5413", world.segment("130104").raw, fresh, context, world.cosignature(CITY, world.segment("130104").raw)
+    )
+    ordinary = world.context(TOWNSHIP, COUNTY, from_parent=True)
+    refused("FN-5413", own.raw, fresh, ordinary, given)
+
+
 # ---------------------------------------------------------------- 4: on the side of the peer
 
 
