@@ -76,10 +76,11 @@ class App:
         trust: Trust,
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
+        operator: str = DAEMON,
     ) -> None:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
-        self.operator = DAEMON
+        self.operator = operator
         self.clock_offset_ms = int(store.meta("clock_offset_ms", 0))
         self._credentials: tuple[bytes, Credentials] | None = None
 
@@ -93,6 +94,7 @@ class App:
         *,
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
+        operator: str = DAEMON,
     ) -> App:
         """Load a node. Raises StoreError FN-7618 (no node here) and others of the home and the store; IntegrityError
         when its chain does not hold; PeerError FN-6115 when the keys are not those of the certificate."""
@@ -103,7 +105,7 @@ class App:
         if me.sign_key != keys.sign.public or me.tls_key != keys.tls.public_der:
             raise IntegrityError("FN-6115", node=me.node, path=str(home.path))
         store = Store.open(home.log_db, stash_key=keys.stash_key)
-        return cls(home, config, keys, store, Trust.load(store, chain, me.node), clock, rng)
+        return cls(home, config, keys, store, Trust.load(store, chain, me.node), clock, rng, operator)
 
     def close(self) -> None:
         self.store.close()
@@ -130,7 +132,8 @@ class App:
         """The service for records, on this thread's store."""
         from fednode.node.records import Records
 
-        return Records(self.new_writer(self.store), self.new_projector(self.store), self.trust)
+        writer = self.new_writer(self.store)
+        return Records(writer, self.new_projector(self.store), self.trust, self.journal(writer))
 
     def journal(self, writer: Writer | None = None) -> Journal:
         """Where acts and events are written, with this thread's writer; without one, a writer on this thread's
@@ -157,6 +160,7 @@ class App:
         levels: tuple[str, ...] = LEVELS,
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
+        operator: str = DAEMON,
     ) -> App:
         """Found a trust domain: a root, and the node at its top. Raises Refused FN-21xx for names that are none,
         StoreError FN-7616 when there is a node already."""
@@ -174,9 +178,15 @@ class App:
             store = Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key)
             trust = Trust.load(store, (own, root), node)
             writer = Writer(store, trust, keys, clock, rng)
-            writer.local(NODES, trust.area, [Change(node.encode(), _encoded(node_payload(own)))])
+            journal = Journal(writer, clock, operator, cls.software)
+            writer.local(
+                NODES,
+                trust.area,
+                [Change(node.encode(), _encoded(node_payload(own)))],
+                lambda tx: journal.within(tx, "init", domain=domain, level=level, root=trust.root_sha256.hex()),
+            )
             store.close()
-        return cls.open(path, config, clock=clock, rng=rng)
+        return cls.open(path, config, clock=clock, rng=rng, operator=operator)
 
     @classmethod
     async def join(
@@ -188,11 +198,14 @@ class App:
         addresses: tuple[str, ...] = (),
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
+        operator: str = DAEMON,
     ) -> App:
         """Join with a token; an existing home of the same node and domain gets a fresh certificate and keeps its store.
         Raises what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
         if Home.exists(path):
-            return await cls._rejoin(path, config, token, addresses, clock, rng)
+            app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
+            await app._rejoin(token, addresses)
+            return app
         Home.check_free(path)
         keys = NodeKeys.generate(rng)
         joined = await _converse(token, keys, addresses, config, clock() // 1000)
@@ -201,25 +214,23 @@ class App:
             home.write_chain(joined.chain)
             home.write_addresses(joined.addresses)
             Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key).close()
-        return cls.open(path, config, clock=clock, rng=rng)
-
-    @classmethod
-    async def _rejoin(
-        cls,
-        path: Path,
-        config: Config,
-        token: Token,
-        addresses: tuple[str, ...],
-        clock: Callable[[], int],
-        rng: Callable[[int], bytes],
-    ) -> App:
-        app = cls.open(path, config, clock=clock, rng=rng)
-        if app.trust.node != token.node or app.trust.root_sha256 != token.root_sha256:
-            raise StoreError("FN-7616", path=str(path))
-        joined = await _converse(token, app.keys, addresses, config, clock() // 1000)
-        app.install_chain(joined.chain)
-        app.home.write_addresses(joined.addresses)
+        app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
+        app._tell_joined(again=False)
         return app
+
+    async def _rejoin(self, token: Token, addresses: tuple[str, ...]) -> None:
+        """A fresh certificate for a node that keeps its home."""
+        if self.trust.node != token.node or self.trust.root_sha256 != token.root_sha256:
+            raise StoreError("FN-7616", path=str(self.home.path))
+        joined = await _converse(token, self.keys, addresses, self.config, self.clock() // 1000)
+        self.install_chain(joined.chain)
+        self.home.write_addresses(joined.addresses)
+        self._tell_joined(again=True)
+
+    def _tell_joined(self, *, again: bool) -> None:
+        parent = self.trust.parent
+        root = self.trust.root_sha256.hex()
+        self.journal().event("join", parent=parent.node if parent else "", root=root, again=again)
 
     # ------------------------------------------------------------ the parent
 
@@ -273,6 +284,7 @@ class App:
         token = Token(self.trust.root_sha256, self.rng(enrol.SECRET_BYTES), node, expires_s, self.enrol_addresses())
         with self.store.write() as tx:
             tx.add_invite(token.hash, node, name, level, ",".join(scope), expires_s)
+            self.journal().within(tx, "invite", node=node, level=level, scope=",".join(scope), expires_s=expires_s)
         return token.encode()
 
     def enrol_addresses(self) -> tuple[str, ...]:
@@ -303,6 +315,8 @@ class App:
 
             def use(tx: Transaction) -> None:
                 tx.use_invite(hashed, self.now_s, asked.sign_key)
+                told: dict[str, Any] = {"node": found.node, "level": found.level, "incarnation": incarnation}
+                self.journal(writer).within(tx, "enrol", **told)
 
             writer.local(NODES, trust.area, [change], use)
         return messages.JoinReply(
@@ -323,7 +337,9 @@ class App:
         if known is None or self.trust.directory.is_revoked(peer.node):
             raise PeerError("FN-5511", node=peer.node)
         der = self._certify(asked, known.name, known.level, known.scope, known.incarnation)
-        writer.local(NODES, self.trust.area, [Change(peer.node.encode(), _encoded(node_payload(der)))])
+        journal = self.journal(writer)
+        change = Change(peer.node.encode(), _encoded(node_payload(der)))
+        writer.local(NODES, self.trust.area, [change], lambda tx: journal.within(tx, "certify", node=peer.node))
         return self.trust.directory.chain(peer.node)
 
     def revocable(self, node: str) -> Identity:
@@ -341,7 +357,10 @@ class App:
         identity = self.revocable(node)
         payload = revocation_payload(node, identity.incarnation, self.now_ms(), reason)
         change = Change(f"revoked/{node}/{identity.incarnation}".encode(), _encoded(payload))
-        self.new_writer(self.store).local(NODES, self.trust.area, [change])
+        writer = self.new_writer(self.store)
+        journal = self.journal(writer)
+        told: dict[str, Any] = {"node": node, "incarnation": identity.incarnation}
+        writer.local(NODES, self.trust.area, [change], lambda tx: journal.within(tx, "revoke", **told))
         self.poke()
         return identity
 
@@ -365,7 +384,12 @@ class App:
         self.check_catalog(catalog)
         if catalog == self.trust.catalog:
             return
-        self.new_writer(self.store).local(CATALOG, self.trust.area, [Change(b"catalog", catalog.to_json())])
+        document = catalog.to_json()
+        writer = self.new_writer(self.store)
+        journal = self.journal(writer)
+        told: dict[str, Any] = {"version": catalog.version, "sha256": SUITE_1.hash(document).hex()}
+        change = Change(b"catalog", document)
+        writer.local(CATALOG, self.trust.area, [change], lambda tx: journal.within(tx, "catalog.publish", **told))
         self.poke()
 
 

@@ -27,7 +27,7 @@ from fednode.sync.errors import Refused, StoreError
 FILE = "config.toml"
 PREFIX = "FEDNODE_"
 # Read by the command line itself, before there is a home: not settings of the file.
-OTHER_VARIABLES = frozenset(("FEDNODE_HOME", "FEDNODE_PYTHON"))
+OTHER_VARIABLES = frozenset(("FEDNODE_HOME", "FEDNODE_OPERATOR", "FEDNODE_PYTHON"))
 NEAR = 0.8  # how like one of ours a variable's name is that must be a slip of the pen
 
 

@@ -28,6 +28,7 @@ from fednode.sync.identity import covers
 
 BATCH_ROWS = 10_000
 PROBLEMS_KEPT_MAX = 20
+COUNTS = ("read", "added", "changed", "unchanged", "rejected")
 
 OnReject = Callable[[int, Sequence[str], Sequence[Problem]], None]
 OnProgress = Callable[["ImportReport", Source], None]

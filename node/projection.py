@@ -145,7 +145,7 @@ class Projector:
     # ------------------------------------------------------------ following the log
 
     def catch_up(self, steps: int | None = None) -> int:
-        """Apply what is new, at most `steps` transactions. Returns the number of changes applied."""
+        """Apply what is new, at most `steps` transactions. Returns the number of changes of records applied."""
         applied = 0
         while steps is None or steps > 0:
             count, more = self.step()
@@ -157,7 +157,7 @@ class Projector:
         return applied
 
     def step(self) -> tuple[int, bool]:
-        """One bounded transaction. Returns changes applied, and whether there may be more."""
+        """One bounded transaction. Returns changes of records applied, and whether there may be more."""
         start = self.cursor
         until = self.store.lsn  # what is committed between the two queries is for the next step
         held = self.store.segments(start, SEGMENTS_PER_STEP)
@@ -185,12 +185,13 @@ class Projector:
                 if one is None:
                     self._late(target)
                 elif not one.name.is_open and (columns := self.store.columns(one)) is not None:
-                    applied += self._apply(one, columns)
+                    count = self._apply(one, columns)
+                    applied += 0 if one.name.is_system else count
             c.execute("insert or replace into meta values ('lsn', ?)", (work[-1][0],))
         return applied, True
 
     def rebuild(self) -> int:
-        """Make everything again from log.db. Returns the number of changes applied."""
+        """Make everything again from log.db. Returns the number of changes of records applied."""
         self._clear()
         return self.catch_up()
 
@@ -437,7 +438,8 @@ class Projector:
         rows = self.connection.execute(
             """select d.name, a.code, s.key, s.log, s.seq, s.op, s.effective >> 16 from superseded s
                join dataset d on d.id = s.dataset join area a on a.id = s.area
-               where s.conflict = 1 and (?1 = '' or d.name = ?1) order by s.effective desc limit ?2""",
+               where s.conflict = 1 and iif(?1 = '', d.name not like 'sys.%', d.name = ?1)
+               order by s.effective desc limit ?2""",
             (dataset, limit),
         )
         names = ("dataset", "area", "key", "log", "seq", "op", "effective_ms")

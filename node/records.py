@@ -7,7 +7,10 @@ Rules
    same as what is there writes nothing.
 3. Reading takes in first what other processes have written. "Saved here" and "held by the parent" are two answers.
 4. The digest is SHA-256 over one line for each record, sorted by key, dataset and area, so it depends on the records
-   alone: not on order, nor on logs. The line is the canonical JSON array [dataset, area, key, record].
+   alone: not on order, nor on logs. The line is the canonical JSON array [dataset, area, key, record]. Records of
+   system datasets (audit, alerts) are not in it: each level has more of them than those below.
+5. What is written is in the audit, in the same transaction; so are reads of what is not public (which dataset and
+   place, which filters; never values). An event that cannot be written means that nothing is written, or shown.
 
 >>> # records = Records(writer, projector, trust)
 >>> # records.put("admin-licence", {...}).key; records.get("admin-licence", key).standing.held_by_parent
@@ -24,16 +27,18 @@ from typing import Any
 import msgspec
 
 from fednode.node import sqlite
-from fednode.node.importing import Importer, ImportReport, OnProgress, OnReject, encode, scope_check
+from fednode.node.importing import COUNTS, Importer, ImportReport, OnProgress, OnReject, encode, scope_check
 from fednode.node.ingest.headers import Matcher
 from fednode.node.ingest.rejects import problem_text
 from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
+from fednode.node.journal import Journal
 from fednode.node.projection import Projector, Row, field_sql, fts_phrase
+from fednode.node.store import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync.catalog import Dataset, Field
-from fednode.sync.change import DELETE, UPSERT, Change, LogName
+from fednode.sync.change import DELETE, SYSTEM_PREFIX, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.errors import Refused
 from fednode.sync.feed import Side
@@ -135,8 +140,8 @@ class Digest:
 class Records:
     """The service for records of one node, in one thread."""
 
-    def __init__(self, writer: Writer, projector: Projector, trust: Trust) -> None:
-        self.writer, self.projector, self.trust = writer, projector, trust
+    def __init__(self, writer: Writer, projector: Projector, trust: Trust, journal: Journal) -> None:
+        self.writer, self.projector, self.trust, self.journal = writer, projector, trust, journal
         self.store = writer.store
 
     def close(self) -> None:
@@ -186,7 +191,7 @@ class Records:
         if row is not None and row.op == UPSERT and row.payload == payload:
             return Written(dataset, place, key, "unchanged", valid)
         if not dry_run:
-            self._write(dataset, place, Change(key.encode(), payload, UPSERT, row.hlc if row else 0))
+            self._write("put", dataset, place, Change(key.encode(), payload, UPSERT, row.hlc if row else 0))
         outcome = "changed" if row is not None and row.op == UPSERT else "added"
         return Written(dataset, place, key, outcome, valid)
 
@@ -194,7 +199,7 @@ class Records:
         self, dataset: str, key: str, fields: Mapping[str, Any], area: str | None = None, *, lang: str = "en"
     ) -> Written:
         """Change some fields of a record that is there; None or "" takes a field away. Raises as `get` and `put` do."""
-        found = self.get(dataset, key, area)
+        found = self._get(dataset, key, area)
         matcher = Matcher(self.declared(dataset))
         merged: dict[str, Any] = dict(found.record)
         for name, value in fields.items():
@@ -217,7 +222,7 @@ class Records:
         if row is None or row.op == DELETE:
             raise Refused("FN-3324", dataset=dataset, key=key)
         if not dry_run:
-            self._write(dataset, place, Change(key.encode(), b"", DELETE, row.hlc))
+            self._write("delete", dataset, place, Change(key.encode(), b"", DELETE, row.hlc))
         return Written(dataset, place, key, "deleted", None)
 
     def import_rows(
@@ -243,10 +248,23 @@ class Records:
             on_reject=on_reject,
             on_progress=on_progress,
         )
-        return importer.run(source)
+        sha256 = "" if dry_run else source.sha256()
+        report = importer.run(source)
+        if not dry_run:
+            counts = {name: getattr(report, name) for name in COUNTS}
+            told: dict[str, Any] = {"dataset": dataset, "area": place, "file": source.path.name, "sha256": sha256}
+            self.journal.event("import", **told, **counts)
+        return report
 
-    def _write(self, dataset: str, area: str, change: Change) -> None:
-        self.writer.local(dataset, area, [change])
+    def _write(self, action: str, dataset: str, area: str, change: Change) -> None:
+        """Append one change, and in the same transaction its event, which names the change's place, not its key."""
+        name = self.trust.log_name(dataset, area)
+
+        def tell(tx: Transaction) -> None:
+            number = self.store.log_state(name).size - 1
+            self.journal.within(tx, action, dataset=dataset, area=area, log=str(name), number=number)
+
+        self.writer.local(dataset, area, [change], tell)
         self.projector.catch_up()
 
     # ------------------------------------------------------------ what may be written, and where
@@ -325,6 +343,16 @@ class Records:
     def get(self, dataset: str, key: str, area: str | None = None) -> Found:
         """A record and where it stands. Raises Refused FN-3324 when it is not there, FN-3325 when the area must be
         named."""
+        found = self._get(dataset, key, area)
+        self._tell_read("get", dataset, area=found.area, log=found.standing.log, number=found.standing.seq)
+        return found
+
+    def _tell_read(self, action: str, dataset: str, **told: Any) -> None:
+        """Reads of what is not public are audited, before anything is shown (rule 5)."""
+        if not self.declared(dataset).is_public:
+            self.journal.event(action, dataset=dataset, **told)
+
+    def _get(self, dataset: str, key: str, area: str | None) -> Found:
         self.declared(dataset)
         self.projector.catch_up()
         place = self._area(area) if area else self._area_for(dataset, key)
@@ -353,6 +381,7 @@ class Records:
         for op, effective, hlc, base, log, seq, version, conflict in older:
             rows.append((Row(0, key, op, None, effective, hlc, base, log, seq, version), bool(conflict)))
         rest = sorted(rows[1:], key=lambda one: (one[0].effective, one[0].hlc, one[0].seq), reverse=True)
+        self._tell_read("history", dataset, area=place, count=len(rows))
         return [self._version(row, conflict, row is current) for row, conflict in (rows[0], *rest)]
 
     def _history_area(self, dataset: str, key: str) -> str:
@@ -463,6 +492,9 @@ class Records:
             size + 1,
         )
         items = tuple(Item(code, key, _decode(payload), milliseconds(at)) for _, code, key, payload, at in rows[:size])
+        filters = [self._field(declared, name).code for name in where or {}]
+        filters += ["text"] if text.strip() else []
+        self._tell_read("find", dataset, area=area or "", filters=", ".join(filters), count=len(items))
         return Page(dataset, items, str(rows[size - 1][0]) if len(rows) > size else "")
 
     def find_all(self, dataset: str, where: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Item]:
@@ -522,7 +554,11 @@ class Records:
         if dataset:
             self.declared(dataset)
         self.projector.catch_up()
-        datasets = dict(self._rows("select id, name from dataset"))
+        datasets = {
+            number: name
+            for number, name in self._rows("select id, name from dataset")
+            if (name == dataset if dataset else not name.startswith(SYSTEM_PREFIX))
+        }
         areas = dict(self._rows("select id, code from area"))
         counts: dict[str, int] = {}
         hashed = hashlib.sha256()  # for comparison only: what is proved is in the logs
@@ -532,8 +568,8 @@ class Records:
         for key, number, place, payload in self.projector.connection.execute(
             "select key, dataset, area, payload from record where op = 1 order by key"
         ):
-            name, code = datasets[number], areas[place]
-            if (dataset and name != dataset) or not code.startswith(within):
+            name, code = datasets.get(number), areas[place]
+            if name is None or not code.startswith(within):
                 continue
             if waiting and waiting[0][0] != key:
                 _add(hashed, waiting)

@@ -4,6 +4,8 @@ on.
 Rules
 1. Reading only: it never writes, and it works beside a running daemon and without one.
 2. "Saved here" and "held by the parent" are two different numbers, always.
+3. Counts of changes and records are of what people record. What the mesh keeps about itself (nodes, catalog, audit,
+   alerts) is counted apart: `..._system`.
 
 >>> days_left(1_000_000 + 3 * 86400, 1_000_000)
 3
@@ -52,7 +54,8 @@ def collect(app: App) -> dict[str, Any]:
         "store": {
             "lsn": store.lsn,
             "logs": len(logs),
-            "changes": sum(size for _, name, size in logs if not name.is_open),
+            "changes": sum(size for _, name, size in logs if not name.is_system),
+            "system_changes": sum(size for _, name, size in logs if name.is_system),
             "refused": len(store.refused()),
         },
         "projection": _projection(app),
@@ -80,6 +83,7 @@ def _parent(app: App) -> dict[str, Any] | None:
         "last_exchange_ms": peer.last_ms if peer else None,
         "last_error": peer.last_error if peer else None,
         "pending_changes": backlog.changes,
+        "pending_system": backlog.system,
         "pending_segments": backlog.segments,
         "pending_bytes": backlog.bytes,
     }
@@ -95,6 +99,7 @@ def _child(app: App, node: str) -> dict[str, Any]:
         "last_exchange_ms": peer.last_ms if peer else None,
         "last_error": peer.last_error if peer else None,
         "pending_changes": backlog.changes,
+        "pending_system": backlog.system,
         "revoked": app.trust.directory.is_revoked(node),
     }
 
@@ -106,7 +111,10 @@ def _projection(app: App) -> dict[str, Any]:
     connection = sqlite.connect(app.home.state_db, synchronous="NORMAL", readonly=True)
     try:
         row = connection.execute("select value from meta where key = 'lsn'").fetchone()
-        records = connection.execute("select count(*) from record where op = 1").fetchone()[0]
+        records = connection.execute(
+            """select count(*) from record where op = 1
+               and dataset not in (select id from dataset where name like 'sys.%')"""
+        ).fetchone()[0]
     except sqlite.DatabaseError as error:
         raise sqlite.trouble(error, app.home.state_db) from error
     finally:

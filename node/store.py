@@ -83,9 +83,11 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What a peer has not acknowledged."""
+    """What a peer has not acknowledged. `changes`: of records; `system`: of logs about the mesh itself (nodes, catalog,
+    audit, alerts)."""
 
     changes: int
+    system: int
     segments: int
     bytes: int
 
@@ -357,19 +359,18 @@ class Store:
 
     def backlog_up(self, acked: int) -> Backlog:
         """What the parent has not acknowledged."""
-        rows = self._rows(
-            """select coalesce(sum(s.count), 0), count(*), coalesce(sum(length(s.data)), 0)
-               from segment s join log l on l.id = s.log_id where l.up = 1 and s.lsn > ?""",
-            acked,
-        )
-        return Backlog(*rows[0])
+        return self._backlog("l.up = 1", acked)
 
     def backlog_down(self, scope: tuple[str, ...], acked: int) -> Backlog:
         """What a child has not acknowledged."""
         ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
+        return self._backlog(f"s.log_id in ({ids})", acked)
+
+    def _backlog(self, where: str, acked: int) -> Backlog:
         rows = self._rows(
-            f"""select coalesce(sum(count), 0), count(*), coalesce(sum(length(data)), 0) from segment
-                where log_id in ({ids}) and lsn > ?""",
+            f"""select coalesce(sum(iif(l.dataset like 'sys.%', 0, s.count)), 0),
+                coalesce(sum(iif(l.dataset like 'sys.%', s.count, 0)), 0), count(*), coalesce(sum(length(s.data)), 0)
+                from segment s join log l on l.id = s.log_id where {where} and s.lsn > ?""",
             acked,
         )
         return Backlog(*rows[0])

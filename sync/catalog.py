@@ -122,6 +122,11 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True, rename={"fields":
     targets: dict[str, int] = {}
     no_blank: tuple[str, ...] = ()
 
+    @property
+    def is_public(self) -> bool:
+        """Whether everybody may read all of it."""
+        return self.cls == "public" and all(field.cls == "public" for field in self.fields)
+
     def field(self, code: str) -> Field | None:
         """The field with this code."""
         return next((one for one in self.fields if one.code == code), None)

@@ -29,7 +29,7 @@ def _summary(found: Any) -> dict[str, Any]:
     }
 
 
-@command("help.catalog_publish")
+@command("help.catalog_publish", "catalog.publish")
 @click.argument("file", required=False)
 @option("--shipped", is_flag=True, words="option.shipped")
 @option("--dry-run", is_flag=True, words="option.dry_run")

@@ -6,9 +6,13 @@ Rules
 2. The global options stand before or after the command's name.
 3. Exit codes: 0 done, 2 usage, 3 input refused or partly refused, 4 peer not reachable, 5 refused by the peer or not
    permitted, 6 integrity failure, 7 store trouble, 130 interrupted. The first digit of an error's code says which.
-4. Help is in the language that `--lang`, FEDNODE_LANG or the locale asks for: options and commands carry the key of
+4. A command that acts names its act (`action`); the audit has an event of it. The service that does it writes the event
+   of what was done; of what was refused or failed it is written here, once for all commands.
+5. Help is in the language that `--lang`, FEDNODE_LANG or the locale asks for: options and commands carry the key of
    their words.
 
+>>> operator({"SUDO_USER": "alice"}, "root", 0), operator({}, "alice", 1000)
+('alice (root, uid 0)', 'alice (alice, uid 1000)')
 >>> human_ms(65_000, "en"), human_bytes(1536)
 ('1 min 5 s', '1.5 KiB')
 """
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +36,7 @@ from fednode.crypto.errors import FednodeError
 from fednode.node.cli import usage
 from fednode.node.i18n import language
 from fednode.node.messages import catalogue, error_text, text
-from fednode.sync.errors import Refused, StoreError
+from fednode.sync.errors import PeerError, Refused, StoreError
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -39,17 +44,38 @@ if TYPE_CHECKING:
 
 SHAPE_VERSION = 1
 HOME_DEFAULT = "~/.fednode"
+OPERATOR_VARIABLE = "FEDNODE_OPERATOR"
+ABOUT = ("node", "level", "dataset", "area", "retry", "dry_run")  # arguments that an event of a failure may name
+
+
+def operator(environ: Mapping[str, str], account: str, uid: int) -> str:
+    """Who gives the commands, for the audit: FEDNODE_OPERATOR (several people, one account), whoever called sudo, or
+    the account; and always the account itself, which nobody can choose."""
+    name = environ.get(OPERATOR_VARIABLE) or environ.get("SUDO_USER") or account
+    return f"{name} ({account}, uid {uid})"
+
+
+def _account() -> tuple[str, int]:
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name, uid
+    except KeyError:  # a container may run under a number that has no name
+        return "?", uid
 
 
 @dataclass(slots=True)
 class Session:
-    """One run of the command line: what the global options said, and how to answer."""
+    """One run of the command line: what the global options said, and how to answer. `action`: what the audit calls the
+    command's act, "" for one that only reads; `about`: what an event of its failure is to name."""
 
     environ: Mapping[str, str]
     options: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    action: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
     exit_code: int = 0
     _lang_in_file: str | None = None
+    _app: App | None = None
 
     @property
     def lang(self) -> str:
@@ -97,7 +123,13 @@ class Session:
         config, origins = self.config(flags)
         if {origins["log_level"], origins["log_format"]} != {"default"}:
             self.logs(config)
-        return App.open(self.home, config)
+        self._app = App.open(self.home, config, operator=self.operator)
+        return self._app
+
+    @property
+    def operator(self) -> str:
+        """Who gives the commands, for the audit."""
+        return operator(self.environ, *_account())
 
     def logs(self, config: Config) -> None:
         """Send logs to stderr as configured. Costs start-up time: commands that say little do without, unless asked."""
@@ -124,6 +156,7 @@ class Session:
 
     def failed(self, error: FednodeError) -> int:
         """Report an error; returns the exit code."""
+        self._tell(error.code, refused=isinstance(error, (Refused, PeerError)))
         message, hint = error_text(error, self.lang)
         code = error.exit_code
         if self.as_json:
@@ -137,6 +170,7 @@ class Session:
 
     def interrupted(self) -> int:
         """Ctrl-C: say so; returns the exit code."""
+        self._tell("interrupted", refused=False)
         message = self.words("interrupted")
         if self.as_json:
             self._document({"code": "interrupted", "exit": 130, "message": message, "hint": "", "params": {}})
@@ -148,6 +182,16 @@ class Session:
             print_json({"version": SHAPE_VERSION, "command": self.command, "ok": False, "error": error})
         except OSError:
             _give_up_stdout()  # full or gone: the words on stderr have to do
+
+    def _tell(self, code: str, *, refused: bool) -> None:
+        """Write in the audit that the command's act was refused, or failed: of a dry run nothing, and nothing where the
+        home was not even opened. Trouble in doing so must not hide the error that is being reported."""
+        if self._app is None or not self.action or self.about.get("dry_run"):
+            return
+        from fednode.node.journal import FAILED, REFUSED
+
+        with contextlib.suppress(FednodeError, OSError):
+            self._app.journal().event(self.action, REFUSED if refused else FAILED, code=code, **self.about)
 
     def confirm(self, node: str, yes: bool) -> None:
         """A destructive act asks for the node's id. Raises Refused FN-2701 when it is not given."""
@@ -233,10 +277,11 @@ def _lang(context: click.Context) -> str:
 
 
 class Command(Worded, click.RichCommand):
-    """A command: global options come with it."""
+    """A command: global options come with it. `action`: what the audit calls it; "" where it only reads."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, action: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.action = action
         self.params += _global_options()
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -244,7 +289,10 @@ class Command(Worded, click.RichCommand):
         super().format_help(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.ensure_object(Session).command = ctx.command_path.partition(" ")[2]
+        session = ctx.ensure_object(Session)
+        session.command = ctx.command_path.partition(" ")[2]
+        session.action = self.action
+        session.about = {name: ctx.params[name] for name in ABOUT if ctx.params.get(name)}
         return super().invoke(ctx)
 
 
@@ -277,11 +325,12 @@ class Group(Worded, click.RichGroup):  # type: ignore[misc]  # rich-click's own 
         super().format_help(ctx, formatter)
 
 
-def command(words: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Command]:
-    """A command whose function takes the Session first. `words`: the key of its help."""
+def command(words: str, action: str = "", **kwargs: Any) -> Callable[[Callable[..., Any]], Command]:
+    """A command whose function takes the Session first. `words`: the key of its help; `action`: what the audit calls
+    its act, "" for one that only reads."""
 
     def decorate(function: Callable[..., Any]) -> Command:
-        made: Command = click.command(cls=Command, help=words, **kwargs)(click.pass_obj(function))
+        made: Command = click.command(cls=Command, help=words, action=action, **kwargs)(click.pass_obj(function))
         return made
 
     return decorate

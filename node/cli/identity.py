@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import rich_click as click
 
 from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.node.home import Home
 from fednode.node.status import identity
 from fednode.sync.errors import Refused
 
@@ -33,7 +34,7 @@ def _identity(app: Any) -> dict[str, Any]:
     return {**identity(me), "root_sha256": app.trust.root_sha256.hex(), "valid_to_s": me.not_after}
 
 
-@command("help.init")
+@command("help.init", "init")
 @option("--id", "node", required=True, words="option.id", metavar="CODE")
 @option("--level", default="province", words="option.level", show_default=True)
 @option("--name", required=True, words="option.name")
@@ -43,9 +44,8 @@ def init(session: Session, node: str, level: str, name: str, domain: str, scope:
     """Found a trust domain."""
     from fednode.node.app import App
 
-    app = App.init_province(
-        session.home, session.config()[0], node=node, name=name, level=level, domain=domain, scope=scope
-    )
+    named: dict[str, Any] = {"node": node, "name": name, "level": level, "domain": domain, "scope": scope}
+    app = App.init_province(session.home, session.config()[0], **named, operator=session.operator)
     found = _identity(app)
     lines = [
         session.words("init.done", home=app.home.path, **_flat(session, found)),
@@ -60,7 +60,7 @@ def _flat(session: Session, found: dict[str, Any]) -> dict[str, Any]:
     return {"level": level, **{key: found[key] for key in ("id", "name", "domain")}}
 
 
-@command("help.invite")
+@command("help.invite", "invite")
 @click.argument("node")
 @option("--level", required=True, words="option.level")
 @option("--name", required=True, words="option.name")
@@ -126,7 +126,7 @@ def invites(session: Session) -> None:
     )
 
 
-@command("help.join")
+@command("help.join", "join")
 @click.argument("token", required=False)
 @option("--token-file", words="option.token_in", metavar="FILE")
 @option("--address", "addresses", multiple=True, words="option.address", metavar="HOST:PORT")
@@ -138,7 +138,11 @@ def join(session: Session, token: str | None, token_file: str | None, addresses:
     if bool(token) == bool(token_file):
         raise Refused("FN-2708")
     given = token or Path(token_file or "").read_text(encoding="utf-8", errors="replace")
-    app = asyncio.run(App.join(session.home, session.config()[0], Token.decode(given), addresses=addresses))
+    if Home.exists(session.home):
+        session.app()  # a node that joins again has a store: a refusal goes into its audit
+    config, operator = session.config()[0], session.operator
+    joining = App.join(session.home, config, Token.decode(given), addresses=addresses, operator=operator)
+    app = asyncio.run(joining)
     found = _identity(app)
     parent = app.trust.parent
     lines = [
@@ -148,7 +152,7 @@ def join(session: Session, token: str | None, token_file: str | None, addresses:
     session.done({"node": found, "home": str(app.home.path), "parent": parent.node if parent else None}, lines)
 
 
-@command("help.revoke")
+@command("help.revoke", "revoke")
 @click.argument("node")
 @option("--reason", required=True, words="option.reason")
 @option("--yes", is_flag=True, words="option.yes")

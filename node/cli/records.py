@@ -15,12 +15,12 @@ import msgspec
 import rich_click as click
 
 from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.importing import COUNTS
 from fednode.node.ingest.rejects import Rejects, rejects_paths
 from fednode.node.ingest.source import open_source
 from fednode.sync.change import DELETE, ERASE, UPSERT
 from fednode.sync.errors import Refused
 
-COUNTS = ("read", "added", "changed", "unchanged", "rejected")
 FIND_COLUMNS = 6  # the fields of a table on a terminal; --csv and --json have all
 
 
@@ -37,9 +37,14 @@ def _pairs(given: tuple[str, ...], name: str) -> dict[str, str]:
 
 @contextmanager
 def _progress(session: Session) -> Iterator[Any]:
-    """A bar on stderr with rate and time left; none without a terminal, with --json or --quiet."""
+    """A bar on stderr with rate and time left; none without a terminal, with --json or --quiet. In any case the counts,
+    for the audit of an import that fails."""
+
+    def count(report: Any, _source: Any) -> None:
+        session.about |= {name: getattr(report, name) for name in COUNTS}
+
     if session.as_json or session.quiet or not sys.stderr.isatty():
-        yield None
+        yield count
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -50,10 +55,15 @@ def _progress(session: Session) -> Iterator[Any]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(session.words("import.progress"), total=None, rows="")
-        yield lambda report, source: bar.update(task, completed=source.done, total=source.size, rows=report.read)
+
+        def show(report: Any, source: Any) -> None:
+            count(report, source)
+            bar.update(task, completed=source.done, total=source.size, rows=report.read)
+
+        yield show
 
 
-@command("help.import")
+@command("help.import", "import")
 @click.argument("dataset")
 @click.argument("files", nargs=-1, required=True)
 @option("--map", "mapping", multiple=True, words="option.map", metavar="HEADER=CODE")
@@ -82,6 +92,7 @@ def import_(
     ]
     shown, lines = [], []
     for source in sources:
+        session.about["file"] = source.path.name
         outs = rejects_paths(source.path, rejects, several=len(sources) > 1)
         bad = Rejects(outs, declared, source.headers, source.columns, session.lang)
         with bad, _progress(session) as progress:
@@ -144,7 +155,7 @@ def _written(session: Session, app: Any, done: Any) -> None:
     session.done(data, [session.words(key, key=done.key)])
 
 
-@command("help.put")
+@command("help.put", "put")
 @click.argument("dataset")
 @click.argument("record", required=False)
 @option("--field", "fields", multiple=True, words="option.field", metavar="CODE=VALUE")
@@ -165,7 +176,7 @@ def put(
     _written(session, app, done)
 
 
-@command("help.delete")
+@command("help.delete", "delete")
 @click.argument("dataset")
 @click.argument("key")
 @option("--area", words="option.area", metavar="CODE")

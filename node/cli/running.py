@@ -16,15 +16,18 @@ def _logs(session: Session, flags: dict[str, Any] | None = None) -> None:
     session.logs(session.config(flags)[0])
 
 
-@command("help.run")
+@command("help.run", "daemon.started")
 @option("--listen", words="option.listen", metavar="HOST:PORT")
 @option("--enrol-listen", words="option.enrol_listen", metavar="HOST:PORT")
 def run_(session: Session, listen: str | None, enrol_listen: str | None) -> None:
     """The daemon: serves the children, keeps an exchange with the parent, until SIGTERM."""
+    from fednode.node.journal import DAEMON
+
     flags = {"listen": listen, "enrol_listen": enrol_listen}
     _logs(session, flags)
     app = session.app(flags)
     with app.home.lock():
+        app.operator = DAEMON  # what happens from now on is nobody's command
         asyncio.run(_serve(session, app))
     session.note("run.stopped", node=app.trust.node)
 
@@ -47,7 +50,7 @@ async def _serve(session: Session, app: Any) -> None:
     await daemon.serve(app, ready, stopper)
 
 
-@command("help.sync")
+@command("help.sync", "sync")
 @option("--up", is_flag=True, words="option.up")
 @option("--down", is_flag=True, words="option.down")
 def sync(session: Session, up: bool, down: bool) -> None:
@@ -64,6 +67,9 @@ def sync(session: Session, up: bool, down: bool) -> None:
         error.params = {**error.params, "pending": pending}
         session.note("sync.pending" if pending else "sync.nothing_pending", pending=pending)
         raise
+    moved: dict[str, Any] = {name: getattr(report, name) for name in ("sent", "acked", "received")}
+    moved["refused"] = len(report.refused)
+    app.journal().event("sync", parent=report.parent, address=report.address, **moved)
     shown = dataclasses.asdict(report)
     shown["refused"] = [{"by": by, "code": code} for by, code in report.refused]
     lines = [
@@ -150,7 +156,7 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
     return lines
 
 
-@command("help.refused")
+@command("help.refused", "refused.retry")
 @option("--limit", default=100, show_default=True, words="option.limit")
 @option("--retry", metavar="PEER", words="option.retry")
 def refused(session: Session, limit: int, retry: str | None) -> None:
@@ -159,20 +165,23 @@ def refused(session: Session, limit: int, retry: str | None) -> None:
     if retry:
         with app.store.write() as tx:
             count = tx.forget_refused(retry)
+            app.journal().within(tx, "refused.retry", peer=retry, count=count)
         app.poke()
         session.done({"retried": count}, [session.words("refused.retried", count=count, peer=retry)])
         return
+    session.action = ""
     found = app.store.refused(limit)
     rows = [(one["id"], one["peer"], one["code"], one["log"], one["first"]) for one in found]
     heads = [session.words(f"head.{key}") for key in ("number", "peer", "code", "log", "first")]
     session.done({"refused": found}, table(rows, heads) if rows else [session.words("refused.none")])
 
 
-@command("help.rebuild")
+@command("help.rebuild", "rebuild")
 def rebuild(session: Session) -> None:
     """Make state.db again from log.db."""
     app = session.app()
     projector = app.new_projector()
     applied = projector.rebuild()
     projector.index_text()
+    app.journal().event("rebuild", changes=applied)
     session.done({"changes": applied}, [session.words("rebuild.done", changes=applied)])

@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class Source:
     size: int
     _rows: Callable[[Source], Iterator[Row]] = field(repr=False)
     done: int = 0
+
+    def sha256(self) -> str:
+        """Of the whole file, in hex: what the audit names it by."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def rows(self) -> Iterator[Row]:
         """The rows below the header, from the start."""

@@ -57,11 +57,14 @@ class Running:
         self.app.poke()
 
     def records(self) -> dict[str, Any]:
-        """Key -> record, of all datasets."""
+        """Key -> record, of all datasets of the catalog."""
         projector = self.app.new_projector()
         try:
             projector.catch_up()
-            rows = projector.connection.execute("select key, payload from record where op = 1").fetchall()
+            rows = projector.connection.execute(
+                """select key, payload from record where op = 1
+                   and dataset not in (select id from dataset where name like 'sys.%')"""
+            ).fetchall()
             return {key: json.loads(payload) for key, payload in rows}
         finally:
             projector.close()
@@ -69,7 +72,7 @@ class Running:
 
     def records_in_log(self) -> int:
         """Changes of records in the store, whatever the projection says."""
-        return sum(size for _, name, size in self.app.store.logs() if not name.is_open)
+        return sum(size for _, name, size in self.app.store.logs() if not name.is_system)
 
     def pending(self) -> int:
         """Changes that the parent does not hold."""

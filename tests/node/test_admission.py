@@ -102,4 +102,4 @@ def test_what_was_refused_last_does_not_stay_pending_for_ever(pair: tuple[Writer
     hear(child, here, there.admission.acks, parent)
     peer = child.store.peer(PARENT)
     assert peer is not None
-    assert child.store.backlog_up(peer.acked).changes == 0
+    assert child.store.backlog_up(peer.acked).segments == 0

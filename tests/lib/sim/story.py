@@ -205,8 +205,8 @@ def _quiet(world: World) -> bool:
         if parent is None:
             continue
         up, down = node.store.peer(parent.node), world.nodes[parent.node].store.peer(node.id)
-        if up is None or down is None or node.store.backlog_up(up.acked).changes:
+        if up is None or down is None or node.store.backlog_up(up.acked).segments:
             return False
-        if world.nodes[parent.node].store.backlog_down(node.trust.me.scope, down.acked).changes:
+        if world.nodes[parent.node].store.backlog_down(node.trust.me.scope, down.acked).segments:
             return False
     return True

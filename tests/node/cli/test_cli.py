@@ -189,7 +189,10 @@ def test_verify_finds_a_flipped_bit(province: Run, tmp_path: Path) -> None:
 
     province("import", "admin-licence", str(sample(tmp_path, 30)))
     connection = sqlite.connect(tmp_path / "home" / "log.db", synchronous="FULL")
-    lsn, data = connection.execute("select lsn, data from segment order by lsn desc limit 1").fetchone()
+    lsn, data = connection.execute(
+        """select s.lsn, s.data from segment s join log l on l.id = s.log_id
+           where l.dataset = 'admin-licence' order by s.lsn desc limit 1"""
+    ).fetchone()
     flipped = bytearray(data)
     flipped[len(flipped) // 2] ^= 4
     connection.execute("update segment set data = ? where lsn = ?", (bytes(flipped), lsn))
