@@ -1,9 +1,13 @@
-"""Verification of what this node holds, from its disk: bytes, leaves, roots, signatures, cosignatures, gaps.
+"""Verification of what this node holds, from its disk: bytes, leaves, roots, signatures, cosignatures, chains, gaps.
 
 Rules
-1. Nothing is believed because it was believed before: each segment is opened, hashed and checked anew against its own
-   header, the key of its origin, and the segment before it.
-2. A problem names the log and the range. One problem does not stop the rest.
+1. Nothing is believed because it was believed before. Where verification goes on from (`verified`), the root is
+   compared with the one that the origin signed there; when they differ, the log is verified from its first change.
+2. A problem names the log, the changes [first, end) and a code. One problem does not stop the rest. What comes after
+   it in its log is proved by its signatures; its roots are proved again once the problem is mended.
+3. Segments are checked apart (`fednode.node.checker`), in this process or in several (`fednode.node.workers`), and
+   folded here in the order of their log. The answer is the same.
+4. A log is verified up to the size that it had when it was looked up: the daemon may append meanwhile.
 
 >>> Problem("hebei/13/1/sys.catalog", 0, 1, "FN-6411").log
 'hebei/13/1/sys.catalog'
@@ -11,20 +15,27 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fednode.crypto import checkpoint
 from fednode.crypto.errors import FednodeError, IntegrityError
-from fednode.crypto.merkle import Frontier
-from fednode.crypto.suite import suite
-from fednode.node.store import Held, Store
+from fednode.crypto.merkle import Frontier, verify_consistency
+from fednode.node.checker import Checker, Seen, cosigned
+from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.sync import segment as seg
 from fednode.sync.change import LogName
-from fednode.sync.strip import sealer_of
+from fednode.sync.errors import PeerError, Refused
+from fednode.sync.wire import Cosignature
 
-AT_ONCE = 64
+RUN_CHANGES = 50_000  # about this much goes to a core at a time
+SEGMENT_CHANGES = 100  # a segment costs as much as this many changes, whatever it holds: its signatures
+PLACES = 256
+_LOG = """select id, name, size, root, frontier, last_hlc, coalesce((select s.first + s.count from segment s
+    where s.log_id = log.id order by s.first desc limit 1), 0) from log"""
+
+Place = tuple[int, int, int]  # lsn, first, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,93 +51,280 @@ class Problem:
 @dataclass(slots=True)
 class Report:
     """What was verified. `carried`: segments that this node may not read; their hash, signatures and order were
-    checked."""
+    checked. `stripped`: changes of which only the leaf is left."""
 
+    full: bool = True
     logs: int = 0
     segments: int = 0
     changes: int = 0
     carried: int = 0
+    stripped: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
-def verify_store(store: Store, trust: Trust, progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
-    """Verify every log. `progress(done, total)` counts changes."""
-    report = Report()
-    logs = store.logs()
-    total = sum(size for _, _, size in logs)
-    for log_id, name, size in logs:
-        report.logs += 1
-        _Log(store, trust, name, report).verify(log_id, size)
-        progress(report.changes, total)
-    return report
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive segments of a log, enough for a core to work on."""
+
+    log_id: int
+    name: LogName
+    places: list[Place]
 
 
-class _Log:
-    """One log, from its first segment to its last."""
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A row of `log`, and where its last segment ends."""
 
-    def __init__(self, store: Store, trust: Trust, name: LogName, report: Report) -> None:
-        self._store, self._trust, self._name, self._report = store, trust, name, report
-        self._frontier: Frontier | None = Frontier.EMPTY
-        self._end = self._last_hlc = 0
+    id: int
+    name: LogName
+    size: int
+    root: bytes
+    frontier: bytes | None
+    last_hlc: int
+    end: int
 
-    def _problem(self, first: int, end: int, code: str) -> None:
-        self._report.problems.append(Problem(str(self._name), first, end, code))
 
-    def verify(self, log_id: int, size: int) -> None:
-        for lsn, first, count in self._places(log_id):
-            try:
-                if first != self._end:
-                    self._problem(self._end, first, "FN-6602")
-                    self._frontier = None
-                (held,) = self._store.segments(lsn - 1, 1)
-                self._one(held)
-            except FednodeError as error:
-                self._problem(first, first + count, error.code)
-                self._frontier = None
-            self._end = first + count
-            self._report.segments += 1
-            self._report.changes += count
-        if self._end != size:
-            self._problem(self._end, size, "FN-6602")
-        state = self._store.log_state(self._name)
-        if self._frontier is not None and state.frontier is not None and state.root != self._frontier.root():
-            self._problem(0, size, "FN-6603")
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How far a log holds: so many changes, leading to this root, the last with this stamp. `frontier` is None where
+    what came before could not be read here."""
 
-    def _places(self, log_id: int) -> Iterator[tuple[int, int, int]]:
-        after = -1
-        while rows := self._store.places(log_id, after, AT_ONCE):
-            yield from rows
-            after = rows[-1][1]
+    frontier: Frontier | None = Frontier.EMPTY
+    size: int = 0
+    root: bytes = b""
+    last_hlc: int = 0
 
-    def _one(self, held: Held) -> None:
-        envelope = seg.parse(held.raw)
-        header = envelope.header
-        if header.log != self._name or (header.first, header.count) != (held.first, held.count):
-            raise IntegrityError("FN-6604", log=str(self._name), first=held.first)
-        origin = self._trust.directory.get(header.log.origin)
-        if origin is None:
-            raise IntegrityError("FN-6605", log=str(self._name), node=header.log.origin)
-        head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
-        checkpoint.verify_signature(head, origin.sign_key, header.checkpoint)
-        sealer = sealer_of(header, origin, self._trust.directory)
-        suite(header.suite).verify(sealer.sign_key, envelope.digest(), envelope.signature)
-        self._witness(held, head)
-        columns = self._store.columns(held)
-        if columns is None:
-            self._report.carried += 1
-            self._frontier = None
-            return
-        if columns.hlcs[0] <= self._last_hlc or columns.hlcs[-1] != header.last_hlc or len(columns) != header.count:
-            raise IntegrityError("FN-6604", log=str(self._name), first=held.first)
-        self._last_hlc = columns.hlcs[-1]
-        if self._frontier is None:
-            return
-        self._frontier = self._frontier.extend(seg.leaf_hashes(columns, header.suite))
-        if self._frontier.root() != header.root:
-            raise IntegrityError("FN-6603", log=str(self._name), first=held.first)
 
-    def _witness(self, held: Held, head: checkpoint.Checkpoint) -> None:
-        given = self._store.first_parent(held.lsn)
-        parent = self._trust.directory.get(self._trust.directory.parent_of(held.name.origin))
-        if given is not None and parent is not None:
-            checkpoint.verify_cosignature(head, parent.sign_key, given.time_s, given.signature)
+class Fold:
+    """Segments of one log, taken in order: gaps, stamps, roots. `good`: the edge before the first problem; `broken`:
+    there was one."""
+
+    def __init__(self, log: Log, start: Edge, report: Report, broken: bool = False) -> None:
+        self.log, self.edge, self.good, self.broken = log, start, start, broken
+        self._report = report
+
+    def problem(self, first: int, end: int, code: str) -> None:
+        self.broken = True
+        self._report.problems.append(Problem(str(self.log.name), first, end, code))
+
+    def take(self, seen: Seen) -> None:
+        edge, problems = self.edge, len(self._report.problems)
+        frontier = edge.frontier if seen.first == edge.size and seen.parts is not None else None
+        if seen.first > edge.size:
+            self.problem(edge.size, seen.first, "FN-6602")
+        elif seen.first < edge.size:
+            self.problem(seen.first, edge.size, "FN-6604")
+        if seen.code:
+            self.problem(seen.first, seen.end, seen.code)
+        elif seen.first_hlc <= edge.last_hlc:
+            self.problem(seen.first, seen.end, "FN-6409")
+        elif frontier is not None and seen.parts is not None:
+            frontier = frontier.join(seen.count, seen.parts)
+            if frontier.root() != seen.root:
+                self.problem(seen.first, seen.end, "FN-6411")
+        elif edge.root and seen.first == edge.size:
+            self._extends(seen)
+        if len(self._report.problems) > problems:  # nothing that follows is measured by what does not hold
+            frontier, seen.root = None, b""
+        self.edge = Edge(frontier, seen.end, seen.root, max(edge.last_hlc, seen.last_hlc))
+        if not self.broken:
+            self.good = self.edge
+        report = self._report
+        report.segments += 1
+        report.changes += seen.count
+        report.stripped += seen.stripped
+        report.carried += not seen.code and seen.parts is None
+
+    def _extends(self, seen: Seen) -> None:
+        """Where the leaves before it are not known, the origin's proof that its log only grew. Who was to read it and
+        has no key holds segments without."""
+        try:
+            if seen.consistency:
+                verify_consistency(self.edge.size, seen.end, self.edge.root, seen.root, seen.consistency)
+        except IntegrityError:
+            self.problem(seen.first, seen.end, "FN-6415")
+
+    def finish(self) -> None:
+        """The log's row against its last segment."""
+        log, edge = self.log, self.edge
+        if edge.size > log.size:  # more had been verified than is here now
+            self.problem(log.size, edge.size, "FN-6602")
+        elif edge.size < log.size:
+            self.problem(edge.size, log.size, "FN-6602")
+        elif log.end > log.size:
+            self.problem(log.size, log.end, "FN-6631")
+        elif not self.broken:
+            frontier = None if edge.frontier is None else edge.frontier.to_bytes()
+            if (log.root, log.frontier, log.last_hlc) != (edge.root, frontier, edge.last_hlc):
+                self.problem(0, log.size, "FN-6631")
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def logs(store: Store) -> list[Log]:
+    """Every log held, as its row says, by one look at the store."""
+    return [_log(row) for row in store.rows(f"{_LOG} order by id")]
+
+
+def log_from(store: Store, log_id: int) -> Log | None:
+    """The first log of this number or a later one."""
+    rows = store.rows(f"{_LOG} where id >= ? order by id limit 1", log_id)
+    return _log(rows[0]) if rows else None
+
+
+def size_of_all(store: Store) -> int:
+    """Changes in all logs."""
+    return int(store.rows("select coalesce(sum(size), 0) from log")[0][0])
+
+
+def _log(row: Sequence[Any]) -> Log:
+    return Log(row[0], LogName.parse(row[1]), *row[2:])
+
+
+def runs(store: Store, log: Log, after: int) -> Iterator[Run]:
+    """A log's segments from a change on, in order, in runs of similar cost."""
+    some: list[Place] = []
+    cost, last = 0, after - 1
+    while places := store.places(log.id, last, PLACES):
+        last = places[-1][1]
+        for place in places:
+            if place[1] >= log.size:  # appended since, or told by `Fold.finish`
+                break
+            some.append(place)
+            cost += place[2] + SEGMENT_CHANGES
+            if cost >= RUN_CHANGES:
+                yield Run(log.id, log.name, some)
+                some, cost = [], 0
+    if some:
+        yield Run(log.id, log.name, some)
+
+
+def resume(store: Store, log: Log, edge: Edge) -> Edge:
+    """Where to go on from: an edge that was kept, when what the origin signed there agrees with it, else the start."""
+    if edge.size > log.size:
+        return edge  # `Fold.finish` says that the log was cut off
+    try:
+        lsn = store.ending_at(log.name, edge.size)
+        place = None if lsn is None else store.place(lsn)
+    except FednodeError:  # what lies there is damaged, and will be found
+        return Edge()
+    agrees = place is not None and place[2] == edge.root
+    return edge if agrees and (edge.frontier is None or edge.frontier.root() == edge.root) else Edge()
+
+
+def verified(store: Store, log: Log) -> Edge:
+    """How far a log was found to hold before."""
+    rows = store.rows("select frontier, size, root, last_hlc from verified where log_id = ?", log.id)
+    if not rows:
+        return Edge()
+    frontier, *rest = rows[0]
+    try:
+        return resume(store, log, Edge(None if frontier is None else Frontier.from_bytes(frontier), *rest))
+    except FednodeError:
+        return Edge()
+
+
+def remember(store: Store, edges: Iterable[tuple[Log, Edge]]) -> None:
+    """Keep how far each log holds, for the next incremental verification."""
+    with store.write() as tx:
+        for log, edge in edges:
+            frontier = None if edge.frontier is None else edge.frontier.to_bytes()
+            values = (log.id, edge.size, edge.root, frontier, edge.last_hlc)
+            tx.execute("insert or replace into verified values (?, ?, ?, ?, ?)", *values)
+
+
+# ---------------------------------------------------------------- what is not in segments
+
+
+def witnesses(store: Store, checker: Checker, log: Log) -> Iterator[Problem]:
+    """The cosignatures of the levels above, each for the size that the witness saw."""
+    rows = store.rows("select witness, size, time_s, signature from witness where log_id = ?", log.id)
+    for witness, size, time_s, signature in rows:
+        if size > log.size:
+            yield Problem(str(log.name), log.size, size, "FN-6632")
+            continue
+        try:
+            lsn = store.ending_at(log.name, size)
+            place = None if lsn is None else store.place(lsn)
+            lives = checker.lives(witness)
+            head = None if place is None else checkpoint.Checkpoint(str(log.name), size, place[2])
+            if head is None or not cosigned(head, lives, Cosignature(time_s, signature)):
+                raise PeerError("FN-6414", log=str(log.name), witness=witness)
+        except FednodeError as error:
+            yield Problem(str(log.name), 0, size, error.code)
+
+
+def strays(store: Store) -> Iterator[Problem]:
+    """Rows that belong to nothing: segments of no log, and late cosignatures that no segment has."""
+    for log_id, first, end in store.rows(
+        """select log_id, min(first), max(first + count) from segment where log_id not in (select id from log)
+           group by log_id"""
+    ):
+        yield Problem(f"#{log_id}", first, end, "FN-6633")
+    for name, first, end in store.rows(
+        """select coalesce(l.name, '#' || t.log_id), coalesce(s.first, 0), coalesce(s.first + s.count, 0)
+           from late t left join log l on l.id = t.log_id left join segment s on s.lsn = t.segment_lsn
+           where l.id is null or s.lsn is null or s.log_id <> t.log_id
+              or s.first_time is null or s.first_time > t.time_s"""
+    ):
+        yield Problem(name, first, end, "FN-6634")
+
+
+# ---------------------------------------------------------------- all of it
+
+Checked = tuple[Run, list[Seen]]
+Check = Callable[[Iterable[Run]], Iterator[Checked]]  # checks runs, and hands them back in their order
+Progress = Callable[[int, int], None]
+
+
+def quiet(_done: int, _total: int) -> None:
+    """No progress."""
+
+
+class Audit:
+    """One verification of a store: what there is to do, and the doing of it. Raises Refused FN-3410 when `only` is no
+    log that is held."""
+
+    def __init__(self, store: Store, trust: Trust, *, full: bool = True, only: str = "") -> None:
+        self._store, self._only = store, only
+        self.checker = Checker(store, trust.directory, trust.node)
+        self._report = Report(full)
+        found = [log for log in logs(store) if only in ("", str(log.name))]
+        if only and not found:
+            raise Refused("FN-3410", log=only)
+        self._folds = {log.id: Fold(log, Edge() if full else verified(store, log), self._report) for log in found}
+        self.changes = sum(max(0, fold.log.size - fold.edge.size) for fold in self._folds.values())
+
+    def here(self, todo: Iterable[Run]) -> Iterator[Checked]:
+        """Check runs in this process, a segment at a time."""
+        for run in todo:
+            for place in run.places:
+                yield run, [self.checker.check(run.name, *place)]
+
+    def run(self, check: Check, progress: Progress = quiet) -> Report:
+        """Verify. `check` checks the segments: `here`, or `fednode.node.workers.spread`."""
+        report, folds = self._report, self._folds
+        done = 0
+        progress(done, self.changes)
+        for run, some in check(run for fold in folds.values() for run in runs(self._store, fold.log, fold.edge.size)):
+            for seen in some:
+                folds[run.log_id].take(seen)
+                done += seen.count
+            progress(done, self.changes)
+        for fold in folds.values():
+            fold.finish()
+            report.problems += witnesses(self._store, self.checker, fold.log)
+        if not self._only:
+            report.problems += strays(self._store)
+        report.logs = len(folds)
+        remember(self._store, [(fold.log, fold.good) for fold in folds.values()])
+        return report
+
+
+def verify_store(
+    store: Store, trust: Trust, *, full: bool = True, only: str = "", progress: Progress = quiet
+) -> Report:
+    """Verify in this process: every log, or `only` one; all of it, or what came since the last time."""
+    audit = Audit(store, trust, full=full, only=only)
+    return audit.run(audit.here, progress)

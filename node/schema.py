@@ -9,7 +9,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
 cosignatures that lowered a
          stamp after the fact (they share the arrival order), `witness` cosignatures of the levels above, `peer`
          cursors, `invite`
-         tokens (hashes), `refused` evidence, `partial` half-received segments, `tree` inner nodes to prove from, `meta`
+         tokens (hashes), `refused` evidence, `partial` half-received segments, `tree` inner nodes to prove from,
+         `verified` how far logs were verified, `meta`
          the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
@@ -80,6 +81,16 @@ def m002_tree(db: Database) -> None:
         """create table tree (
             log_id integer not null references log, level integer not null, idx integer not null, hash blob not null,
             primary key (log_id, level, idx)) without rowid"""
+    )
+
+
+@log_migrations()
+def m003_verified(db: Database) -> None:
+    """How far each log was found to hold, so that an incremental verification goes on from there (`node.audit`)."""
+    db.conn.execute(
+        """create table verified (
+            log_id integer primary key references log, size integer not null, root blob not null, frontier blob,
+            last_hlc integer not null)"""
     )
 
 

@@ -16,11 +16,15 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fednode.crypto.certs import Identity
-from fednode.node import sqlite
+from fednode.node import audit, scrub, sqlite
+from fednode.node.store import Store
 
 if TYPE_CHECKING:
     from fednode.node.app import App
+    from fednode.node.audit import Report
 
 
 def days_left(until_s: int, now_s: int) -> int:
@@ -66,7 +70,33 @@ def collect(app: App) -> dict[str, Any]:
             "revoked": trust.directory.is_revoked(me.node),
         },
         "clock": {"offset_ms": app.clock_offset_ms},
+        "verified": _verified(store),
         "disk": {"free_bytes": shutil.disk_usage(app.home.path).free},
+    }
+
+
+def note_verified(store: Store, now_ms: int, report: Report) -> None:
+    """Keep how a verification of all logs ended."""
+    told = {"at_ms": now_ms, "changes": report.changes, "problems": len(report.problems)}
+    with store.write() as tx:
+        tx.set_meta("verified_full" if report.full else "verified_new", msgspec.json.encode(told))
+
+
+def _verified(store: Store) -> dict[str, Any]:
+    """When all was last verified at once, when what was new, and where the scrub stands."""
+    state = scrub.load(store)
+    return {
+        "full": msgspec.json.decode(store.meta("verified_full") or b"null"),
+        "new": msgspec.json.decode(store.meta("verified_new") or b"null"),
+        "scrub": {
+            "started_ms": state.started_ms or None,
+            "changes": state.done,
+            "of": audit.size_of_all(store),
+            "problems": [msgspec.to_builtins(one) for one in state.problems],
+            "last_ended_ms": state.last_ended_ms or None,
+            "last_changes": state.last_changes,
+            "last_problems": state.last_problems,
+        },
     }
 
 

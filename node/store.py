@@ -126,8 +126,18 @@ class Store:
             raise sqlite.trouble(error, path) from error
         return cls(connection, path, stash_key)
 
+    @classmethod
+    def read(cls, path: Path, *, stash_key: bytes) -> Store:
+        """A store that is open already elsewhere, for reading only."""
+        return cls(sqlite.connect(path, synchronous="FULL", readonly=True), path, stash_key)
+
     def close(self) -> None:
         self._c.close()
+
+    @property
+    def stash_key(self) -> bytes:
+        """For a process of one's own that reads this store."""
+        return self._stash_key
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -143,6 +153,10 @@ class Store:
             return rows
         except sqlite.DatabaseError as error:
             raise sqlite.trouble(error, self.path) from error
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """For modules that look at the store in a way of their own."""
+        return self._rows(sql, *parameters)
 
     def meta(self, key: str, default: Any = None) -> Any:
         """A value of the `meta` table."""
@@ -461,6 +475,10 @@ class Transaction:
     def __init__(self, store: Store, connection: sqlite.Connection) -> None:
         self.store = store
         self._c = connection
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """For modules with a table of their own."""
+        self._c.execute(sql, parameters)
 
     def set_meta(self, key: str, value: Any) -> None:
         self._c.execute("insert or replace into meta values (?, ?)", (key, value))

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from fednode.crypto.errors import FednodeError
-from fednode.node.cli.frame import Group, Session, command
+from fednode.node import status
+from fednode.node.cli.frame import Group, Session, command, option
+from fednode.node.cli.progress import bar
+from fednode.node.messages import catalogue, error_text
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -22,32 +25,37 @@ def audit() -> None:
 
 
 @command("help.verify", "audit.verify")
-def verify(session: Session) -> None:
-    """Verify every log that this node holds, from its disk."""
-    from fednode.node import audit as audits
+@option("--full", is_flag=True, words="option.full")
+@option("--log", "only", default="", metavar="NAME", words="option.log")
+@option("--jobs", type=click.IntRange(1, 256), metavar="N", words="option.jobs")
+def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
+    """Verify the logs that this node holds, from its disk: what came since the last time, or all of it."""
+    from fednode.node import workers
 
     app = session.app()
-    report = audits.verify_store(app.store, app.trust)
-    problems = [dataclasses.asdict(one) for one in report.problems]
-    lines = [session.words("verify.problem", **one) for one in problems]
-    lines.append(
-        session.words(
-            "verify.bad" if problems else "verify.good",
-            logs=report.logs,
-            segments=report.segments,
-            changes=report.changes,
-            carried=report.carried,
+    with bar(session, "verify.progress") as update:
+        report = workers.verify(
+            app.store,
+            app.trust,
+            full=full,
+            only=only,
+            jobs=jobs or 0,
+            progress=lambda done, total: update(done, total, done),
         )
-    )
-    data = {
-        "logs": report.logs,
-        "segments": report.segments,
-        "changes": report.changes,
-        "carried": report.carried,
-        "problems": problems,
-    }
+    if not only:
+        status.note_verified(app.store, app.now_ms(), report)
+    counts = {name: getattr(report, name) for name in ("logs", "segments", "changes", "carried", "stripped")}
+    problems = [dataclasses.asdict(one) for one in report.problems]
+    lines = [session.words("verify.problem", what=_what(session, one["code"]), **one) for one in problems]
+    lines.append(session.words("verify.bad" if problems else "verify.good" if full else "verify.good_new", **counts))
     _tell(app, report)
-    session.done(data, lines, 6 if problems else 0)
+    session.done({"full": full, **counts, "problems": problems}, lines, 6 if problems else 0)
+
+
+def _what(session: Session, code: str) -> str:
+    """What is wrong with a range of a log, in a few words; a code from elsewhere in its own."""
+    key = f"verify.{code}"
+    return session.words(key) if key in catalogue() else error_text(FednodeError(code), session.lang)[0]
 
 
 def _tell(app: App, report: Report) -> None:

@@ -6,8 +6,7 @@ import csv
 import dataclasses
 import io
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import msgspec
 import rich_click as click
 
 from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.cli.progress import Update, bar
 from fednode.node.importing import COUNTS
 from fednode.node.ingest.rejects import Rejects, rejects_paths
 from fednode.node.ingest.source import open_source
@@ -33,34 +33,6 @@ def _pairs(given: tuple[str, ...], name: str) -> dict[str, str]:
             raise Refused("FN-2706", name=name, reason=one, command="fednode")
         found[key] = value
     return found
-
-
-@contextmanager
-def _progress(session: Session) -> Iterator[Any]:
-    """A bar on stderr with rate and time left; none without a terminal, with --json or --quiet. In any case the counts,
-    for the audit of an import that fails."""
-
-    def count(report: Any, _source: Any) -> None:
-        session.about |= {name: getattr(report, name) for name in COUNTS}
-
-    if session.as_json or session.quiet or not sys.stderr.isatty():
-        yield count
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (
-        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}")),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(session.words("import.progress"), total=None, rows="")
-
-        def show(report: Any, source: Any) -> None:
-            count(report, source)
-            bar.update(task, completed=source.done, total=source.size, rows=report.read)
-
-        yield show
 
 
 @command("help.import", "import")
@@ -95,7 +67,12 @@ def import_(
         session.about["file"] = source.path.name
         outs = rejects_paths(source.path, rejects, several=len(sources) > 1)
         bad = Rejects(outs, declared, source.headers, source.columns, session.lang)
-        with bad, _progress(session) as progress:
+        with bad, bar(session, "import.progress") as update:
+
+            def progress(report: Any, source: Any, update: Update = update) -> None:
+                session.about |= {name: getattr(report, name) for name in COUNTS}  # for the audit of one that fails
+                update(source.done, source.size, report.read)
+
             report = records.import_rows(
                 dataset, source, area=area, dry_run=dry_run, on_reject=bad.add, on_progress=progress
             )

@@ -139,6 +139,7 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
     lines.append(words("status.catalog", version=found["catalog"]))
     lines.append(words("status.certificate", days=found["certificate"]["days_left"]))
     lines.append(words("status.clock", offset=found["clock"]["offset_ms"]))
+    lines += _verified_lines(session, found["verified"], age)
     lines.append(words("status.disk", free=human_bytes(found["disk"]["free_bytes"])))
     if found["children"]:
         rows = [
@@ -153,6 +154,18 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         ]
         heads = [words(f"head.{key}") for key in ("id", "name", "last_exchange", "pending", "state")]
         lines += ["", *table(rows, heads)]
+    return lines
+
+
+def _verified_lines(session: Session, found: dict[str, Any], age: Callable[[int | None], str]) -> list[str]:
+    words, full, scrub = session.words, found["full"], found["scrub"]
+    lines = [words("status.verified", age=age(full["at_ms"] if full else None))]
+    if scrub["started_ms"]:
+        last = age(scrub["last_ended_ms"])
+        lines.append(words("status.scrub", done=scrub["changes"], of=scrub["of"], last=last))
+    bad = len(scrub["problems"]) + (full["problems"] if full else 0)
+    if bad:
+        lines.append(words("status.damaged", count=bad))
     return lines
 
 

@@ -1,0 +1,126 @@
+"""The scrub: verification of the whole store, a little at a time, round and round, for as long as the daemon runs.
+
+Rules
+1. It keeps pace: a round takes a number of days. A step does what is due, and never more than `STEP_MS` of work: after
+   a long stop it catches up step by step.
+2. It gives way: before each segment it asks whether it may go on.
+3. Where it stands (`State`) is a value that the caller keeps, so a restart goes on. The root that it goes on from is
+   compared with what the origin signed there; when it does not agree, the log is taken from its first change again.
+4. A problem is told once a round, and the round goes on.
+
+>>> due(total=1_000, started_ms=0, now_ms=DAY_MS, days=10)
+100
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fednode.node import audit
+from fednode.node.audit import Edge, Fold, Problem, Report
+from fednode.node.checker import Checker
+from fednode.node.store import Store
+from fednode.sync.identity import Directory
+
+DAY_MS = 86_400_000
+STEP_MS = 200
+PROBLEMS_MAX = 100
+META = "scrub"
+
+
+class State(msgspec.Struct):
+    """Where the scrub stands: the log under way, its edge there, whether a problem was found in it; and how the round
+    goes, and the last one went. Times are 0 for never, the log 0 where a round begins."""
+
+    log_id: int = 0
+    edge: Edge = Edge()
+    broken: bool = False
+    done: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    problems: list[Problem] = []
+    last_ended_ms: int = 0
+    last_changes: int = 0
+    last_problems: int = 0
+
+
+def load(store: Store) -> State:
+    """Where the scrub of this store stands. What cannot be read is begun anew: it is no record of anything."""
+    try:
+        return msgspec.json.decode(store.meta(META) or b"{}", type=State)
+    except (msgspec.DecodeError, TypeError):
+        return State()
+
+
+def save(store: Store, state: State) -> None:
+    with store.write() as tx:
+        tx.set_meta(META, msgspec.json.encode(state))
+
+
+def due(total: int, started_ms: int, now_ms: int, days: int) -> int:
+    """How many changes of a round should have been verified by now."""
+    return min(total, total * max(0, now_ms - started_ms) // (days * DAY_MS))
+
+
+class Scrub:
+    """Scrubs one store, in one thread. `days`: for a round. `clock_ms`: any clock that runs steadily."""
+
+    def __init__(self, store: Store, directory: Directory, me: str, days: int, clock_ms: Callable[[], float]) -> None:
+        self._store, self._directory, self._me, self._days, self._clock_ms = store, directory, me, days, clock_ms
+        self.state = load(store)
+
+    def step(self, now_ms: int, may_go_on: Callable[[], bool] = lambda: True) -> list[Problem]:
+        """Do what is due, within `STEP_MS`. Returns the problems that were found."""
+        if not self._in_round(now_ms):
+            return []
+        state, store = self.state, self._store
+        checker, report = Checker(store, self._directory, self._me), Report()
+        until, total = self._clock_ms() + STEP_MS, audit.size_of_all(store)
+
+        def go_on() -> bool:
+            enough = state.done >= due(total, state.started_ms, now_ms, self._days)
+            return not enough and self._clock_ms() < until and may_go_on()
+
+        while (log := audit.log_from(store, state.log_id)) is not None:
+            if log.id != state.log_id:
+                state.log_id, state.edge, state.broken = log.id, Edge(), False
+            start = state.edge if state.broken else audit.resume(store, log, state.edge)
+            fold = Fold(log, start, report, state.broken)
+            whole = self._take(fold, checker, go_on)
+            state.edge, state.broken = fold.edge, fold.broken
+            if not whole:
+                break
+            fold.finish()
+            report.problems += audit.witnesses(store, checker, log)
+            state.log_id, state.edge, state.broken = log.id + 1, Edge(), False
+        else:
+            report.problems += audit.strays(store)
+            self._end(now_ms, len(state.problems) + len(report.problems))
+        state.problems = (state.problems + report.problems)[:PROBLEMS_MAX]
+        return report.problems
+
+    def _take(self, fold: Fold, checker: Checker, go_on: Callable[[], bool]) -> bool:
+        """Take what is left of a log; whether that was done."""
+        for run in audit.runs(self._store, fold.log, fold.edge.size):
+            for place in run.places:
+                if not go_on():
+                    return False
+                fold.take(checker.check(run.name, *place))
+                self.state.done += place[2]
+        return True
+
+    def _in_round(self, now_ms: int) -> bool:
+        """Whether there is something to do in this round; begins one when it is time, or when the clock went back."""
+        state = self.state
+        over = state.ended_ms and now_ms >= state.started_ms + self._days * DAY_MS
+        if not state.started_ms or over or now_ms < state.started_ms:
+            last = (state.last_ended_ms, state.last_changes, state.last_problems)
+            self.state = State(0, Edge(), False, 0, now_ms, 0, [], *last)
+        return not self.state.ended_ms
+
+    def _end(self, now_ms: int, problems: int) -> None:
+        state = self.state
+        state.ended_ms = state.last_ended_ms = now_ms
+        state.last_changes, state.last_problems = state.done, problems

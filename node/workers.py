@@ -1,0 +1,93 @@
+"""Verification on several cores: processes that check runs of segments, each with its own read-only connection.
+
+Rules
+1. A worker is told who is who, so that it neither reads nor believes more than the process that started it. It writes
+   nothing.
+2. What is under way is bounded: `AHEAD` runs for each worker. Runs come back in the order in which they were given.
+3. Ctrl-C is for the process that started them: it starts nothing more, waits for the runs under way (a fraction of a
+   second), and ends.
+4. Starting a worker costs a third of a second, so a small store is verified without (`worth_it`).
+
+>>> worth_it(1_000, jobs=8), worth_it(10_000_000, jobs=1), worth_it(10_000_000, jobs=8)
+(False, False, True)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from fednode.node.audit import Audit, Checked, Progress, Report, Run, quiet
+from fednode.node.checker import Checker, Seen
+from fednode.node.store import Store
+from fednode.node.trust import Trust
+from fednode.sync.identity import Directory
+
+AHEAD = 3
+CHANGES_MIN = 200_000  # about half a second's work for one core
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker begins with."""
+
+    path: Path
+    stash_key: bytes
+    directory: Directory
+    node: str
+
+
+_checkers: list[Checker] = []  # the one of this worker process
+
+
+def _begin(start: Start) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _checkers.append(Checker(Store.read(start.path, stash_key=start.stash_key), start.directory, start.node))
+
+
+def _check(run: Run) -> list[Seen]:
+    return [_checkers[0].check(run.name, *place) for place in run.places]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worth_it(changes: int, jobs: int) -> bool:
+    """Whether starting processes gains more than it costs."""
+    return jobs > 1 and changes >= CHANGES_MIN
+
+
+def spread(todo: Iterable[Run], start: Start, jobs: int) -> Iterator[Checked]:
+    """Check runs in `jobs` processes."""
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (start,))
+    waiting: deque[tuple[Run, Future[list[Seen]]]] = deque()
+    try:
+        for run in todo:
+            waiting.append((run, pool.submit(_check, run)))
+            if len(waiting) >= AHEAD * jobs:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def verify(
+    store: Store, trust: Trust, *, full: bool = True, only: str = "", jobs: int = 0, progress: Progress = quiet
+) -> Report:
+    """Verify with as many processes as it is worth; `jobs`: at most so many, 0 for one a core."""
+    audit = Audit(store, trust, full=full, only=only)
+    jobs = jobs or cores()
+    if not worth_it(audit.changes, jobs):
+        return audit.run(audit.here, progress)
+    start = Start(store.path, store.stash_key, trust.directory, trust.node)
+    return audit.run(lambda todo: spread(todo, start, jobs), progress)
