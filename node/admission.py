@@ -5,6 +5,8 @@ Rules
 1. A child shows the certificate that TLS verified; it must be the one in force, issued by this node, not revoked.
 2. A peer's cursor is believed only where it names a place in this very store (`Cursor.check`): after a store was
    restored or made anew the feed starts from its beginning, and what is held already is recognised.
+   Where it names a place that this store never had or has lost, and the peer is the parent, this node fences itself
+   (`node.fence`); a child that comes with another store in the same incarnation is refused until it has recovered.
 3. Outcomes that the peer has not heard of (its connection was cut before the ack) are told at once.
 4. gRPC's daemon and the simulator both go through here.
 
@@ -18,9 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fednode.crypto.certs import Identity
+from fednode.node import fence
+from fednode.node.fence import Place
 from fednode.node.store import Peer, Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import wire
 from fednode.sync.effects import Admission, HalfSegment, Item
 from fednode.sync.errors import PeerError
@@ -92,10 +96,17 @@ def check_parent(trust: Trust, greeting: wire.Hello) -> Identity:
     return parent
 
 
-def _sound(store: Store, have: wire.Cursor) -> bool:
-    if have.store != store.store_id or have.lsn > store.lsn:
-        return False
-    return not have.check or store.cursor_at(have.lsn).check == have.check
+def _check_store(writer: Writer, identity: Identity, greeting: wire.Hello) -> None:
+    """A child that comes with another store, in the same incarnation, has lost its own or is a copy: it must take its
+    history back first. Raises PeerError FN-5514."""
+    peer = writer.store.peer(identity.node)
+    if peer is None or greeting.restore or peer.have.store in (b"", greeting.store):
+        return
+    held = fence.heads(writer.store, identity)
+    if held:
+        node = identity.node
+        writer.alarms.append(Alarm("FN-5514", node, {"node": node, "incarnation": identity.incarnation}, held))
+        raise PeerError("FN-5514", node=node, incarnation=identity.incarnation)
 
 
 def enter(
@@ -104,22 +115,32 @@ def enter(
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
     answers with its own greeting (`Admission.reply`)."""
     store, trust = writer.store, writer.trust
-    sound = _sound(store, greeting.have)
+    if not from_parent:
+        _check_store(writer, identity, greeting)
+    place = fence.place(store, greeting.have)
+    sound = place is Place.SAME
     with store.write() as tx:
         peer = tx.ensure_peer(identity.node, "parent" if from_parent else "child")
-        if peer.have.store != greeting.store:
-            tx.set_have(peer.id, wire.Cursor(greeting.store, 0, b""))
+        if peer.have.store != greeting.store and not greeting.restore:
+            tx.meet_store(peer.id, greeting.store)
+        if place.code and from_parent:
+            fence.put_up(tx, trust.me, place.code, now_ms)
+        elif place.code:  # a child may say anything: this node does not stop, but those above hear of it
+            params = {"node": trust.node, "by": identity.node}
+            writer.alarms.append(Alarm(place.code, trust.node, params, fence.heads(store, trust.me)))
         if sound and not from_parent:
             # A child does not raise it here: outcomes alone acknowledge what its parent holds, for they bring the
             # cosignatures. Were the link cut before them, the parent would think that they had been heard.
             tx.raise_acked(peer.id, greeting.have.lsn)
         tx.touch_peer(peer.id, now_ms)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
-    link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
+    link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn, since=peer.since)
     half = store.partial(identity.node)
     reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
     acks = _unheard(store, trust, peer, greeting.acked)
-    return Entry(peer, link, Admission(greeting.have.lsn if sound else 0, acks, reply), half)
+    there = fence.standing(store) if from_parent else None
+    told = wire.Fenced(there.code, there.heads) if there else None
+    return Entry(peer, link, Admission(greeting.have.lsn if sound else 0, acks, reply, told), half)
 
 
 def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, poke
+from fednode.node import admission, carrier, fence, poke
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
+from fednode.node.journal import Journal
 from fednode.node.schedule import Jobs, retrying
 from fednode.node.store import Store
-from fednode.node.writer import Writer
+from fednode.node.writer import Alarm, Link, Writer
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import clock, wire
 from fednode.sync import effects as fx
@@ -125,7 +126,9 @@ class Engine(Hooks):
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
         self._on_moved = on_moved
-        self.writer = WriterThread(app.new_writer, self.moved)
+        self._loop = asyncio.get_running_loop()
+        self._journal: Journal | None = None
+        self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
 
     def close(self) -> None:
         self.writer.stop()
@@ -139,6 +142,24 @@ class Engine(Hooks):
             else:
                 session.wake()
         self._on_moved()
+
+    def _alarmed(self, writer: Writer, alarms: list[Alarm]) -> None:
+        """In the writer's thread: what it found goes up as alerts, and ends the session where it must."""
+        self._journal = self._journal or self.app.journal(writer)
+        for one in alarms:
+            log.warning("alert", extra={"code": one.code, "params": dict(one.params), "peer": one.node})
+            try:
+                self._journal.alert(one.code, one.node, one.params, one.evidence)
+            except FednodeError as error:  # fenced itself: what it has to tell it told its parent
+                log.error("alert not recorded", extra={"code": error.code, "params": dict(error.params)})
+            if one.ends is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._end, one.ends, PeerError(one.code, **one.params))
+
+    def _end(self, link: Link, error: PeerError) -> None:
+        for session in list(self.sessions):
+            if session.link is link:
+                session.end(error)
 
     # ------------------------------------------------------------ admission
 
@@ -177,7 +198,10 @@ class Engine(Hooks):
         session = Session(
             stream, exchange, self.writer, self.store, self.app.now_ms, lambda h: self.admit_parent(session, h), self
         )
-        return await self._run(session)
+        close, report = await self._run(session)
+        if _code(close.error) in fence.PARENTS_WORD:
+            await _quietly(self.writer.call(lambda writer: writer.fence(_code(close.error))))
+        return close, report
 
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
         """One exchange with a child that has connected."""
@@ -232,6 +256,9 @@ class Engine(Hooks):
             self._clock(session, effect)
         elif isinstance(effect, fx.Alert):
             log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": _name(session)})
+        elif isinstance(effect, fx.PeerFenced) and session.link is not None:
+            link, told = session.link, effect
+            session.spawn(_quietly(self.writer.call(lambda writer: writer.peer_fenced(link, told.code, told.heads))))
         elif isinstance(effect, fx.RenewAsked):
             session.spawn(self._renew(session, effect.request))
         elif isinstance(effect, fx.RenewAnswered):

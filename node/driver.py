@@ -29,7 +29,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node.carrier import Stream
 from fednode.node.store import Store
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync import wire
@@ -44,12 +44,16 @@ STORE_RETRY_MS = 30_000
 
 class WriterThread:
     """Runs jobs on a Writer of its own. `make` is called in the thread. Jobs are grouped commits, or functions of the
-    Writer.
-    """
+    Writer. `on_alarms` is called in the thread, with what a job left in `Writer.alarms`."""
 
-    def __init__(self, make: Callable[[], Writer], on_group: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Writer],
+        on_group: Callable[[], None],
+        on_alarms: Callable[[Writer, list[Alarm]], None] = lambda writer, alarms: None,
+    ) -> None:
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._make, self._on_group = make, on_group
+        self._make, self._on_group, self._on_alarms = make, on_group, on_alarms
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
         self._thread.start()
@@ -88,6 +92,9 @@ class WriterThread:
                     self._commit(writer, group)
                 if last is not None and len(last) == 2:
                     self._function(writer, *last)
+                if writer.alarms:
+                    alarms, writer.alarms = writer.alarms, []
+                    self._on_alarms(writer, alarms)
                 self._at_work = False
                 before, lsn = lsn, self._lsn(writer)
                 if lsn != before:

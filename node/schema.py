@@ -94,6 +94,12 @@ def m003_verified(db: Database) -> None:
     )
 
 
+@log_migrations()
+def m004_peer_store(db: Database) -> None:
+    """Since which arrival number a peer has had its present store."""
+    db.conn.execute("alter table peer add column since integer not null default 0")
+
+
 @state_migrations()
 def m001_state(db: Database) -> None:
     """The first shape of state.db."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fednode.crypto.certs import Identity
-from fednode.node import audit, scrub, sqlite
+from fednode.node import audit, fence, scrub, sqlite
 from fednode.node.store import Store
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def collect(app: App) -> dict[str, Any]:
     return {
         "node": identity(me),
         "running": app.home.running(),
+        "fenced": _fenced(app),
         "parent": _parent(app),
         "children": [_child(app, one.node) for one in trust.directory.children_of(me.node)],
         "store": {
@@ -98,6 +99,12 @@ def _verified(store: Store) -> dict[str, Any]:
             "last_problems": state.last_problems,
         },
     }
+
+
+def _fenced(app: App) -> dict[str, Any] | None:
+    """Why this node writes no more, None when it does."""
+    found = fence.standing(app.store)
+    return None if found is None else {"code": found.code, "at_ms": found.at_ms, "heads": list(found.heads)}
 
 
 def _parent(app: App) -> dict[str, Any] | None:

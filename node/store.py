@@ -69,7 +69,7 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Where this node stands with a peer. `acked`: up to which arrival number the peer holds this node's feed;
-    `have`: this node the peer's.
+    `have`: this node the peer's; `since`: this store's arrival number when the peer's present store was first met.
     """
 
     id: int
@@ -79,6 +79,7 @@ class Peer:
     have: Cursor
     last_ms: int | None
     last_error: str | None
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +286,13 @@ class Store:
 
     # ------------------------------------------------------------ feeds
 
-    def cursor_at(self, lsn: int) -> Cursor:
-        """This store's own cursor at an arrival number: what a peer must show to be believed."""
-        rows = self._rows("select sha256 from segment where lsn = ?", lsn)
-        return Cursor(self.store_id, lsn, rows[0][0][:CHECK_BYTES] if rows else b"")
+    def checks_at(self, lsn: int) -> tuple[bytes, ...]:
+        """What a peer must show of the segment at an arrival number to be believed: the head of its root (which
+        outlives a strip), or of its bytes' hash, as programs before did. Empty when nothing whole lies there."""
+        rows = self._rows("select sha256, data from segment where lsn = ?", lsn)
+        if not rows or SUITE_1.hash(rows[0][1]) != rows[0][0]:
+            return ()
+        return seg.parse(rows[0][1]).header.root[:CHECK_BYTES], rows[0][0][:CHECK_BYTES]
 
     def feed_up(
         self, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
@@ -393,14 +397,14 @@ class Store:
 
     def peer(self, node: str) -> Peer | None:
         rows = self._rows(
-            """select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error
+            """select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error, since
                from peer where node = ?""",
             node,
         )
         if not rows:
             return None
-        pid, name, role, acked, store, lsn, check, last_ms, last_error = rows[0]
-        return Peer(pid, name, role, acked, Cursor(store or b"", lsn, check or b""), last_ms, last_error)
+        pid, name, role, acked, store, lsn, check, last_ms, last_error, since = rows[0]
+        return Peer(pid, name, role, acked, Cursor(store or b"", lsn, check or b""), last_ms, last_error, since)
 
     def peers(self) -> list[Peer]:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
@@ -417,6 +421,17 @@ class Store:
             until,
         )
         return [(lsn, LogName.parse(name), time_s, signature) for lsn, name, time_s, signature in rows]
+
+    def came_at(self, peer_id: int, peer_lsn: int, since: int) -> list[tuple[str, int]]:
+        """(log, first) of what came from a peer at one place of its arrival order, after an arrival number of ours."""
+        rows = self._rows(
+            """select l.name, s.first from segment s join log l on l.id = s.log_id
+               where s.peer = ? and s.peer_lsn = ? and s.lsn > ?""",
+            peer_id,
+            peer_lsn,
+            since,
+        )
+        return [(log, first) for log, first in rows]
 
     def refused(self, limit: int = 100) -> list[dict[str, Any]]:
         """Evidence of what was refused, newest first."""
@@ -589,6 +604,11 @@ class Transaction:
             "update peer set have_store = ?, have_lsn = ?, have_check = ? where id = ?",
             (cursor.store, cursor.lsn, cursor.check, peer_id),
         )
+
+    def meet_store(self, peer_id: int, store: bytes) -> None:
+        """The peer has another store than before: its feed is taken from the start."""
+        self.set_have(peer_id, Cursor(store, 0, b""))
+        self._c.execute("update peer set since = ? where id = ?", (self.store.lsn, peer_id))
 
     def raise_acked(self, peer_id: int, acked: int) -> None:
         """The peer holds this node's feed up to here; never goes down."""

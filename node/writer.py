@@ -16,8 +16,9 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -25,8 +26,9 @@ from fednode.crypto import checkpoint
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
+from fednode.node.fence import FORK, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
-from fednode.node.store import Store, Transaction
+from fednode.node.store import CHECK_BYTES, Store, Transaction
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, LogName
@@ -36,7 +38,7 @@ from fednode.sync.errors import PeerError, Refused
 from fednode.sync.identity import covers
 from fednode.sync.log import cut, extend
 from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent
-from fednode.sync.wire import Cosignature, Cursor, Want
+from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
 RECENT_EVIDENCE_BYTES = 256 * 1024
 
@@ -45,7 +47,8 @@ RECENT_EVIDENCE_BYTES = 256 * 1024
 class Link:
     """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until
     what precedes
-    them has come; `position`: the greatest that was looked at, `check`: the head of the hash of what lay there."""
+    them has come; `position`: the greatest that was looked at, `check`: the head of the root of what lay there, `seen`:
+    of what was looked at last; `since`: see `store.Peer`; `fenced`: the peer has said that it fenced itself."""
 
     peer: Identity
     peer_id: int
@@ -55,6 +58,20 @@ class Link:
     holes: set[int] = field(default_factory=set)
     position: int = 0
     check: bytes = b""
+    since: int = 0
+    fenced: bool = False
+    seen: bytes = field(default=b"", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What the levels above must hear of, with signed heads as evidence. `ends`: the session that ends with it."""
+
+    code: str
+    node: str
+    params: Mapping[str, Any]
+    evidence: tuple[str, ...] = ()
+    ends: Link | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,7 @@ class Writer:
         self._now_ms, self._rng = now_ms, rng
         self._key_id = SUITE_1.hash(keys.seal.public)[:8]
         self.refusals: list[Refusal] = []
+        self.alarms: list[Alarm] = []
 
     # ------------------------------------------------------------ own changes
 
@@ -84,7 +102,8 @@ class Writer:
     ) -> list[int]:
         """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same
         transaction.
-        Returns arrival numbers. Raises Refused FN-3401 (dataset), FN-5301 (level), FN-5302 (area), StoreError."""
+        Returns arrival numbers. Raises Refused FN-3401 (dataset), FN-5301 (level), FN-5302 (area), FN-5303 (fenced),
+        StoreError."""
         self.trust.refresh(self.store)
         declared = self.trust.dataset(dataset)
         if declared is None:
@@ -109,7 +128,7 @@ class Writer:
 
     def append_system(self, tx: Transaction, dataset: str, area: str, changes: Sequence[Change]) -> list[int]:
         """Extend one of this node's sealed system logs inside a running transaction of this writer's store, so that an
-        act and what is told of it are one. Returns arrival numbers."""
+        act and what is told of it are one. Returns arrival numbers. Raises Refused FN-5303."""
         name = self.trust.log_name(dataset, area)
         declared = self.trust.dataset(dataset)
         if declared is None or not name.is_system or name.is_open:
@@ -119,6 +138,8 @@ class Writer:
     def _extend(
         self, tx: Transaction, name: LogName, changes: Sequence[Change], readers: list[seg.Reader], carried: bool
     ) -> list[int]:
+        if (fence := standing(self.store)) is not None:
+            raise Refused("FN-5303", code=fence.code)
         clock = HybridClock(int(self.store.meta("hlc", 0)))
         state = self.store.log_state(name)
         lsns = []
@@ -147,6 +168,7 @@ class Writer:
         group = list(batch)
         reports: list[tuple[Link, Done]] = []
         links = {id(link): link for link, _ in group}.values()
+        told = len(self.alarms)
         before = [(link, link.have, link.position, set(link.holes), link.check) for link in links]
         try:
             with self.store.write() as tx:
@@ -160,13 +182,14 @@ class Writer:
                     else:
                         link.holes.add(commit.lsn)
                     if commit.lsn == link.position:
-                        link.check = SUITE_1.hash(commit.data)[:8] if commit.data else b""
+                        link.check = link.seen
                 for link in links:
                     self._move_have(tx, link)
                 tx.set_meta("hlc", clock.last)
         except BaseException:
             for link, have, position, holes, check in before:
                 link.have, link.position, link.holes, link.check = have, position, holes, check
+            del self.alarms[told:]
             self.trust.reload(self.store)
             raise
         return reports
@@ -191,12 +214,12 @@ class Writer:
         )
 
     def _one(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit) -> Done:
-        log, first = "", 0
+        log, first, link.seen = "", 0, b""
         try:
             if commit.late is not None:
                 return self._late(tx, link, commit)
             header = seg.parse(commit.data).header
-            log, first = str(header.log), header.first
+            log, first, link.seen = str(header.log), header.first, header.root[:CHECK_BYTES]
             if self._stopped(link, log, first):
                 return Done(commit.lsn, refused="FN-6413")
             verified = verify(commit.data, self.store.log_state, self._context(link), commit.first_parent)
@@ -225,12 +248,28 @@ class Writer:
             else:
                 own = self._cosign(clock, header)
                 first_parent = own if first_hand else first_parent
+            self._one_order(link, commit.lsn, header)
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:
             self.trust.take(header.log, verified.columns)
             tx.set_meta("system_lsn", lsn)
         return Done(commit.lsn, own)
+
+    def _one_order(self, link: Link, peer_lsn: int, header: seg.Header) -> None:
+        """Two installations with one identity each have an arrival order of their own: two segments at one place."""
+        others = [
+            at for at in self.store.came_at(link.peer_id, peer_lsn, link.since) if at != (str(header.log), header.first)
+        ]
+        if not others or link.fenced:
+            return
+        link.fenced = True
+        log, node = others[0][0], link.peer.node
+        told = note(self.trust.directory.life(header.log.origin, header.log.incarnation) or link.peer, header)
+        held = LogName.parse(log)
+        origin = self.trust.directory.life(held.origin, held.incarnation)
+        evidence = (told, *(heads(self.store, origin, [held]) if origin else ()))
+        self.alarms.append(Alarm("FN-5515", node, {"node": node, "log": log}, evidence, link))
 
     def _cosign(self, clock: HybridClock, header: seg.Header) -> Cosignature:
         """This node's cosignature of the checkpoint at a segment's end."""
@@ -285,11 +324,19 @@ class Writer:
         header = held.envelope.header
         log = str(header.log)
         try:
-            check_signed(commit.data, self._context(link))
-            error = PeerError("FN-6420", log=log, first=header.first, size=held.state.size, node=header.log.origin)
+            _, origin = check_signed(commit.data, self._context(link))
+            error = PeerError(FORK, log=log, first=header.first, size=held.state.size, node=header.log.origin)
+            evidence = (note(origin, header), *self._held_notes(origin, header))
+            self.alarms.append(Alarm(FORK, origin.node, dict(error.params), evidence))
         except PeerError as unsigned:
             error = unsigned
         return self._refuse(tx, link, commit, log, header.first, error)
+
+    def _held_notes(self, origin: Identity, header: seg.Header) -> tuple[str, ...]:
+        """The heads of a log that is held: where the segment at hand begins or ends, and the newest."""
+        there = self.store.held_range(header.log, header.first)
+        found = () if there is None else (note(origin, seg.parse(there[3]).header),)
+        return tuple(dict.fromkeys((*found, *heads(self.store, origin, [header.log]))))
 
     def _refuse(self, tx: Transaction, link: Link, commit: Commit, log: str, first: int, error: PeerError) -> Done:
         params = msgspec.json.encode({key: str(value) for key, value in error.params.items()}).decode()
@@ -311,6 +358,8 @@ class Writer:
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
         with self.store.write() as tx:
             for lsn, given, refused in outcomes:
+                if refused == FORK and mine:
+                    self._forked(tx, lsn)
                 if refused:
                     tx.keep_evidence(self._now_ms(), witness.node, refused, f"lsn:{lsn}", lsn, '{"by":"peer"}', b"")
                     self.refusals.append(Refusal(witness.node, refused, f"lsn:{lsn}"))
@@ -319,12 +368,39 @@ class Writer:
                 if given is None or place is None:
                     continue
                 name, size, root = place
-                _check(witness, name, size, root, given)
+                try:
+                    _check(witness, name, size, root, given)
+                except PeerError:
+                    if standing(self.store) is None:
+                        raise
+                    continue  # it is of the history that this store has lost
                 if mine and name.origin == self.trust.node:
                     tx.set_first_parent(lsn, Cosignature(given.time_s, given.signature, witness.node))
                 else:
                     tx.set_witness(str(name), witness.node, size, given)
             tx.raise_acked(peer_id, upto)
+
+    def _forked(self, tx: Transaction, lsn: int) -> None:
+        place = self.store.place(lsn)
+        me = self.trust.me
+        if place is not None and (place[0].origin, place[0].incarnation) == (me.node, me.incarnation):
+            put_up(tx, me, FORK, self._now_ms())
+
+    def fence(self, code: str) -> None:
+        """Put up the fence: the parent has said why."""
+        with self.store.write() as tx:
+            put_up(tx, self.trust.me, code, self._now_ms())
+
+    def peer_fenced(self, link: Link, code: str, told: Sequence[str]) -> None:
+        """A child has fenced itself: its heads and what is held here of the same logs, side by side."""
+        link.fenced = True
+        lives = self.trust.directory.lives(link.peer.node)
+        theirs = proved(lives, told)
+        logs = [LogName.parse(head.origin) for head, _ in theirs][: HEADS_MAX // 2]
+        ours = heads(self.store, link.peer, logs) if logs else heads(self.store, link.peer)
+        evidence = tuple(dict.fromkeys((*(text for _, text in theirs[: HEADS_MAX // 2]), *ours)))[:HEADS_MAX]
+        log = str(logs[0]) if logs else ""
+        self.alarms.append(Alarm(code, link.peer.node, {"node": link.peer.node, "log": log}, evidence))
 
 
 def _check(witness: Identity, name: LogName, size: int, root: bytes, given: Cosignature) -> None:

@@ -39,6 +39,7 @@ class Admission:
     start: int
     acks: tuple[wire.Outcome, ...] = ()
     reply: wire.Hello | None = None  # the parent's own Hello; the child's went out first
+    fenced: wire.Fenced | None = None  # what this side has to say of itself
 
 
 @dataclass(frozen=True, slots=True)

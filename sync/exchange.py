@@ -136,6 +136,8 @@ class Exchange:
         self._outbox.credit = self._peer.window
         if self._hello is not None:
             self._inbox.open(self._hello.window)
+        if admission.fenced is not None:
+            effects.append(self._send(admission.fenced, now_ms))
         for i in range(0, len(admission.acks), wire.OUTCOMES_MAX):
             effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
         if not (self._hello and self._hello.feeds and self._peer.wants):
@@ -249,10 +251,6 @@ class Exchange:
         want = wire.Want(log, first, restore=True)
         self._inbox.mending.add(want)
         return [self._send(want, now_ms)]
-
-    def tell_fenced(self, code: str, heads: tuple[str, ...], now_ms: int) -> list[Effect]:
-        """Tell the peer that this node has fenced itself, and by what it shows."""
-        return [self._send(wire.Fenced(code, heads), now_ms)] if self.state is State.OPEN else []
 
     @property
     def half(self) -> HalfSegment | None:

@@ -116,6 +116,8 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         ),
         words("status.running" if found["running"] else "status.stopped"),
     ]
+    if found["fenced"]:
+        lines.append(words("status.fenced", code=found["fenced"]["code"], age=age(found["fenced"]["at_ms"])))
     if parent is None:
         lines.append(words("status.top"))
     else:

@@ -297,3 +297,32 @@ def test_regression_belief_skips_nothing_that_is_committed_while_it_is_read(
     assert reading.directory.get("130104") is not None
     other.close()
     node.store.close()
+
+
+# ---------------------------------------------------------------- two installations with one identity
+
+
+def test_two_segments_at_one_place_of_a_peers_order_are_two_installations(township: Node) -> None:
+    """Neither log forks; each is stored, the one that came second has to stop, once."""
+    first, second = township.link(VILLAGE), township.link(VILLAGE)
+    shops, audit = WORLD.segment(VILLAGE), WORLD.segment(VILLAGE, dataset="sys.audit", readers=(TOWNSHIP,))
+    more = WORLD.segment(VILLAGE, state=audit.after, dataset="sys.audit", hlc=AHEAD, readers=(TOWNSHIP,))
+    assert not township.take(first, Commit(1, shops.raw))[0].refused
+    assert not township.take(second, Commit(1, audit.raw))[0].refused
+    assert not township.take(second, Commit(2, more.raw))[0].refused
+    (alarm,) = township.writer.alarms
+    assert (alarm.code, alarm.node, alarm.ends) == ("FN-5515", VILLAGE, second)
+    assert len(alarm.evidence) == 2
+
+
+def test_a_peer_with_another_store_counts_anew(township: Node) -> None:
+    link = township.link(VILLAGE)
+    shops, audit = WORLD.segment(VILLAGE), WORLD.segment(VILLAGE, dataset="sys.audit", readers=(TOWNSHIP,))
+    township.take(link, Commit(1, shops.raw))
+    with township.store.write() as tx:
+        tx.meet_store(link.peer_id, b"another store")
+    peer = township.store.peer(VILLAGE)
+    assert peer is not None
+    again = replace(township.link(VILLAGE), since=peer.since)
+    township.take(again, Commit(1, audit.raw))
+    assert township.writer.alarms == []
