@@ -106,7 +106,7 @@ async def test_a_store_from_an_older_backup_is_found_at_first_contact(tmp_path: 
 
 async def test_a_store_that_was_rolled_back_and_written_on_is_a_fork(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
-        province, city, county = await family(mesh)
+        province, _city, county = await family(mesh)
         county.write("k1", {"name": "一"})
         await mesh.until(lambda: county.pending() == 0)
         await mesh.halt(county)
@@ -131,7 +131,7 @@ async def test_a_store_that_was_rolled_back_and_written_on_is_a_fork(tmp_path: P
 
 async def test_a_clone_is_found_when_both_have_written(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
-        province, city, county = await family(mesh)
+        province, _city, county = await family(mesh)
         await mesh.halt(county)
         county.app.store.close()
         shutil.copytree(tmp_path / "130102", tmp_path / "clone")
@@ -179,7 +179,7 @@ def met(node: Running, child: str) -> int:
 
 async def test_a_new_store_under_old_keys_must_recover_first(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
-        province, city, county = await family(mesh)
+        province, _city, county = await family(mesh)
         county.write("k1", {"name": "一"})
         await mesh.until(lambda: county.pending() == 0)
         await mesh.halt(county)
