@@ -1,0 +1,279 @@
+"""Nothing can be altered, invented or left out unseen: each kind of tampering is planted, and the test says who finds it,
+when, and as what.
+
+The scene: a village's log has gone up through township, county and city (which only carries: it is no reader) to the
+province. Two segments more have come as far as the county. Then somebody with the county's disk, and with its keys,
+tampers with one of them before the city has it (`RELAYED`); or somebody with a disk tampers with what has long been
+stored there (`STORED`); or an origin itself plays false (`PLAYED`). "refused": at first contact, nothing of it is
+believed, the evidence is kept. "verify": `fednode audit verify` at that node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chain import CITY, COUNTY, PATH, PROVINCE, SIBLING, VILLAGE, WORLD, Chain, Node, forged
+from fednode.sync import segment as seg
+from fednode.sync.change import DELETE, Columns, LogName
+from fednode.sync.wire import Want
+from world import shop
+
+LOG = WORLD.log(VILLAGE)
+KEPT = {f"k{i}" for i in range(6)}
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    made = Chain(tmp_path)
+    for start in (0, 3):
+        made[VILLAGE].write(*(shop(f"k{i}", VILLAGE) for i in range(start, start + 3)))
+    made.up()
+    for start in (6, 9):
+        made[VILLAGE].write(*(shop(f"k{i}", VILLAGE) for i in range(start, start + 3)))
+    made.up(PATH[:3])
+    yield made
+    made.close()
+
+
+# ---------------------------------------------------------------- what is done
+
+
+Alter = Callable[[Columns], Columns]
+
+
+def _with(values: list[bytes], position: int, value: bytes) -> list[bytes]:
+    return [*values[:position], value, *values[position + 1 :]]
+
+
+def payload(columns: Columns) -> Columns:
+    return replace(columns, payloads=_with(columns.payloads, 1, shop("k7", VILLAGE, note="forged").payload))
+
+
+def key(columns: Columns) -> Columns:
+    return replace(columns, keys=_with(columns.keys, 1, b"forged"))
+
+
+def time(columns: Columns) -> Columns:
+    return replace(columns, hlcs=[columns.hlcs[0], columns.hlcs[1] - 1, *columns.hlcs[2:]])
+
+
+def operation(columns: Columns) -> Columns:
+    ops = columns.ops[:1] + bytes((DELETE,)) + columns.ops[2:]
+    return replace(columns, ops=ops, payloads=_with(columns.payloads, 1, b""))
+
+
+def order(columns: Columns) -> Columns:
+    def swapped(values: list[bytes]) -> list[bytes]:
+        return [values[1], values[0], *values[2:]]
+
+    return replace(columns, keys=swapped(columns.keys), payloads=swapped(columns.payloads))
+
+
+def _kept(columns: Columns, positions: list[int]) -> Columns:
+    return replace(
+        columns,
+        keys=[columns.keys[i] for i in positions],
+        hlcs=[columns.hlcs[i] for i in positions],
+        ops=bytes(columns.ops[i] for i in positions),
+        payloads=[columns.payloads[i] for i in positions],
+    )
+
+
+def head_left_out(columns: Columns) -> Columns:
+    return _kept(columns, [1, 2])
+
+
+def middle_left_out(columns: Columns) -> Columns:
+    return _kept(columns, [0, 2])
+
+
+def tail_left_out(columns: Columns) -> Columns:
+    return _kept(columns, [0, 1])
+
+
+def invented(columns: Columns) -> Columns:
+    one = shop("invented", VILLAGE)
+    return replace(
+        columns,
+        keys=[*columns.keys, one.key],
+        hlcs=[*columns.hlcs, columns.hlcs[-1] + 1],
+        ops=columns.ops + columns.ops[:1],
+        payloads=[*columns.payloads, one.payload],
+    )
+
+
+ALTERATIONS = (
+    *(payload, key, time, operation, order),
+    *(head_left_out, middle_left_out, tail_left_out, invented),
+)
+
+
+SHORTER = (head_left_out, middle_left_out, tail_left_out, invented)
+
+
+def tamper(node: Node, alter: Alter, number: int = 6, **forging: Any) -> None:
+    """Put an altered segment in the place of the one that holds change `number` of the village's log."""
+    held = node.held(LOG, number)
+    envelope = seg.parse(held.raw)
+    raw, content_key = forged(envelope, alter(node.columns(held)), by=node.node, **forging)
+    node.replace(held.lsn, raw, content_key)
+
+
+def as_it_is(columns: Columns) -> Columns:
+    return columns
+
+
+# ---------------------------------------------------------------- by a relay, on the way
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """`refused`: who refuses it when it comes, as what."""
+
+    name: str
+    plant: Callable[[Chain], None]
+    refused: tuple[str, str]
+
+
+def _relayed(name: str, plant: Callable[[Node], None], who: str, code: str) -> Relayed:
+    return Relayed(name, lambda chain: plant(chain[COUNTY]), (who, code))
+
+
+def _row(column: str, value: object, number: int = 6) -> Callable[[Node], None]:
+    def plant(node: Node) -> None:
+        lsn = node.held(LOG, number).lsn
+        with node.disk() as c:
+            c.execute(f"update segment set {column} = ? where lsn = ?", (value, lsn))
+
+    return plant
+
+
+def _cosignature_by_itself(node: Node) -> None:
+    held = node.held(LOG, 6)
+    _row("first_signature", WORLD.cosignature(COUNTY, held.raw).signature)(node)
+
+
+def _another_log(name: LogName, first: int = 6) -> Callable[[Node], None]:
+    return lambda node: tamper(node, as_it_is, log=name, first=first)
+
+
+RELAYED = (
+    *(
+        _relayed(f"{alter.__name__}, as if the origin had signed", lambda c, a=alter: tamper(c, a), CITY, "FN-6406")  # type: ignore[misc]
+        for alter in ALTERATIONS
+    ),
+    _relayed("signed anew by the relay", lambda c: tamper(c, payload, signer=COUNTY), CITY, "FN-6406"),
+    _relayed("signed anew by a sibling", lambda c: tamper(c, payload, signer=SIBLING), CITY, "FN-6406"),
+    _relayed("moved to another dataset", _another_log(WORLD.log(VILLAGE, "other")), CITY, "FN-5416"),
+    _relayed("moved to the relay's own log", _another_log(WORLD.log(COUNTY), 0), CITY, "FN-6406"),
+    _relayed("by a node that nobody enrolled", _another_log(WORLD.log("130102001999")), CITY, "FN-5411"),
+    _relayed("by an earlier life of the node", _another_log(WORLD.log(VILLAGE, incarnation=2)), CITY, "FN-5412"),
+    _relayed("by a node of another county", _another_log(WORLD.log(SIBLING)), CITY, "FN-5413"),
+    _relayed("the first witness's time altered", _row("first_time", 1_000_000_000), CITY, "FN-6407"),
+    _relayed("the relay as first witness", _cosignature_by_itself, CITY, "FN-6407"),
+    _relayed("the first witness left out", _row("first_time", None), CITY, "FN-6408"),
+)
+
+
+@pytest.mark.parametrize("case", RELAYED, ids=lambda case: case.name)
+def test_a_relay_is_found_at_first_contact(chain: Chain, case: Relayed) -> None:
+    case.plant(chain)
+    chain[SIBLING].write(shop("elsewhere", SIBLING))
+    chain.up(PATH[2:])
+    chain.up((SIBLING, CITY, PROVINCE))
+    who, code = case.refused
+    assert code in chain[who].refusals()
+    found = set(chain[PROVINCE].records())
+    assert found == KEPT | {"elsewhere"}  # nothing forged came in, and the rest of the mesh goes on
+
+
+def test_what_a_relay_leaves_out_is_a_gap(chain: Chain) -> None:
+    """The next segment shows it; what follows is asked for again and not believed before it is whole."""
+    lsn = chain[COUNTY].held(LOG, 6).lsn
+    with chain[COUNTY].disk() as c:
+        c.execute("delete from segment where lsn = ?", (lsn,))
+    (done,) = chain[COUNTY].send(chain[CITY])
+    assert done.gap == Want(str(LOG), 6)
+    assert set(chain[PROVINCE].records()) == KEPT
+    assert chain[COUNTY].verified() == {"FN-6602"}
+
+
+# ---------------------------------------------------------------- at a disk, at rest
+
+
+@dataclass(frozen=True)
+class Stored:
+    """`verify`: what `fednode audit verify` at that node says; `serves`: whether the node can still read its log."""
+
+    name: str
+    plant: Callable[[Node], None]
+    verify: str
+    node: str = PROVINCE
+
+
+def _sql(*statements: str) -> Callable[[Node], None]:
+    def plant(node: Node) -> None:
+        with node.disk() as c:
+            for statement in statements:
+                c.execute(statement.format(log=f"(select id from log where name = '{LOG}')"))
+
+    return plant
+
+
+def _flip(node: Node) -> None:
+    held = node.held(LOG, 0)
+    raw = bytearray(held.raw)
+    raw[len(raw) // 2] ^= 1
+    with node.disk() as c:
+        c.execute("update segment set data = ? where lsn = ?", (bytes(raw), held.lsn))
+
+
+def _forge(alter: Alter, **forging: Any) -> Callable[[Node], None]:
+    return lambda node: tamper(node, alter, 3, **forging)
+
+
+STORED = (
+    Stored("a bit flipped", _flip, "FN-6601"),
+    Stored(
+        "the hash altered",
+        _sql("update segment set sha256 = zeroblob(32) where log_id = {log} and first = 3"),
+        "FN-6601",
+    ),
+    *(
+        Stored(f"{alter.__name__}, by an insider", _forge(alter), "FN-6604" if alter in SHORTER else "FN-6406")
+        for alter in ALTERATIONS
+    ),
+    Stored("signed anew by the insider", _forge(payload, signer=PROVINCE), "FN-6406"),
+    Stored("the head gone", _sql("delete from segment where log_id = {log} and first = 0"), "FN-6602"),
+    Stored("the tail gone", _sql("delete from segment where log_id = {log} and first = 3"), "FN-6602"),
+    Stored(
+        "two segments swapped",
+        _sql(
+            "update segment set first = 9 where log_id = {log} and first = 0",
+            "update segment set first = 0 where log_id = {log} and first = 3",
+            "update segment set first = 3 where log_id = {log} and first = 9",
+        ),
+        "FN-6604",
+    ),
+    Stored(
+        "the log's root altered",
+        _sql("update log set frontier = (select frontier from log where size = 0) where id = {log}"),
+        "FN-6603",
+    ),
+    Stored("the log said to be longer", _sql("update log set size = 7 where id = {log}"), "FN-6602"),
+    Stored(
+        "a cosignature altered", _sql("update segment set first_time = first_time - 60 where log_id = {log}"), "FN-6201"
+    ),
+)
+
+
+@pytest.mark.parametrize("case", STORED, ids=lambda case: case.name)
+def test_at_rest_it_is_found_by_verify(chain: Chain, case: Stored) -> None:
+    assert chain[case.node].verified() == set()
+    case.plant(chain[case.node])
+    assert case.verify in chain[case.node].verified()
