@@ -150,10 +150,10 @@ class Directory:
                 return
         certs.check_issued(identity, issuers[-1], self.levels)
 
-    @staticmethod
-    def _may_move(known: Identity, new: Identity) -> bool:
-        """A node changes its parent only by a new life: an issuer cannot take over another's child in the same one."""
-        return new.incarnation > known.incarnation
+    def _may_move(self, known: Identity, new: Identity) -> bool:
+        """A node changes its parent only by a new life, and after somebody above it has ended the old one: an issuer
+        cannot take another's child away."""
+        return new.incarnation > known.incarnation and self.is_revoked(known.node)
 
     # ------------------------------------------------------------ questions
 

@@ -41,11 +41,21 @@ class Node:
         place = WORLD.places[node]
         self.node, self.folder, self.keys = node, folder, place.keys
         self.now_ms = NOW_S * 1000
-        self.store = Store.create(folder / "log.db", store_id=seed(node)[:16], stash_key=seed("stash", node))
+        path, stash_key = folder / "log.db", seed("stash", node)
+        if not path.exists():
+            Store.create(path, store_id=seed(node)[:16], stash_key=stash_key).close()
+        self.store = Store.open(path, stash_key=stash_key)
         self.trust = Trust(place.chain, node)
         self.trust.directory, self.trust.catalog = WORLD.directory(), WORLD.catalog
         self.writer = Writer(self.store, self.trust, place.keys, lambda: self.now_ms, Stream(node))  # type: ignore[arg-type]
         self._links: dict[str, Link] = {}
+
+    def copy(self, folder: Path) -> Node:
+        """A clone: a home copied as it is."""
+        folder.mkdir()
+        with closing(sqlite3.connect(folder / "log.db")) as target, self.disk() as source:
+            source.backup(target)
+        return Node(self.node, folder)
 
     def write(self, *changes: Change, audience: str = "") -> list[int]:
         """Append changes of `shop` to this node's own log."""
@@ -122,9 +132,6 @@ class Node:
             c.execute("update segment set data = ?, sha256 = ? where lsn = ?", (raw, hashlib.sha256(raw).digest(), lsn))
             if stash is not None:
                 c.execute("update segment set content_key = ? where lsn = ?", (stash, lsn))
-
-    def close(self) -> None:
-        self.store.close()
 
 
 class Chain:

@@ -1,5 +1,5 @@
-"""Nothing can be altered, invented or left out unseen: each kind of tampering is planted, and the test says who finds it,
-when, and as what.
+"""Nothing can be altered, invented or left out unseen: each kind of tampering is planted, and the test says who finds
+it, when, and as what.
 
 The scene: a village's log has gone up through township, county and city (which only carries: it is no reader) to the
 province. Two segments more have come as far as the county. Then somebody with the county's disk, and with its keys,
@@ -10,18 +10,24 @@ believed, the evidence is kept. "verify": `fednode audit verify` at that node.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from chain import CITY, COUNTY, PATH, PROVINCE, SIBLING, VILLAGE, WORLD, Chain, Node, forged
+from chain import CITY, COUNTY, PATH, PROVINCE, SIBLING, TOWNSHIP, VILLAGE, WORLD, Chain, Node, forged
+from fednode.crypto import canonical
 from fednode.sync import segment as seg
-from fednode.sync.change import DELETE, Columns, LogName
+from fednode.sync.change import CATALOG, DELETE, NODES, Change, Columns, LogName
+from fednode.sync.effects import Commit
+from fednode.sync.identity import node_payload, revocation_payload
+from fednode.sync.log import OwnSegment
 from fednode.sync.wire import Want
-from world import shop
+from world import NOW_S, shop
 
 LOG = WORLD.log(VILLAGE)
 KEPT = {f"k{i}" for i in range(6)}
@@ -277,3 +283,138 @@ def test_at_rest_it_is_found_by_verify(chain: Chain, case: Stored) -> None:
     assert chain[case.node].verified() == set()
     case.plant(chain[case.node])
     assert case.verify in chain[case.node].verified()
+
+
+# ---------------------------------------------------------------- by an origin itself
+
+
+@dataclass(frozen=True)
+class Played:
+    """`sender`'s own segment, signed with its own key, and yet not lawful. `to`: who refuses it."""
+
+    name: str
+    sender: str
+    make: Callable[[Chain], OwnSegment]
+    to: str
+    code: str
+
+
+def _system(node: str, dataset: str, *payloads: object) -> Callable[[], OwnSegment]:
+    changes = [Change(f"c{i}".encode(), canonical.dumps(one)) for i, one in enumerate(payloads)]
+    return lambda: WORLD.segment(node, changes, dataset=dataset)
+
+
+def _catalog(version: int) -> object:
+    return msgspec.json.decode(replace(WORLD.catalog, version=version).to_json())
+
+
+def _enrolled(node: str, **more: Any) -> object:
+    return node_payload(WORLD.certificate(node, **more))
+
+
+def _next(chain: Chain, at: str, node: str, *changes: Change, **more: Any) -> OwnSegment:
+    """A segment that continues a node's log as another holds it."""
+    state = chain[at].store.log_state(WORLD.log(node, more.pop("dataset", "shop"), more.get("audience", "")))
+    return WORLD.segment(node, changes, state=state, hlc=max(state.last_hlc + 1, (NOW_S * 1000) << 16), **more)
+
+
+def _system(node: str, at: str, dataset: str, payload: object) -> Callable[[Chain], OwnSegment]:
+    change = Change(b"c", canonical.dumps(payload))
+    return lambda chain: _next(chain, at, node, change, dataset=dataset)
+
+
+def _catalog(version: int) -> object:
+    return msgspec.json.decode(replace(WORLD.catalog, version=version).to_json())
+
+
+def _hijack() -> object:
+    der = WORLD.certificate(TOWNSHIP, level="township", parent=SIBLING, scope=("130104001",), life=2)
+    return node_payload(der)
+
+
+PLAYED = (
+    Played(
+        *("a record of another area", VILLAGE),
+        lambda chain: _next(chain, TOWNSHIP, VILLAGE, shop("x", SIBLING)),
+        *(TOWNSHIP, "FN-5415"),
+    ),
+    Played(
+        *("a log for another area", COUNTY),
+        lambda chain: _next(chain, CITY, COUNTY, shop("x", SIBLING), audience=SIBLING),
+        *(CITY, "FN-5415"),
+    ),
+    Played(
+        *("a dataset that its level may not write", CITY),
+        lambda chain: _next(chain, PROVINCE, CITY, shop("x", CITY)),
+        *(PROVINCE, "FN-5417"),
+    ),
+    Played("a catalog of its own", CITY, _system(CITY, PROVINCE, CATALOG, _catalog(9)), PROVINCE, "FN-5417"),
+    Played("an older catalog", PROVINCE, _system(PROVINCE, CITY, CATALOG, _catalog(1)), CITY, "FN-6210"),
+    Played("a child of another's, in a new life", SIBLING, _system(SIBLING, CITY, NODES, _hijack()), CITY, "FN-5430"),
+    Played(
+        *("a revocation of who is not below it", SIBLING),
+        _system(SIBLING, CITY, NODES, revocation_payload(COUNTY, 1, NOW_S * 1000, "x")),
+        *(CITY, "FN-5431"),
+    ),
+)
+
+
+@pytest.mark.parametrize("case", PLAYED, ids=lambda case: case.name)
+def test_an_origin_that_plays_false_is_refused(chain: Chain, case: Played) -> None:
+    for node in chain.nodes.values():
+        node.trust.catalog = replace(WORLD.catalog, version=2)
+    (done,) = chain[case.to].take(case.sender, Commit(1, case.make(chain).raw))
+    assert done.refused == case.code
+    assert chain[case.to].refusals() == {case.code}
+
+
+def test_two_histories_of_one_log_are_found_by_the_first_who_sees_both(chain: Chain, tmp_path: Path) -> None:
+    """A home that was copied, or a history written anew with the origin's own key: both heads are kept."""
+    clone = chain[VILLAGE].copy(tmp_path / "clone")
+    chain[VILLAGE].write(shop("one", VILLAGE))
+    clone.write(shop("other", VILLAGE))
+    chain.up()
+    (done,) = clone.send(chain[TOWNSHIP])
+    assert done.refused == "FN-6420"
+    assert chain[TOWNSHIP].refusals() == {"FN-6420"}
+    clone.write(shop("later", VILLAGE))
+    assert [one.refused for one in clone.send(chain[TOWNSHIP])] == ["FN-6411"]  # nor what was built on it
+    chain[SIBLING].write(shop("elsewhere", SIBLING))
+    chain.up((SIBLING, CITY, PROVINCE))
+    assert {"one", "elsewhere"} <= set(chain[PROVINCE].records())
+    assert "other" not in chain[PROVINCE].records()
+    clone.store.close()
+
+
+def test_after_its_revocation_a_node_is_not_believed(chain: Chain) -> None:
+    now_ms = (NOW_S + 60) * 1000
+    for node in chain.nodes.values():
+        node.trust.directory.apply(COUNTY, revocation_payload(VILLAGE, 1, now_ms, "stolen"))
+        node.now_ms = now_ms + 60_000
+    chain[VILLAGE].write(shop("stolen", VILLAGE))
+    assert {one.refused for one in chain[VILLAGE].send(chain[TOWNSHIP])} == {"FN-5420"}
+    chain.up(PATH[2:])
+    assert set(chain[PROVINCE].records()) == KEPT | {f"k{i}" for i in range(6, 12)}  # witnessed before
+
+
+def test_a_clock_in_the_future_wins_nothing(chain: Chain) -> None:
+    """The first witness's time bounds the village's stamp, so the county's later correction is the winner."""
+    chain[VILLAGE].now_ms = 2_082_758_400_000  # 2036
+    chain[VILLAGE].write(shop("k0", VILLAGE, note="from 2036"))
+    chain.up()
+    for node in chain.nodes.values():
+        node.now_ms = (NOW_S + 3600) * 1000
+    chain[COUNTY].write(shop("k0", VILLAGE, note="corrected"), audience=VILLAGE)
+    chain.up(PATH[2:])
+    assert json.loads(chain[PROVINCE].records()["k0"])["note"] == "corrected"
+
+
+def test_what_is_replayed_changes_nothing(chain: Chain) -> None:
+    chain.up()
+    before = chain[PROVINCE].records()
+    for number in (0, 3, 6, 9):
+        held = chain[CITY].held(LOG, number)
+        given = chain[CITY].store.first_parent(held.lsn)
+        assert chain[PROVINCE].take(CITY, Commit(held.lsn, held.raw, given))[0].refused == ""
+    assert chain[PROVINCE].records() == before
+    assert chain[PROVINCE].verified() == set()

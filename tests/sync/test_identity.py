@@ -180,8 +180,13 @@ def moved(world: World, life: int) -> bytes:
     return county(world, parent=PROVINCE, life=life, now_s=NOW_S + 1000)
 
 
-def test_a_node_moves_only_by_a_new_life(world: World) -> None:
+def test_a_node_moves_only_by_a_new_life_after_the_old_one_was_ended(world: World) -> None:
+    """Regression: a higher incarnation alone was enough, so any county could shut another's township out."""
     directory = world.directory()
+    for life in (1, 2):
+        error = refused("FN-5430", directory.check, PROVINCE, node_payload(moved(world, life)))
+        assert error.params["reason"] == "parent"
+    take(directory, CITY, revocation_payload(COUNTY, 1, NOW_S * 1000, "moves"))
     assert refused("FN-5430", directory.check, PROVINCE, node_payload(moved(world, 1))).params["reason"] == "parent"
     take(directory, PROVINCE, node_payload(moved(world, 2)))
     assert directory.parent_of(COUNTY) == PROVINCE
