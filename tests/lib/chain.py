@@ -25,6 +25,7 @@ from fednode.sync import segment as seg
 from fednode.sync.change import Change, Columns, LogName
 from fednode.sync.effects import Commit, Done
 from fednode.sync.exchange import PULL_BYTES
+from fednode.sync.strip import strip
 from world import NOW_S, Stream, World, seed
 
 PROVINCE, CITY, COUNTY, TOWNSHIP, VILLAGE = "13", "1301", "130102", "130102001", "130102001001"
@@ -55,7 +56,9 @@ class Node:
         folder.mkdir()
         with closing(sqlite3.connect(folder / "log.db")) as target, self.disk() as source:
             source.backup(target)
-        return Node(self.node, folder)
+        clone = Node(self.node, folder)
+        clone.now_ms = self.now_ms
+        return clone
 
     def write(self, *changes: Change, audience: str = "") -> list[int]:
         """Append changes of `shop` to this node's own log."""
@@ -160,7 +163,6 @@ def forged(
     columns: Columns,
     *,
     by: str,
-    sealer: str = "",
     signer: str = "",
     **header: Any,
 ) -> tuple[bytes, bytes]:
@@ -174,8 +176,16 @@ def forged(
         head = checkpoint.Checkpoint(str(name), first + len(columns), root)
         signature = checkpoint.signature(head, WORLD.places[signer].keys.sign)
     last = columns.hlcs[-1]
-    draft = seg.Draft(old.suite, name, first, len(columns), root, signature, last, sealer, **header)
+    draft = seg.Draft(old.suite, name, first, len(columns), root, signature, last, **header)
     readers = WORLD.readers(PROVINCE, COUNTY, TOWNSHIP, VILLAGE)
     return seg.seal_segment(
         draft, seg.encode_body(columns), readers, True, WORLD.places[by].keys.sign.sign, Stream("forged", by)
     )
+
+
+def resealed(envelope: seg.Envelope, columns: Columns, *, by: str) -> tuple[bytes, bytes]:
+    """An envelope with other contents, stripped of its last change, sealed by a node in its own name."""
+    gone = strip(columns, [len(columns) - 1])
+    readers = WORLD.readers(PROVINCE, COUNTY, TOWNSHIP, VILLAGE)
+    sign = WORLD.places[by].keys.sign.sign
+    return seg.seal_again(envelope, seg.encode_body(gone), readers, f"{by}/1", 1, sign, Stream("resealed", by))

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chain import CITY, COUNTY, PATH, PROVINCE, SIBLING, TOWNSHIP, VILLAGE, WORLD, Chain, Node, forged
+from chain import CITY, COUNTY, PATH, PROVINCE, SIBLING, TOWNSHIP, VILLAGE, WORLD, Chain, Node, forged, resealed
 from fednode.crypto import canonical
 from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, DELETE, NODES, Change, Columns, LogName
@@ -36,12 +36,10 @@ KEPT = {f"k{i}" for i in range(6)}
 @pytest.fixture
 def chain(tmp_path: Path) -> Iterator[Chain]:
     made = Chain(tmp_path)
-    for start in (0, 3):
+    for start in (0, 3, 6, 9):
         made[VILLAGE].write(*(shop(f"k{i}", VILLAGE) for i in range(start, start + 3)))
-    made.up()
-    for start in (6, 9):
-        made[VILLAGE].write(*(shop(f"k{i}", VILLAGE) for i in range(start, start + 3)))
-    made.up(PATH[:3])
+        made[VILLAGE].now_ms += 1
+        made.up(PATH if start < 6 else PATH[:3])
     yield made
     made.close()
 
@@ -65,7 +63,7 @@ def key(columns: Columns) -> Columns:
 
 
 def time(columns: Columns) -> Columns:
-    return replace(columns, hlcs=[columns.hlcs[0], columns.hlcs[1] - 1, *columns.hlcs[2:]])
+    return replace(columns, hlcs=[columns.hlcs[0] - 1, *columns.hlcs[1:]])
 
 
 def operation(columns: Columns) -> Columns:
@@ -130,6 +128,12 @@ def tamper(node: Node, alter: Alter, number: int = 6, **forging: Any) -> None:
     node.replace(held.lsn, raw, content_key)
 
 
+def reseal(node: Node, alter: Alter) -> None:
+    """As `tamper`, in the node's own name, as if it had had to strip something."""
+    held = node.held(LOG, 6)
+    node.replace(held.lsn, *resealed(seg.parse(held.raw), alter(node.columns(held)), by=node.node))
+
+
 def as_it_is(columns: Columns) -> Columns:
     return columns
 
@@ -168,9 +172,17 @@ def _another_log(name: LogName, first: int = 6) -> Callable[[Node], None]:
     return lambda node: tamper(node, as_it_is, log=name, first=first)
 
 
+RESEALED = dict.fromkeys(SHORTER, (CITY, "FN-6406"))
 RELAYED = (
     *(
         _relayed(f"{alter.__name__}, as if the origin had signed", lambda c, a=alter: tamper(c, a), CITY, "FN-6406")  # type: ignore[misc]
+        for alter in ALTERATIONS
+    ),
+    *(
+        _relayed(
+            *(f"{alter.__name__}, sealed again", lambda c, a=alter: reseal(c, a)),  # type: ignore[misc]
+            *(PROVINCE, "FN-6409" if alter in SHORTER else "FN-6411"),
+        )
         for alter in ALTERATIONS
     ),
     _relayed("signed anew by the relay", lambda c: tamper(c, payload, signer=COUNTY), CITY, "FN-6406"),
@@ -377,6 +389,7 @@ def test_two_histories_of_one_log_are_found_by_the_first_who_sees_both(chain: Ch
     (done,) = clone.send(chain[TOWNSHIP])
     assert done.refused == "FN-6420"
     assert chain[TOWNSHIP].refusals() == {"FN-6420"}
+    clone.now_ms += 1000
     clone.write(shop("later", VILLAGE))
     assert [one.refused for one in clone.send(chain[TOWNSHIP])] == ["FN-6411"]  # nor what was built on it
     chain[SIBLING].write(shop("elsewhere", SIBLING))
