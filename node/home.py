@@ -23,6 +23,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fednode.crypto import certs
+from fednode.crypto.certs import Identity
+from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
 from fednode.sync.errors import StoreError
@@ -53,6 +56,20 @@ class NodeKeys:
 def pem_of(chain: tuple[bytes, ...]) -> bytes:
     """DER certificates as PEM."""
     return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+
+
+def root_of_pem(path: Path) -> Identity:
+    """A root certificate out of a PEM file. Raises IntegrityError FN-6234 for anything else, StoreError FN-7619."""
+    try:
+        der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+        root = certs.parse(der)
+    except OSError as error:
+        raise StoreError("FN-7619", path=str(path), reason=error.strerror or str(error)) from error
+    except (ValueError, IntegrityError) as error:
+        raise IntegrityError("FN-6234", path=str(path)) from error
+    if root.node != certs.ROOT:
+        raise IntegrityError("FN-6234", path=str(path))
+    return root
 
 
 def _write(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -37,7 +37,7 @@ from fednode.node.projection import Projector, Row, field_sql, fts_phrase
 from fednode.node.store import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
-from fednode.sync.catalog import Dataset, Field
+from fednode.sync.catalog import SYSTEM_DATASETS, Dataset, Field
 from fednode.sync.change import DELETE, SYSTEM_PREFIX, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.errors import Refused
@@ -363,7 +363,15 @@ class Records:
 
     def history(self, dataset: str, key: str, area: str | None = None) -> list[Version]:
         """Every version of a record that this node holds, newest first, deletions and conflicts among them."""
-        self.declared(dataset)
+        place, rows = self.rows(dataset, key, area)
+        self._tell_read("history", dataset, area=place, count=len(rows))
+        return [self._version(row, conflict, row is rows[0][0]) for row, conflict in rows]
+
+    def rows(self, dataset: str, key: str, area: str | None = None) -> tuple[str, list[tuple[Row, bool]]]:
+        """The area of a record, of a system dataset too, and every version of it, the one in force first, then the
+        newest; and whether each is a conflict. Raises Refused FN-3320, FN-3321, FN-3324, FN-3325."""
+        if dataset not in SYSTEM_DATASETS:
+            self.declared(dataset)
         self.projector.catch_up()
         place = self._area(area) if area else self._history_area(dataset, key)
         current = self.projector.current(dataset, place, [key]).get(key)
@@ -381,8 +389,7 @@ class Records:
         for op, effective, hlc, base, log, seq, version, conflict in older:
             rows.append((Row(0, key, op, None, effective, hlc, base, log, seq, version), bool(conflict)))
         rest = sorted(rows[1:], key=lambda one: (one[0].effective, one[0].hlc, one[0].seq), reverse=True)
-        self._tell_read("history", dataset, area=place, count=len(rows))
-        return [self._version(row, conflict, row is current) for row, conflict in (rows[0], *rest)]
+        return place, [rows[0], *rest]
 
     def _history_area(self, dataset: str, key: str) -> str:
         """As `_area_for`, but a record that is deleted everywhere still has a history."""

@@ -261,6 +261,17 @@ class Store:
         rows = self._rows("select first_time, first_signature from segment where lsn = ?", lsn)
         return Cosignature(*rows[0]) if rows and rows[0][0] is not None else None
 
+    def witnesses(self, log_id: int) -> list[tuple[int, Cosignature]]:
+        """(size, cosignature) of the levels above: the newest that this node was given by each, and the newest by the
+        first parent."""
+        given = self._rows("select size, time_s, signature, witness from witness where log_id = ?", log_id)
+        first = self._rows(
+            """select first + count, first_time, first_signature from segment
+               where log_id = ? and first_time is not null order by first desc limit 1""",
+            log_id,
+        )
+        return [(row[0], Cosignature(*row[1:])) for row in (*given, *first)]
+
     def ending_at(self, name: LogName, size: int) -> int | None:
         """Arrival number of the segment after which a log had exactly this size."""
         rows = self._rows(

@@ -263,6 +263,13 @@ def leaf_hashes(columns: Columns, suite: int = 1) -> list[bytes]:
     return hashes
 
 
+def salt_of(columns: Columns, position: int, suite: int = 1) -> bytes:
+    """The salt of a change that is not stripped."""
+    if columns.leaves:
+        return columns.salts[position]
+    return suite_of(suite).keystream(columns.seed, HASH_BYTES * (position + 1))[-HASH_BYTES:]
+
+
 # ---------------------------------------------------------------- seal and open
 
 

@@ -10,6 +10,7 @@ import rich_click as click
 
 from fednode.crypto.errors import FednodeError
 from fednode.node import status
+from fednode.node.cli import proofs
 from fednode.node.cli.frame import Group, Session, command, option
 from fednode.node.cli.progress import bar
 from fednode.node.messages import catalogue, error_text
@@ -67,3 +68,6 @@ def _tell(app: App, report: Report) -> None:
 
 
 audit.add_command(verify, "verify")
+audit.add_command(proofs.prove, "prove")
+audit.add_command(proofs.check, "check")
+audit.add_command(proofs.root, "root")

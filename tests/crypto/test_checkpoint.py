@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import proofbundle.checkpoint as theirs
+import proofbundle.merkle as their_tree
 import pytest
 
 from fednode.crypto import checkpoint, merkle, note, proof
@@ -167,22 +169,30 @@ def test_openssl_verifies_a_published_checkpoint(tmp_path: Path) -> None:
 
 
 def test_another_c2sp_implementation_verifies_a_published_checkpoint() -> None:
-    """aics-tlog (Apache-2.0, pure Python, another's reading of C2SP and RFC 9162): note, cosignature, tree, proofs."""
-    pytest.importorskip("aics_tlog", reason="aics-tlog needs Python 3.12; pip install aics-tlog")
-    from aics_tlog.checkpoint import verify_checkpoint
-    from aics_tlog.note import parse_note, parse_vkey
-    from aics_tlog.tree import verify_consistency, verify_inclusion
-
-    log_key = parse_vkey(note.verifier_key("hebei/130102001001", note.ED25519, VILLAGE.public))
-    witness = parse_vkey(note.verifier_key("hebei/130102001", note.COSIGNATURE, TOWN.public))
-    result = verify_checkpoint(parse_note(published()), log_key, [witness], quorum=1, expected_origin=HEAD.origin)
-    assert result.ok, result.error
-    assert (result.origin, result.size, result.root) == (HEAD.origin, HEAD.size, HEAD.root)
-    assert result.timestamps == {"hebei/130102001": TIME_S}
+    """proofbundle (MIT, pure Python, another's reading of C2SP and RFC 9162): note, cosignature, tree, proofs."""
+    log_key = note.verifier_key("hebei/130102001001", note.ED25519, VILLAGE.public)
+    witness = note.verifier_key("hebei/130102001", note.COSIGNATURE, TOWN.public)
+    found = theirs.verify_checkpoint(published(), log_key)
+    assert found["ok"]
+    assert (found["origin"], found["tree_size"], found["root"]) == (HEAD.origin, HEAD.size, HEAD.root)
+    seen = theirs.verify_cosignature(published(), witness)
+    assert (seen["ok"], seen["timestamp"], seen["root"]) == (True, TIME_S, HEAD.root)
     for altered in (published().replace("\n7\n", "\n8\n"), published().replace("@130102001001", "@130102001002")):
-        assert not verify_checkpoint(parse_note(altered), log_key, [witness], quorum=1).ok
-    for index, leaf in enumerate(LEAVES):
-        assert verify_inclusion(leaf, index, 7, proof.inclusion(proof.over(LEAVES), index, 7), result.root)
+        assert not theirs.verify_checkpoint(altered, log_key)["ok"]
+        assert not theirs.verify_cosignature(altered, witness)["ok"]
+
+
+def test_another_implementation_agrees_on_trees_and_proofs() -> None:
+    """A leaf is SHA-256(0x00 || data) to them as to us: these leaves are of one byte each."""
+    data = [bytes((n,)) for n in range(7)]
+    leaves = [hashlib.sha256(b"\0" + one).digest() for one in data]
+    root = merkle.root(leaves)
+    assert their_tree.merkle_tree_hash(data) == root
+    for index, one in enumerate(data):
+        path = proof.inclusion(proof.over(leaves), index, 7)
+        assert path == their_tree.inclusion_proof(data, index)
+        assert their_tree.verify_inclusion(one, index, 7, path, root)
+        assert not their_tree.verify_inclusion(one, (index + 1) % 7, 7, path, root)
     for old in range(1, 8):
-        steps = proof.consistency(proof.over(LEAVES), old, 7)
-        assert verify_consistency(old, 7, merkle.root(LEAVES[:old]), result.root, steps)
+        steps = proof.consistency(proof.over(leaves), old, 7)
+        assert their_tree.verify_consistency(old, 7, steps, merkle.root(leaves[:old]), root)

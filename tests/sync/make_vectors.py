@@ -17,10 +17,12 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib
 from test_segment import VECTORS, made, proved, seg_reader  # noqa: E402
 from test_strip import stripped_vector  # noqa: E402
 
+import proofs  # noqa: E402
+from fednode.node.home import pem_of  # noqa: E402
 from fednode.sync import segment as seg  # noqa: E402
 from fednode.sync.change import Change  # noqa: E402
 from fednode.sync.log import LogState, extend  # noqa: E402
-from world import Stream, keys_of  # noqa: E402
+from world import Stream, World, keys_of  # noqa: E402
 
 
 def with_readers() -> dict[str, Any]:
@@ -58,4 +60,8 @@ if __name__ == "__main__":
     write("segment-readers.json", with_readers())
     write("segment-consistency.json", proved())
     write("segment-stripped.json", stripped_vector())
+    proof, root = VECTORS / "record.tlog-proof", VECTORS / "root.pem"
+    if not proof.exists():
+        proof.write_bytes(proofs.made(World()))
+        root.write_bytes(pem_of((World().root_der,)))
     write("README.json", {"zstd": list(zstandard.ZSTD_VERSION)})
