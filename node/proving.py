@@ -95,10 +95,20 @@ class Prover:
         """Rule 2."""
         log_id, name = held.log_id, held.name
         size = self._store.log_state(name).size
-        given = self._store.witnesses(log_id)
+        given = self._given(log_id)
         sizes = {held.first + held.count, size, *(at for at, _ in given if at > seq)}
         heads = [self._signed(log_id, name, at, given, newest=at == size) for at in sizes]
         return max(heads, key=lambda head: (len(head.cosigners), head.checkpoint.size))
+
+    def _given(self, log_id: int) -> list[tuple[int, Cosignature]]:
+        """(size, cosignature): of each node above the newest that it gave, and the first parent's newest."""
+        given = self._store.rows("select size, time_s, signature, witness from witness where log_id = ?", log_id)
+        first = self._store.rows(
+            """select first + count, first_time, first_signature from segment
+               where log_id = ? and first_time is not null order by first desc limit 1""",
+            log_id,
+        )
+        return [(row[0], Cosignature(*row[1:])) for row in (*given, *first)]
 
     def _signed(
         self, log_id: int, name: LogName, size: int, given: list[tuple[int, Cosignature]], *, newest: bool

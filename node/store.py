@@ -261,17 +261,6 @@ class Store:
         rows = self._rows("select first_time, first_signature from segment where lsn = ?", lsn)
         return Cosignature(*rows[0]) if rows and rows[0][0] is not None else None
 
-    def witnesses(self, log_id: int) -> list[tuple[int, Cosignature]]:
-        """(size, cosignature) of the levels above: the newest that this node was given by each, and the newest by the
-        first parent."""
-        given = self._rows("select size, time_s, signature, witness from witness where log_id = ?", log_id)
-        first = self._rows(
-            """select first + count, first_time, first_signature from segment
-               where log_id = ? and first_time is not null order by first desc limit 1""",
-            log_id,
-        )
-        return [(row[0], Cosignature(*row[1:])) for row in (*given, *first)]
-
     def ending_at(self, name: LogName, size: int) -> int | None:
         """Arrival number of the segment after which a log had exactly this size."""
         rows = self._rows(
@@ -281,11 +270,6 @@ class Store:
             size,
         )
         return rows[0][0] if rows and rows[0][1] == size else None
-
-    def tree_node(self, log_id: int, level: int, index: int) -> bytes | None:
-        """A stored node of a log's tree."""
-        rows = self._rows("select hash from tree where log_id = ? and level = ? and idx = ?", log_id, level, index)
-        return rows[0][0] if rows else None
 
     def place(self, lsn: int) -> tuple[LogName, int, bytes] | None:
         """(log, size after it, root there) of the segment at an arrival number."""

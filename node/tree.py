@@ -32,9 +32,11 @@ class LogTree:
     def node(self, level: int, index: int) -> bytes:
         """The root of a full subtree. Raises Refused FN-3402 where this node carries a segment that it may not read,
         IntegrityError FN-6602 where one is missing, and what reading a segment raises."""
-        kept = self._store.tree_node(self._log_id, level, index)
-        if kept is not None:
-            return kept
+        kept = self._store.rows(
+            "select hash from tree where log_id = ? and level = ? and idx = ?", self._log_id, level, index
+        )
+        if kept:
+            return bytes(kept[0][0])
         start, end = index << level, (index + 1) << level
         first, leaves = self._run(start)
         if end <= first + len(leaves):

@@ -27,8 +27,8 @@ from world import keys_of
 
 # Commands that change nothing (get and find of what is not public are audited where they read: node/records).
 READS = {
-    "audit log", "catalog export", "catalog list", "catalog show", "completion", "config show", "conflicts",
-    "digest", "find", "get", "invites", "nodes", "status", "version",
+    "audit check", "audit log", "audit root", "catalog export", "catalog list", "catalog show", "completion",
+    "config show", "conflicts", "digest", "find", "get", "invites", "nodes", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
@@ -128,6 +128,7 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "rebuild": lambda desk: desk.run("rebuild"),
     "verify": lambda desk: desk.run("verify"),
     "audit verify": lambda desk: desk.run("audit", "verify"),
+    "audit prove": lambda desk: desk.run("audit", "prove", LICENCE, desk.put(), "-o", str(desk.folder / "x")),
 }
 
 
