@@ -30,7 +30,7 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node import poke
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys, pem_of
-from fednode.node.journal import DAEMON, Journal
+from fednode.node.journal import DAEMON, Journal, Throttle
 from fednode.node.projection import Projector
 from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
@@ -80,7 +80,7 @@ class App:
     ) -> None:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
-        self.operator = operator
+        self.operator, self.throttle = operator, Throttle(clock)
         self.clock_offset_ms = int(store.meta("clock_offset_ms", 0))
         self._credentials: tuple[bytes, Credentials] | None = None
 
@@ -123,7 +123,9 @@ class App:
         return Store.open(self.home.log_db, stash_key=self.keys.stash_key)
 
     def new_writer(self, store: Store | None = None) -> Writer:
-        return Writer(store or self.new_store(), self.trust, self.keys, self.now_ms, self.rng)
+        writer = Writer(store or self.new_store(), self.trust, self.keys, self.now_ms, self.rng)
+        writer.on_refusals = self.journal(writer).refused
+        return writer
 
     def new_projector(self, store: Store | None = None) -> Projector:
         return Projector(self.home.state_db, store or self.new_store(), self.trust)
@@ -138,7 +140,8 @@ class App:
     def journal(self, writer: Writer | None = None) -> Journal:
         """Where acts and events are written, with this thread's writer; without one, a writer on this thread's
         store."""
-        return Journal(writer or self.new_writer(self.store), self.now_ms, self.operator, self.software)
+        writer = writer or self.new_writer(self.store)
+        return Journal(writer, self.now_ms, self.operator, self.software, self.throttle)
 
     def poke(self) -> bool:
         """Tell the daemon of this home, if there is one, that the store has grown."""
@@ -230,7 +233,7 @@ class App:
     def _tell_joined(self, *, again: bool) -> None:
         parent = self.trust.parent
         root = self.trust.root_sha256.hex()
-        self.journal().event("join", parent=parent.node if parent else "", root=root, again=again)
+        self.journal().note("join", parent=parent.node if parent else "", root=root, again=again)
 
     # ------------------------------------------------------------ the parent
 

@@ -6,6 +6,7 @@ Rules
 2. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on.
 3. A stop is clean: no new sessions, a Bye to those that are open, what is queued is stored, then the end.
 4. Errors end at the session that had them; the daemon goes on.
+5. What befalls the node is in its audit (`node.journal`), bounded, whatever peers do.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
+from fednode.crypto.suite import SUITE_1
 from fednode.node import admission, carrier, fence, poke
+from fednode.node.config import Config, shown
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
-from fednode.node.journal import Journal
+from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.schedule import Jobs, retrying
 from fednode.node.store import Store
 from fednode.node.writer import Alarm, Link, Writer
@@ -126,6 +131,7 @@ class Engine(Hooks):
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
         self._on_moved = on_moved
+        self._untold = ""  # trouble of the store that could not be told while it lasted
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
@@ -141,6 +147,9 @@ class Engine(Hooks):
                 session.end(PeerError("FN-5511", node=session.peer.node))
             else:
                 session.wake()
+        if self._untold:
+            code, self._untold = self._untold, ""
+            _background(self.tell("store.trouble", FAILED, code=code))
         self._on_moved()
 
     def _alarmed(self, writer: Writer, alarms: list[Alarm]) -> None:
@@ -201,6 +210,8 @@ class Engine(Hooks):
         close, report = await self._run(session)
         if _code(close.error) in fence.PARENTS_WORD:
             await _quietly(self.writer.call(lambda writer: writer.fence(_code(close.error))))
+        if close.error is not None and not isinstance(close.error, Unavailable):
+            await self._refused(parent.node, close.error)
         return close, report
 
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
@@ -218,6 +229,7 @@ class Engine(Hooks):
         close, _ = await self._run(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
             log.warning("session ended", extra={"peer": _name(session), "reason": str(close.error)})
+            await self._refused(certs.parse(certificate).node, close.error)
 
     async def _run(self, session: Session) -> tuple[fx.Close, Report]:
         self.sessions.add(session)
@@ -240,6 +252,25 @@ class Engine(Hooks):
 
         with contextlib.suppress(FednodeError):
             await self.writer.call(note)
+
+    # ------------------------------------------------------------ what the audit hears
+
+    async def tell(self, action: str, outcome: str = DONE, **details: Any) -> None:
+        """An event that a peer may have caused."""
+        await self.writer.call(lambda writer: self.app.journal(writer).befell(action, outcome, **details))
+
+    async def note(self, action: str, **details: Any) -> None:
+        """An event of the daemon's own."""
+        await self.writer.call(lambda writer: self.app.journal(writer).note(action, **details))
+
+    async def _refused(self, peer: str, error: Exception) -> None:
+        """One side refused the other; where that is alarming, the levels above hear of it, too."""
+        code = _code(error)
+        await self.tell("session.refused", REFUSED, peer=peer, code=code)
+        if isinstance(error, FednodeError) and code == error.code and code in ALARMING:
+            params = dict(error.params)
+            with contextlib.suppress(FednodeError):
+                await self.writer.call(lambda writer: self.app.journal(writer).alert(code, peer, params))
 
     # ------------------------------------------------------------ hooks
 
@@ -264,6 +295,9 @@ class Engine(Hooks):
         elif isinstance(effect, fx.RenewAnswered):
             self._renewed(session, effect)
 
+    def trouble(self, session: Session, code: str) -> None:
+        self._untold = self._untold or code
+
     def _clock(self, session: Session, reading: fx.PeerClock) -> None:
         delta = clock.correction(reading.sent_ms, reading.received_ms, reading.remote_ms)
         if not delta:
@@ -271,12 +305,14 @@ class Engine(Hooks):
         moved = self.app.clock_offset_ms + delta
         if abs(moved) > SKEW_WARN_MS:
             log.warning("clock is off", extra={"offset_ms": moved, "parent": reading.remote_ms})
-        self.app.clock_offset_ms = moved
+        was, self.app.clock_offset_ms = self.app.clock_offset_ms, moved
         session.exchange.shift(delta)
 
         def keep(writer: Writer) -> None:
             with writer.store.write() as tx:
                 tx.set_meta("clock_offset_ms", moved)
+            if abs(delta) > SKEW_WARN_MS:
+                self.app.journal(writer).befell("clock.corrected", peer=_name(session), was_ms=was, offset_ms=moved)
 
         session.spawn(_quietly(self.writer.call(keep)))
 
@@ -289,24 +325,43 @@ class Engine(Hooks):
             effects = session.exchange.answer_renewal(chain, "", self.app.now_ms())
         except FednodeError as error:
             effects = session.exchange.answer_renewal((), error.code, self.app.now_ms())
+            session.spawn(self.tell("renewal.refused", REFUSED, peer=peer.node, code=error.code))
         session._handle(effects)
 
     def _renewed(self, session: Session, answer: fx.RenewAnswered) -> None:
         if answer.refused:
             log.warning("renewal refused", extra={"code": answer.refused})
+            session.spawn(self.tell("renewal.refused", REFUSED, peer=_name(session), code=answer.refused))
             return
         try:
             self.app.install_chain(answer.chain)
         except FednodeError as error:
             log.error("renewal not usable", extra={"code": error.code, "params": dict(error.params)})
+            session.spawn(self.tell("renewal.refused", FAILED, peer=_name(session), code=error.code))
             return
         log.info("certificate renewed")
+        session.spawn(self.tell("certificate.renewed", peer=_name(session), valid_to_s=self.app.trust.me.not_after))
         session.end(None)
 
 
 async def _quietly(awaitable: Any) -> None:
     with contextlib.suppress(FednodeError):
         await awaitable
+
+
+_jobs: set[asyncio.Task[None]] = set()
+
+
+def _background(job: Coroutine[Any, Any, None]) -> None:
+    """Run something that nobody waits for."""
+    task = asyncio.get_running_loop().create_task(job)
+    _jobs.add(task)  # the loop itself does not keep it alive
+    task.add_done_callback(_jobs.discard)
+
+
+def _digest(config: Config) -> str:
+    """Tells in the audit whether the settings have changed from one start to the next."""
+    return SUITE_1.hash(msgspec.json.encode(shown(config), order="sorted"))[:8].hex()
 
 
 def _code(error: Exception | None) -> str:
@@ -389,6 +444,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._data_version = -1
         self._failing = ""
+        self._started = False
         self._dialer: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -408,6 +464,8 @@ class Daemon:
                 await self.server.start(
                     app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._chain, self._join
                 )
+            await self.engine.note("daemon.started", settings=_digest(app.config))
+            self._started = True
             self.projector.wake()
             jobs.every("watch", WATCH_S, self._watch)
             jobs.start()
@@ -429,6 +487,8 @@ class Daemon:
         await self.server.stop(GRACE_S)
         if self._dialer is not None:
             await asyncio.gather(self._dialer, return_exceptions=True)
+        if self._started:
+            await self.engine.note("daemon.stopped")
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self.projector.stop)
 
@@ -509,6 +569,7 @@ class Daemon:
             reply: pb.JoinReply = await self.engine.writer.call(lambda writer: self.app.enrol(writer, request))
         except FednodeError as error:
             log.warning("join refused", extra={"node": request.node, "code": error.code})
+            await self.engine.tell("join.refused", REFUSED, peer=request.node, code=error.code)
             params = {key: str(value) for key, value in error.params.items()}
             return pb.JoinReply(refused=error.code, params=params, now_ms=self.app.now_ms())
         return reply

@@ -355,6 +355,7 @@ class Session:
     def _committed(self, report: fx.Done | Exception) -> None:
         if isinstance(report, Exception):
             code = getattr(report, "code", "FN-7607")
+            self._hooks.trouble(self, code)
             self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self._now_ms(), STORE_RETRY_MS))
             return
         self.report.received += 1
@@ -434,6 +435,9 @@ class Hooks:
 
     def acked(self, session: Session) -> None:
         """Acknowledgements of the peer are stored."""
+
+    def trouble(self, session: Session, code: str) -> None:
+        """What the peer sent could not be stored."""
 
     def effect(self, session: Session, effect: fx.Effect) -> None:
         """A clock reading, a renewal, an alert."""

@@ -6,8 +6,8 @@ Rules
 2. An alert is one record of `sys.alerts`, for each (code, node, subject): raised again with the same evidence it
    changes nothing; new evidence is a new version, and opens it again.
 3. Details are short texts and numbers. Never a payload, the contents or the key of a record, a secret, a token.
-4. Both logs are sealed to the nodes above and flow up. Whoever writes here need not be this node's operator: texts may
-   come from a hostile peer, so everything has a limit.
+4. Both logs are sealed to the nodes above and flow up. What befalls a node may be a hostile peer's doing, so everything
+   has a limit: the texts, and how much of a kind is written in an hour (`Throttle`).
 
 >>> # journal = app.journal(writer)
 >>> # journal.event("erase", dataset="admin-licence", changes=3)
@@ -16,17 +16,30 @@ Rules
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fednode.crypto import canonical
 from fednode.crypto.canonical import INTEGER_MAX
+from fednode.crypto.errors import FednodeError
+from fednode.node import fence
 from fednode.node.store import Held, Transaction
-from fednode.node.writer import Writer
+from fednode.node.writer import Refusal, Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, UPSERT, Change
 from fednode.sync.clock import HybridClock
+from fednode.sync.errors import PeerError, Refused
+from fednode.sync.segment import Header, parse
 
+log = logging.getLogger("fednode.journal")
 VERSION = 1
+WINDOW_MS = 3_600_000
+SUBJECTS_MAX = 50
+# Refusals that somebody must look into; forks, rollbacks and clones are found by the writer itself (`Writer.alarms`).
+ALARMING = frozenset(
+    {"FN-5412", "FN-5419", "FN-6210", "FN-6211", "FN-6404", "FN-6405"}
+    | {"FN-6406", "FN-6407", "FN-6409", "FN-6411", "FN-6414"}
+)
 DAEMON = "daemon"
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 OPEN, CLOSED = "open", "closed"
@@ -61,12 +74,44 @@ def small(details: Mapping[str, Any]) -> dict[str, Detail]:
     }
 
 
+def _told(peer: str, held: int, details: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of an event that a peer caused. `held`: how many like it were held back before."""
+    named = {"peer": peer} if peer else {}
+    return {**named, **details, **({"held_back": held} if held else {})}
+
+
+class Throttle:
+    """How much may be written of what others cause. Of each subject (a peer and a code) once in an hour; of each kind
+    no more than SUBJECTS_MAX subjects, for a peer may make up as many as it likes. What was held back is counted.
+    `clock`: this machine's own, Unix milliseconds: no peer can move it."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._last: dict[str, dict[str, int]] = {}
+        self._held: dict[str, int] = {}
+
+    def admit(self, kind: str, subject: str, *, again: bool = False) -> int | None:
+        """How many of this kind were held back since the last; None when this one is to be held back, too. `again`: the
+        same subject may come again."""
+        now_ms = self._clock()
+        last = {one: at for one, at in self._last.get(kind, {}).items() if 0 <= now_ms - at < WINDOW_MS}
+        self._last[kind] = last
+        if not again if subject in last else len(last) >= SUBJECTS_MAX:
+            self._held[kind] = self._held.get(kind, 0) + 1
+            return None
+        last[subject] = now_ms
+        return self._held.pop(kind, 0)
+
+
 class Journal:
     """Writes events and alerts with a Writer, in its thread. `who`: whoever acts; `now_ms`: the corrected clock."""
 
-    def __init__(self, writer: Writer, now_ms: Callable[[], int], who: str, software: str) -> None:
+    def __init__(
+        self, writer: Writer, now_ms: Callable[[], int], who: str, software: str, throttle: Throttle | None = None
+    ) -> None:
         self._writer, self._store, self._trust = writer, writer.store, writer.trust
         self._now_ms, self._who, self._software = now_ms, who, software
+        self._throttle = throttle or Throttle(now_ms)
         self._alerts: dict[str, dict[str, Any]] = {}
         self._last: Held | None = None
         self._read = 0
@@ -109,6 +154,33 @@ class Journal:
         change = Change(event_key(stamp, self._trust.node).encode(), canonical.dumps(payload))
         self._writer.append_system(tx, AUDIT, self._trust.area, [change])
 
+    def note(self, action: str, outcome: str = DONE, *, code: str = "", **details: Any) -> None:
+        """As `event`, of what is done already: that it cannot be told does not undo it; the program's log has it."""
+        try:
+            self.event(action, outcome, code=code, **details)
+        except FednodeError as error:
+            log.error("not in the audit", extra={"action": action, "outcome": outcome, "code": error.code})
+
+    def befell(self, action: str, outcome: str = DONE, *, peer: str = "", code: str = "", **details: Detail) -> None:
+        """Append an event that a peer may have caused: of one peer and code once in an hour. Never raises."""
+        held = self._throttle.admit(action, f"{peer} {code}")
+        if held is not None:
+            self.note(action, outcome, code=code, **_told(peer, held, details))
+
+    def refused(self, tx: Transaction, refusals: Sequence[Refusal]) -> None:
+        """Events of refusals, and alerts where they are alarming, in the transaction that keeps the evidence."""
+        for one in refusals:
+            action = "segment.rejected" if one.by_peer else "segment.refused"
+            held = self._throttle.admit(action, f"{one.peer} {one.code}")
+            try:
+                if held is not None:
+                    told = _told(one.peer, held, {"log": one.log})
+                    self.within(tx, action, REFUSED, code=one.code, **told)
+                if one.code in ALARMING:
+                    self._alarm(tx, one)
+            except Refused as error:  # this node may not write at the moment: the evidence is kept all the same
+                log.error("not in the audit", extra={"action": action, "code": error.code})
+
     # ------------------------------------------------------------ alerts
 
     def alert(self, code: str, node: str, params: Mapping[str, Any], evidence: Sequence[str] = ()) -> bool:
@@ -118,20 +190,30 @@ class Journal:
             return self.alert_within(tx, code, node, params, evidence)
 
     def alert_within(
-        self, tx: Transaction, code: str, node: str, params: Mapping[str, Any], evidence: Sequence[str] = ()
+        self,
+        tx: Transaction,
+        code: str,
+        node: str,
+        params: Mapping[str, Any],
+        evidence: Sequence[str] = (),
+        source: str = "",
     ) -> bool:
         """As `alert`, in a transaction of this writer's store. What tells two alerts about a node apart is the log that
-        `params` names, if any."""
+        `params` names, if any. `source`: whose doing it may be, where not the node's: of each so many an hour."""
         told = small(params)
         texts = [cut(text, EVIDENCE_BYTES_MAX) for text in evidence[:EVIDENCE_MAX]]
         key = alert_key(code, node, str(told.get("log", "")))
         before = self._own_alert(key)
         if before is not None and before["params"] == told and before["evidence"] == texts:
             return False
+        if self._throttle.admit(f"alert {source or node}", f"{key} {told} {texts}", again=True) is None:
+            log.error("too many alerts", extra={"alert": key, "source": source or node})
+            return False
         payload = {
             "v": VERSION,
             "at_ms": self._now_ms(),
             "by": self._trust.node,
+            "peer": cut(source, TEXT_BYTES_MAX),
             "software": self._software,
             "code": cut(code, TEXT_BYTES_MAX),
             "node": cut(node, TEXT_BYTES_MAX),
@@ -142,6 +224,32 @@ class Journal:
         change = Change(key.encode(), canonical.dumps(payload))
         self._writer.append_system(tx, ALERTS, self._trust.area, [change])
         return True
+
+    def _alarm(self, tx: Transaction, refusal: Refusal) -> None:
+        """An alert of a refusal: about the log's origin, or this node where its own segment was refused; with the heads
+        that are at odds."""
+        if refusal.by_peer:
+            place = self._store.place(int(refusal.log.removeprefix("lsn:")))
+            name = str(place[0]) if place else refusal.log
+            node = place[0].origin if place else self._trust.node
+            told = {**refusal.params, "log": name}
+            self.alert_within(tx, refusal.code, node, told, source=refusal.peer)
+            return
+        try:
+            header = parse(refusal.raw).header
+        except PeerError:  # not even a segment
+            header = None
+        node = header.log.origin if header else str(refusal.params.get("node", refusal.peer))
+        told = {**refusal.params, "log": refusal.log}
+        evidence = self._heads(header) if header else ()
+        self.alert_within(tx, refusal.code, node, told, evidence, refusal.peer)
+
+    def _heads(self, offered: Header) -> Sequence[str]:
+        """Signed heads of one log as C2SP notes: the one that was offered, and the newest that is held."""
+        origin = self._trust.directory.life(offered.log.origin, offered.log.incarnation)
+        if origin is None:
+            return ()
+        return (fence.note(origin, offered), *fence.heads(self._store, origin, [offered.log]))
 
     def _own_alert(self, key: str) -> dict[str, Any] | None:
         """The newest version of an alert of this node's own. Its log is short, and read on from where it was left; the

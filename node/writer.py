@@ -1,8 +1,8 @@
 """The one way into log.db: this node's own changes, and what peers send.
 
 Rules
-1. A group is one transaction: segments, cursors, cosignatures, clock. Reports are made after it is on disk
-   (`incoming` returns them).
+1. A group is one transaction: segments, cursors, cosignatures, clock, and what is told of refusals (`on_refusals`).
+   Reports are made after it is on disk (`incoming` returns them).
 2. Own changes: stamp -> log.extend -> append. Compare-and-swap on the log's size makes a second process harmless.
 3. Segments of peers: verify -> cosign (when it came from below) -> append. What fails is kept as evidence and
    reported as refused;
@@ -76,11 +76,15 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something was refused for the first time: an alert for whoever watches."""
+    """Something of a peer's was refused for the first time; or (`by_peer`) a peer refused something of this node's.
+    `raw`: the segment."""
 
     peer: str
     code: str
     log: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    raw: bytes = b""
+    by_peer: bool = False
 
 
 class Writer:
@@ -92,7 +96,8 @@ class Writer:
         self.store, self.trust, self.keys = store, trust, keys
         self._now_ms, self._rng = now_ms, rng
         self._key_id = SUITE_1.hash(keys.seal.public)[:8]
-        self.refusals: list[Refusal] = []
+        self.refusals: list[Refusal] = []  # of the last group
+        self.on_refusals: Callable[[Transaction, Sequence[Refusal]], None] = lambda tx, refusals: None
         self.alarms: list[Alarm] = []
 
     # ------------------------------------------------------------ own changes
@@ -165,6 +170,7 @@ class Writer:
         may be
         acknowledged."""
         self.trust.refresh(self.store)
+        self.refusals.clear()
         group = list(batch)
         reports: list[tuple[Link, Done]] = []
         links = {id(link): link for link, _ in group}.values()
@@ -186,6 +192,8 @@ class Writer:
                 for link in links:
                     self._move_have(tx, link)
                 tx.set_meta("hlc", clock.last)
+                if self.refusals:
+                    self.on_refusals(tx, self.refusals)
         except BaseException:
             for link, have, position, holes, check in before:
                 link.have, link.position, link.holes, link.check = have, position, holes, check
@@ -344,7 +352,7 @@ class Writer:
             self._now_ms(), link.peer.node, error.code, log[:256], first, params, commit.data[:RECENT_EVIDENCE_BYTES]
         )
         if news:
-            self.refusals.append(Refusal(link.peer.node, error.code, log))
+            self.refusals.append(Refusal(link.peer.node, error.code, log, error.params, commit.data))
         return Done(commit.lsn, refused=error.code)
 
     # ------------------------------------------------------------ acknowledgements
@@ -356,13 +364,15 @@ class Writer:
         are verified, then kept: as first parent's for this node's own logs, as a witness's for others. Raises PeerError
         FN-6414 for a cosignature that does not verify."""
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
+        self.refusals.clear()
         with self.store.write() as tx:
             for lsn, given, refused in outcomes:
                 if refused == FORK and mine:
                     self._forked(tx, lsn)
                 if refused:
-                    tx.keep_evidence(self._now_ms(), witness.node, refused, f"lsn:{lsn}", lsn, '{"by":"peer"}', b"")
-                    self.refusals.append(Refusal(witness.node, refused, f"lsn:{lsn}"))
+                    at = f"lsn:{lsn}"
+                    if tx.keep_evidence(self._now_ms(), witness.node, refused, at, lsn, '{"by":"peer"}', b""):
+                        self.refusals.append(Refusal(witness.node, refused, at, by_peer=True))
                     continue
                 place = self.store.place(lsn)
                 if given is None or place is None:
@@ -379,6 +389,8 @@ class Writer:
                 else:
                     tx.set_witness(str(name), witness.node, size, given)
             tx.raise_acked(peer_id, upto)
+            if self.refusals:
+                self.on_refusals(tx, self.refusals)
 
     def _forked(self, tx: Transaction, lsn: int) -> None:
         place = self.store.place(lsn)

@@ -183,6 +183,11 @@ class Session:
         except OSError:
             _give_up_stdout()  # full or gone: the words on stderr have to do
 
+    def close(self) -> None:
+        """The end: the store is closed, whatever still refers to it."""
+        if self._app is not None:
+            self._app.close()
+
     def _tell(self, code: str, *, refused: bool) -> None:
         """Write in the audit that the command's act was refused, or failed: of a dry run nothing, and nothing where the
         home was not even opened. Trouble in doing so must not hide the error that is being reported."""
@@ -369,6 +374,8 @@ def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[st
 
         logging.getLogger("fednode").exception("unexpected error")
         return session.failed(StoreError("FN-7001", reason=f"{type(error).__name__}: {error}"))
+    finally:
+        session.close()
     return session.exit_code
 
 

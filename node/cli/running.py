@@ -69,7 +69,7 @@ def sync(session: Session, up: bool, down: bool) -> None:
         raise
     moved: dict[str, Any] = {name: getattr(report, name) for name in ("sent", "acked", "received")}
     moved["refused"] = len(report.refused)
-    app.journal().event("sync", parent=report.parent, address=report.address, **moved)
+    app.journal().note("sync", parent=report.parent, address=report.address, **moved)
     shown = dataclasses.asdict(report)
     shown["refused"] = [{"by": by, "code": code} for by, code in report.refused]
     lines = [
@@ -198,5 +198,5 @@ def rebuild(session: Session) -> None:
     projector = app.new_projector()
     applied = projector.rebuild()
     projector.index_text()
-    app.journal().event("rebuild", changes=applied)
+    app.journal().note("rebuild", changes=applied)
     session.done({"changes": applied}, [session.words("rebuild.done", changes=applied)])

@@ -16,7 +16,9 @@ from fednode.node.journal import (
     DETAILS_MAX,
     EVIDENCE_BYTES_MAX,
     EVIDENCE_MAX,
+    SUBJECTS_MAX,
     TEXT_BYTES_MAX,
+    WINDOW_MS,
     Journal,
     alert_key,
 )
@@ -165,6 +167,48 @@ def test_evidence_and_keys_are_bounded(app: App) -> None:
     assert journal.alert("FN-6420", "1301", {}, texts)
     assert not journal.alert("FN-6420", "1301", {}, [*(text + "x" for text in texts), "x"])
     assert len(alert_key("FN-6420", "1301", "石" * 2000).encode()) in range(KEY_BYTES_MAX - 2, KEY_BYTES_MAX + 1)
+
+
+# ---------------------------------------------------------------- what peers cause
+
+
+def test_an_event_of_a_peer_is_written_once_an_hour(app: App, clock: Clock) -> None:
+    before = fresh(app)
+    journal = app.journal()
+    for step_ms in (0, 1, WINDOW_MS - 2):
+        clock.ms += step_ms
+        journal.befell("session.refused", "refused", peer="1301", code="FN-5511")
+    assert fresh(app) == before + 1
+    app.journal().befell("session.refused", "refused", peer="1301", code="FN-5512")
+    assert fresh(app) == before + 2
+    clock.ms += 1
+    journal.befell("session.refused", "refused", peer="1301", code="FN-5511")
+    (_, last) = written(app, AUDIT)[-1]
+    assert fresh(app) == before + 3
+    assert last["details"] == {"peer": "1301"}, "what was held back was told with the event before"
+    assert written(app, AUDIT)[-2][1]["details"] == {"peer": "1301", "held_back": 2}
+
+
+def test_a_peer_that_makes_up_names_does_not_fill_the_log(app: App, clock: Clock) -> None:
+    before = fresh(app)
+    journal = app.journal()
+    for i in range(SUBJECTS_MAX):
+        journal.befell("join.refused", "refused", peer=f"n{i}", code="FN-5101")
+    assert fresh(app) == before + SUBJECTS_MAX
+    journal.befell("join.refused", "refused", peer="one more", code="FN-5101")
+    assert fresh(app) == before + SUBJECTS_MAX
+    journal.befell("session.refused", "refused", peer="1301", code="FN-5511")
+    assert fresh(app) == before + SUBJECTS_MAX + 1, "other kinds have a budget of their own"
+    clock.ms += WINDOW_MS
+    journal.befell("join.refused", "refused", peer="one more", code="FN-5101")
+    assert written(app, AUDIT)[-1][1]["details"] == {"peer": "one more", "held_back": 1}
+
+
+def test_a_peer_that_makes_up_alerts_does_not_fill_the_log(app: App) -> None:
+    journal = app.journal()
+    assert all(journal.alert("FN-6406", "1301", {"log": LOG, "first": i}) for i in range(SUBJECTS_MAX))
+    assert not journal.alert("FN-6406", "1301", {"log": LOG, "first": SUBJECTS_MAX})
+    assert journal.alert("FN-6406", "1302", {"log": LOG})
 
 
 # ---------------------------------------------------------------- the writer
