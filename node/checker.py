@@ -71,6 +71,10 @@ class Checker:
             seen.code, seen.parts = error.code, None
         return seen
 
+    def check_all(self, name: LogName, places: Sequence[tuple[int, int, int]]) -> list[Seen]:
+        """Several segments of a log, each by its (lsn, first, count)."""
+        return [self.check(name, *place) for place in places]
+
     def _check(self, name: LogName, lsn: int, seen: Seen) -> None:
         rows = self._store.rows(_ROW, lsn)
         if not rows:

@@ -43,12 +43,14 @@ class Config:
     log_level: str = "info"
     log_format: str = "text"
     lang: str = ""
+    scrub_days: int = 7
     passphrase: bytes | None = None
 
 
 CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json"), "lang": ("", "en", "zh")}
 LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 ADDRESSES = LISTS | {"listen", "enrol_listen"}
+NUMBERS = {"scrub_days": (0, 365)}  # least, greatest
 SECRETS = frozenset(("passphrase",))
 NAMES = tuple(field.name for field in fields(Config))
 VARIABLES = frozenset(PREFIX + name.upper() + end for name in NAMES for end in ("", "_FILE"))
@@ -127,7 +129,14 @@ def _secret(path: Path) -> str:
 
 def _value(name: str, value: Any, where: str) -> Any:
     shown = "***" if name in SECRETS else str(value)[:100]
-    refused = Refused("FN-2602", name=name, value=shown, where=where, choices=", ".join(CHOICES.get(name, ())))
+    choices = ", ".join(CHOICES.get(name, ())) or "-".join(map(str, NUMBERS.get(name, ())))
+    refused = Refused("FN-2602", name=name, value=shown, where=where, choices=choices)
+    if name in NUMBERS:
+        least, greatest = NUMBERS[name]
+        text = str(value) if type(value) in (int, str) else ""
+        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= greatest:
+            raise refused
+        return int(text)
     if name in LISTS:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):

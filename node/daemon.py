@@ -31,6 +31,7 @@ from fednode.node.config import Config, shown
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.schedule import Jobs, retrying
+from fednode.node.scrubber import STEP_EVERY_S, Scrubber
 from fednode.node.store import Store
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.proto import fednode_pb2 as pb
@@ -440,6 +441,7 @@ class Daemon:
         self.app = app
         self.engine = Engine(app, self._project_soon)
         self.projector = ProjectorThread(app, self.engine.writer.busy)
+        self.scrubber = Scrubber(app, self.engine.writer) if app.config.scrub_days else None
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
         self._data_version = -1
@@ -468,6 +470,8 @@ class Daemon:
             self._started = True
             self.projector.wake()
             jobs.every("watch", WATCH_S, self._watch)
+            if self.scrubber is not None:
+                jobs.every("scrub", STEP_EVERY_S, self.scrubber.step)
             jobs.start()
             if app.trust.parent is not None:
                 self._dialer = asyncio.create_task(self._dial_for_ever())
@@ -487,6 +491,8 @@ class Daemon:
         await self.server.stop(GRACE_S)
         if self._dialer is not None:
             await asyncio.gather(self._dialer, return_exceptions=True)
+        if self.scrubber is not None:
+            await self.scrubber.close()
         if self._started:
             await self.engine.note("daemon.stopped")
         await asyncio.to_thread(self.engine.close)

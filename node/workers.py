@@ -4,6 +4,8 @@ Rules
 1. A worker is told who is who, so that it neither reads nor believes more than the process that started it. It writes
    nothing.
 2. What is under way is bounded: `AHEAD` runs for each worker. Runs come back in the order in which they were given.
+   While the oldest is not through, the process that started them checks the youngest that nobody has begun: so it works
+   from the first moment, while the others start.
 3. Ctrl-C is for the process that started them: it starts nothing more, waits for the runs under way (a fraction of a
    second), and ends.
 4. Starting a worker costs a third of a second, so a small store is verified without (`worth_it`).
@@ -52,7 +54,7 @@ def _begin(start: Start) -> None:
 
 
 def _check(run: Run) -> list[Seen]:
-    return [_checkers[0].check(run.name, *place) for place in run.places]
+    return _checkers[0].check_all(run.name, run.places)
 
 
 def cores() -> int:
@@ -65,20 +67,37 @@ def worth_it(changes: int, jobs: int) -> bool:
     return jobs > 1 and changes >= CHANGES_MIN
 
 
-def spread(todo: Iterable[Run], start: Start, jobs: int) -> Iterator[Checked]:
-    """Check runs in `jobs` processes."""
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (start,))
+def spread(todo: Iterable[Run], start: Start, here: Checker, jobs: int) -> Iterator[Checked]:
+    """Check runs in `jobs` processes, this one among them."""
+    pool = ProcessPoolExecutor(jobs - 1, get_context("spawn"), _begin, (start,))
     waiting: deque[tuple[Run, Future[list[Seen]]]] = deque()
     try:
         for run in todo:
             waiting.append((run, pool.submit(_check, run)))
             if len(waiting) >= AHEAD * jobs:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        for done, future in waiting:
-            yield done, future.result()
+                yield _oldest(waiting, here)
+        while waiting:
+            yield _oldest(waiting, here)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _oldest(waiting: deque[tuple[Run, Future[list[Seen]]]], here: Checker) -> Checked:
+    """The segments of the oldest run, once it is through."""
+    for at in range(len(waiting) - 1, -1, -1):
+        if waiting[0][1].done():
+            break
+        run, future = waiting[at]
+        if future.cancel():  # nobody had begun it
+            waiting[at] = run, _done(here.check_all(run.name, run.places))
+    run, future = waiting.popleft()
+    return run, future.result()
+
+
+def _done(seen: list[Seen]) -> Future[list[Seen]]:
+    future: Future[list[Seen]] = Future()
+    future.set_result(seen)
+    return future
 
 
 def verify(
@@ -90,4 +109,4 @@ def verify(
     if not worth_it(audit.changes, jobs):
         return audit.run(audit.here, progress)
     start = Start(store.path, store.stash_key, trust.directory, trust.node)
-    return audit.run(lambda todo: spread(todo, start, jobs), progress)
+    return audit.run(lambda todo: spread(todo, start, audit.checker, jobs), progress)

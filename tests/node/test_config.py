@@ -117,3 +117,15 @@ def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
 def test_choices(tmp_path: Path, name: str) -> None:
     for value in CHOICES[name]:
         assert getattr(load(tmp_path, {}, {name: value or None})[0], name) in CHOICES[name]
+
+
+@pytest.mark.parametrize(("given", "days"), [("scrub_days = 30", 30), ('scrub_days = "0"', 0)])
+def test_numbers(tmp_path: Path, given: str, days: int) -> None:
+    assert load(home(tmp_path, given), {}, {})[0].scrub_days == days
+    assert load(tmp_path, {"FEDNODE_SCRUB_DAYS": "365"}, {})[0].scrub_days == 365
+
+
+@pytest.mark.parametrize("given", ["-1", "366", '"x"', "true", "1.5", '""', "[7]"])
+def test_numbers_that_cannot_be(tmp_path: Path, given: str) -> None:
+    error = refusal(home(tmp_path, f"scrub_days = {given}"), {})
+    assert (error.code, error.params["choices"]) == ("FN-2602", "0-365")
