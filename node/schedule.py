@@ -2,7 +2,7 @@
 
 Rules
 1. Only `Unavailable` is tried again: exponential with full jitter, capped; a peer that names a delay is obeyed.
-2. A job that fails is logged and runs again at its next time.
+2. A job that fails is logged and runs again at its next time. It runs in the event loop: sessions are the loop's own.
 """
 
 from __future__ import annotations
@@ -45,10 +45,14 @@ class Jobs:
     def __init__(self) -> None:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
 
-    def every(self, name: str, seconds: float, function: Callable[..., Any]) -> None:
+    def every(self, name: str, seconds: float, function: Callable[[], Any]) -> None:
         """Run `function` every so many seconds; a late run is not made up for."""
+
+        async def in_the_loop() -> None:  # APScheduler runs a plain function in another thread
+            function()
+
         self._scheduler.add_job(
-            function,
+            in_the_loop,
             "interval",
             seconds=seconds,
             id=name,

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import _bench_data
+from _bench_node import DATASET
 
 from fednode.node import shipped, sqlite
 from fednode.node.app import App
@@ -49,6 +50,11 @@ from fednode.node.projection import INDEX_ROWS_MIN
 from fednode.sync.enrol import Token
 
 HERE = Path(__file__).resolve().parent
+OF_THE_DATASET = f"dataset = (select id from dataset where name = '{DATASET}')"
+VISIBLE = (  # counting is dear: only once there are enough rows of whatever kind
+    "select case when (select max(id) from record) >= {changes}"
+    f" then (select count(*) from record where {OF_THE_DATASET}) else 0 end"
+)
 POLL_S = 0.003
 SETTLE_S = 2.0
 WAIT_S = 600.0
@@ -163,7 +169,7 @@ def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node
     child = Node("daemon", folder / "1301", prefix=spy("child"))
     started = child.event("dialling")["at"]
     acked = until(log, "select max(acked) from peer", last) - started
-    visible = until(state, "select max(id) from record", changes) - started
+    visible = until(state, VISIBLE.format(changes=changes), changes) - started
     indexed = 0.0
     if changes >= INDEX_ROWS_MIN:
         indexed = until(state, "select count(*) from meta where key = 'indexes'", 1) - started
@@ -186,7 +192,8 @@ def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node
 def same(folder: Path, changes: int) -> None:
     """Both record tables hold the same, and all of it: else the figures would mean nothing."""
     sql = (
-        "select count(*) || ' ' || sum(length(payload)) || ' ' || max(key) || ' ' || min(key) from record where op = 1"
+        "select count(*) || ' ' || sum(length(payload)) || ' ' || max(key) || ' ' || min(key) from record"
+        f" where op = 1 and {OF_THE_DATASET}"
     )
     mine, theirs = (one_value(folder / node / "state.db", sql) for node in ("1301", "13"))
     if mine != theirs or int(mine.split()[0]) != changes:
