@@ -21,7 +21,7 @@ Rules
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
@@ -29,20 +29,23 @@ from pathlib import Path
 
 import msgspec
 
-from fednode.node import sqlite
+from fednode.node import erasures, sqlite
+from fednode.node.erasures import Forgotten
 from fednode.node.schema import migrate, state_migrations
 from fednode.node.store import Held, Store
 from fednode.node.trust import Trust
 from fednode.sync import merge
 from fednode.sync.catalog import Dataset, Field
-from fednode.sync.change import DELETE, UPSERT, Columns, LogName
+from fednode.sync.change import DELETE, ERASE, UPSERT, Columns, LogName
 from fednode.sync.clock import NO_BOUND, effective
 from fednode.sync.errors import StoreError
+from fednode.sync.strip import erased_place
 
 SEGMENTS_PER_STEP = 16
 CACHE_KIB = 64 * 1024
 WAL_PAGES = 8_000  # every 32 MiB: indexes in no order are written again and again until then
 TEXT_ROWS_PER_STEP = 2_000
+FORGET_PER_STEP = 1_000
 INDEX_ROWS_MIN = 10_000  # up to here looking at every record takes some 20 ms
 _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 _encode = msgspec.json.Encoder().encode
@@ -108,7 +111,11 @@ class Projector:
             raise sqlite.trouble(error, path) from error
         self._logs: dict[int, LogName] = {}
         self._views = self._indexed = -1
+        self._forgot: dict[tuple[str, int], Forgotten] = {}
+        self._missed: list[tuple[LogName, int]] = []
         self._check_store()
+        row = self.connection.execute("select value from meta where key = 'fresh'").fetchone()
+        self._fresh = int(row[0]) if row else 0  # what was erased up to here was stripped before this was made
 
     def _check_store(self) -> None:
         """A state.db of another store (restored, copied) is made again."""
@@ -119,6 +126,7 @@ class Projector:
 
     def _clear(self) -> None:
         with sqlite.transaction(self.connection, self.path) as c:
+            unclean = int(c.execute("select 1 from record limit 1").fetchone() is not None)
             views = [r[0] for r in c.execute("select name from sqlite_master where type = 'view'")]
             indexes = [
                 r[0] for r in c.execute("select name from sqlite_master where type = 'index' and name like 'field:%'")
@@ -130,7 +138,11 @@ class Projector:
             for table in ("record", "superseded", "stale_text", "meta", "dataset", "area"):
                 c.execute(f"delete from {table}")
             c.execute("drop table if exists record_fts")
-            c.execute("insert into meta values ('store_id', ?), ('lsn', 0)", (self.store.store_id,))
+            self._fresh = self.store.lsn
+            c.execute(
+                "insert into meta values ('store_id', ?), ('lsn', 0), ('fresh', ?), ('unclean', ?)",
+                (self.store.store_id, self._fresh, unclean),
+            )
         self._views = self._indexed = -1
 
     def close(self) -> None:
@@ -164,7 +176,7 @@ class Projector:
         late = self.store.late_after(start, SEGMENTS_PER_STEP)
         if not held and not late:
             self._sync_views()
-            return 0, False
+            return 0, self._forget_more()
         self.trust.refresh(self.store)
         self._sync_views()
         last = min(
@@ -177,7 +189,7 @@ class Projector:
         work = sorted((item for item in work if item[0] <= last), key=lambda item: item[0])
         if not work:
             return 0, True
-        applied = 0
+        applied, self._missed = 0, []
         with sqlite.transaction(self.connection, self.path) as c:
             if self.cursor != start:  # another process was faster
                 return 0, True
@@ -187,7 +199,9 @@ class Projector:
                 elif not one.name.is_open and (columns := self.store.columns(one)) is not None:
                     count = self._apply(one, columns)
                     applied += 0 if one.name.is_system else count
+            forgot = self._forget_waiting()
             c.execute("insert or replace into meta values ('lsn', ?)", (work[-1][0],))
+        self._forgot |= forgot
         return applied, True
 
     def rebuild(self) -> int:
@@ -222,6 +236,10 @@ class Projector:
         there = self._current(dataset, area, keys)
         for position, key in enumerate(keys):
             if position in columns.leaves:
+                continue
+            if columns.ops[position] == ERASE:
+                if held.lsn > self._fresh:
+                    self._missed.append(erased_place(columns.keys[position], columns.payloads[position])[:2])
                 continue
             seq = held.first + position
             row = there.get(key)
@@ -355,40 +373,141 @@ class Projector:
         """Decide a record again from all of its versions (late cosignatures, the `field` rule)."""
         row = self._current(dataset, area, [key])[key]
         versions = {(one.log, one.seq): one for one in (row, *self._superseded(dataset, area, key))}
-        winner, conflicts = merge.resolve(rule, [self._version(one) for one in versions.values()])
+        return self._decide(dataset, area, row, rule, versions) or row
+
+    def _decide(self, dataset: int, area: int, row: Row, rule: str, versions: dict[tuple[int, int], Row]) -> Row | None:
+        """The record is what these versions say. None where there is none, or what they said is stripped: no record."""
+        alive = dict(versions)
+        told: dict[tuple[int, int], bytes | None] = {}
+        while alive:
+            winner, conflicts = merge.resolve(rule, [self._version(one) for one in alive.values()])
+            best = alive[(winner.place, winner.seq)]
+            for one in (best,) if rule != "field" else list(alive.values()):
+                told[(one.log, one.seq)] = payload = self._payload(one)
+                if payload is None and one.op == UPSERT:
+                    del alive[(one.log, one.seq)]
+            if (best.log, best.seq) in alive:
+                break
+        else:
+            self._remove(row.id)
+            return None
         marked = {(one.place, one.seq) for one in conflicts}
-        best = versions[(winner.place, winner.seq)]
-        payload = self._payload(best) if rule != "field" else self._overlay(list(versions.values()))
+        payload = told[(best.log, best.seq)] if rule != "field" else self._overlay(list(alive.values()), told)
         op = UPSERT if payload is not None else DELETE
         chosen = Row(
-            row.id, key, op, payload, best.effective, best.hlc, best.base, best.log, best.seq, best.schema_version
+            row.id, row.key, op, payload, best.effective, best.hlc, best.base, best.log, best.seq, best.schema_version
         )
         for place, one in versions.items():
             if place != (best.log, best.seq):
                 self._supersede(dataset, area, one, place in marked)
-        self.connection.execute(
-            "delete from superseded where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
-            (dataset, area, key, best.log, best.seq),
-        )
+        self._drop_superseded(dataset, area, row.key, best.log, best.seq)
         return self._put(dataset, area, chosen, insert=False)
 
+    def _drop_superseded(self, dataset: int, area: int, key: str, log: int, seq: int) -> None:
+        self.connection.execute(
+            "delete from superseded where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
+            (dataset, area, key, log, seq),
+        )
+
     def _payload(self, row: Row) -> bytes | None:
-        """The payload of any version, out of the log."""
+        """The payload of any version, out of the log; None for a deletion, and for what was stripped."""
         if row.op != UPSERT:
             return None
         held = self.store.segment_at(row.log, row.seq)
         columns = self.store.columns(held) if held else None
         if held is None or columns is None:
             raise StoreError("FN-7614", log=row.log, seq=row.seq)
-        return columns.payloads[row.seq - held.first]
+        position = row.seq - held.first
+        return None if position in columns.leaves else columns.payloads[position]
 
-    def _overlay(self, versions: Sequence[Row]) -> bytes | None:
+    def _overlay(self, versions: Sequence[Row], payloads: Mapping[tuple[int, int], bytes | None]) -> bytes | None:
         ordered = sorted(versions, key=lambda one: merge.order("field", self._version(one)))
-        fields = [(one.op, msgspec.json.decode(self._payload(one) or b"{}")) for one in ordered]
+        fields = [(one.op, msgspec.json.decode(payloads[(one.log, one.seq)] or b"{}")) for one in ordered]
         record = merge.overlay(fields)
         if not record and ordered[-1].op == DELETE:
             return None
         return msgspec.json.encode(dict(sorted(record.items())))
+
+    # ------------------------------------------------------------ forgetting
+
+    @property
+    def unclean(self) -> int:
+        """What is still to be done so that nothing stays of what was erased (`node.cleaning`); 0: nothing."""
+        row = self.connection.execute("select value from meta where key = 'unclean'").fetchone()
+        return int(row[0]) if row else 0
+
+    @unclean.setter
+    def unclean(self, step: int) -> None:
+        self.connection.execute("insert or replace into meta values ('unclean', ?)", (step,))
+
+    def forgotten(self) -> None:
+        """What was forgotten is on disk: log.db need not keep its keys any more."""
+        with self.store.write() as tx:
+            erasures.forget_keys(tx, self._forgot.values(), self.cursor)
+        self._forgot.clear()
+
+    def _forget_more(self) -> bool:
+        """Erases that found their versions without anything new in the log. Returns whether there were any."""
+        if not self._news():
+            return False
+        with sqlite.transaction(self.connection, self.path):
+            forgot = self._forget_waiting()
+        self._forgot |= forgot
+        return True
+
+    def _news(self) -> list[Forgotten]:
+        return [
+            one
+            for one in erasures.waiting(self.store, FORGET_PER_STEP + len(self._forgot))
+            if (str(one.log), one.seq) not in self._forgot
+        ]
+
+    def _forget_waiting(self) -> dict[tuple[str, int], Forgotten]:
+        """Forget what was stripped since, and what a state.db that is older than that brings back. What had a key."""
+        news = self._news()
+        for one in news:
+            self._forget(one.log, one.seq, [one.key])
+        missed, self._missed = erasures.without_key(self.store, self._missed), []
+        for log, seq in missed:
+            log_id = self.store.log_id(log)
+            keys = self.connection.execute(
+                """select key from record where log = ?1 and seq = ?2 union
+                   select key from superseded where log = ?1 and seq = ?2""",
+                (log_id, seq),
+            ).fetchall()
+            self._forget(log, seq, [key for (key,) in keys])
+        return {(str(one.log), one.seq): one for one in news}
+
+    def _forget(self, log: LogName, seq: int, keys: Sequence[str]) -> None:
+        """A version was erased: the record falls back to what is left of it."""
+        log_id = self.store.log_id(log)
+        if log_id is None:
+            return
+        dataset, area = self._id("dataset", "name", log.dataset), self._id("area", "code", self._area_of(log))
+        declared = self.trust.dataset(log.dataset)
+        rule = declared.merge if declared else "latest"
+        for key in keys:
+            self._drop_superseded(dataset, area, key, log_id, seq)
+            row = self._current(dataset, area, [key]).get(key)
+            if row is None:
+                continue
+            won = (row.log, row.seq) == (log_id, seq)
+            if won or rule == "field":
+                left = [*self._superseded(dataset, area, key), *(() if won else (row,))]
+                self._decide(dataset, area, row, rule, {(one.log, one.seq): one for one in left})
+            else:
+                self._mark_conflicts(dataset, area, key, rule, row)
+        self.unclean = 1
+
+    def _remove(self, row: int) -> None:
+        """Nothing is left of a record."""
+        c = self.connection
+        c.execute("delete from record where id = ?", (row,))
+        c.execute("delete from stale_text where id = ?", (row,))
+        if c.execute("select 1 from sqlite_master where name = 'record_fts'").fetchone():
+            c.execute("delete from record_fts where rowid = ?", (row,))
+        # SQLite gives the number of the last row out again: whoever gets it is to be indexed
+        c.execute("update meta set value = min(value, (select coalesce(max(id), 0) from record)) where key = 'text_id'")
 
     def _late(self, segment_lsn: int) -> None:
         """The first parent's cosignature lowered stamps of a segment that was applied before."""

@@ -6,12 +6,11 @@ Rules
 2. A database that knows migrations this program does not is newer than the program: refused (FN-7608), untouched.
 
 log.db   `log` one row for each log held, `segment` the sealed bytes in arrival order, `late` first-parent
-cosignatures that lowered a
-         stamp after the fact (they share the arrival order), `witness` cosignatures of the levels above, `peer`
-         cursors, `invite`
-         tokens (hashes), `refused` evidence, `partial` half-received segments, `tree` inner nodes to prove from,
-         `verified` how far logs were verified, `meta`
-         the rest.
+         cosignatures that lowered a stamp after the fact (they share the arrival order), `witness` cosignatures of the
+         levels above, `peer` cursors, `invite` tokens (hashes), `refused` evidence, `partial` half-received segments,
+         `verified` how far logs were verified, `tree` inner nodes to prove from, `erased` what was erased (`record_key`
+         sealed, until state.db has forgotten it too), `resealed` stripped segments that are sent again (in the arrival
+         order), `withheld` what came stripped and no erase explains, `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 """
@@ -98,6 +97,25 @@ def m003_verified(db: Database) -> None:
 def m004_peer_store(db: Database) -> None:
     """Since which arrival number a peer has had its present store."""
     db.conn.execute("alter table peer add column since integer not null default 0")
+
+
+@log_migrations()
+def m005_erased(db: Database) -> None:
+    """What was erased, and segments that were stripped and sealed again."""
+    for statement in (
+        """create table erased (
+            log text not null, seq integer not null, by_log text not null, by_seq integer not null,
+            by_lsn integer not null, at_ms integer not null, stripped integer not null default 0, record_key blob,
+            primary key (log, seq)) without rowid""",
+        "create index erased_by on erased (by_log, by_seq)",
+        "create index erased_key on erased (by_lsn) where record_key is not null",
+        "create table resealed (lsn integer primary key, segment_lsn integer not null references segment)",
+        "create index resealed_segment on resealed (segment_lsn)",
+        """create table withheld (
+            log text not null, first integer not null, peer text not null, at_ms integer not null,
+            primary key (log, first)) without rowid""",
+    ):
+        db.conn.execute(statement)
 
 
 @state_migrations()

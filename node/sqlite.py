@@ -60,6 +60,7 @@ def connect(
             connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute(f"pragma cache_size=-{cache_kib}")
+        connection.execute("pragma secure_delete=on")  # what is deleted is overwritten
         if not memory and not readonly:
             mode = _write_ahead(connection)
             if mode != "wal":
@@ -87,6 +88,15 @@ def _write_ahead(connection: Connection) -> str:
             connection.execute("begin immediate")
             connection.execute("commit")
     return str(connection.execute("pragma journal_mode=wal").fetchone()[0])
+
+
+def truncate(connection: Connection) -> bool:
+    """Empty the write-ahead log, if nobody reads or writes there now: it holds pages as they were. Whether it did."""
+    connection.execute("pragma busy_timeout=0")
+    try:
+        return bool(connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0] == 0)
+    finally:
+        connection.execute(f"pragma busy_timeout={BUSY_MS}")
 
 
 def trouble(error: Exception, path: Path | str) -> StoreError:

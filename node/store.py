@@ -27,7 +27,7 @@ from typing import Any
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.crypto.suite import SUITE_1
-from fednode.node import sqlite
+from fednode.node import resealed, sqlite
 from fednode.node.schema import log_migrations, migrate
 from fednode.sync import segment as seg
 from fednode.sync.change import Columns, LogName
@@ -139,6 +139,15 @@ class Store:
     def stash_key(self) -> bytes:
         """For a process of one's own that reads this store."""
         return self._stash_key
+
+    def wipe(self) -> bool:
+        """Leave nothing in the write-ahead log of what was stripped. False when somebody was in the way."""
+        return sqlite.truncate(self._c)
+
+    @property
+    def connection(self) -> sqlite.Connection:
+        """For the modules that keep a subject of their own in log.db (`resealed`, `erasures`)."""
+        return self._c
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -284,7 +293,11 @@ class Store:
     def checks_at(self, lsn: int) -> tuple[bytes, ...]:
         """What a peer must show of the segment at an arrival number to be believed: the head of its root (which
         outlives a strip), or of its bytes' hash, as programs before did. Empty when nothing whole lies there."""
-        rows = self._rows("select sha256, data from segment where lsn = ?", lsn)
+        rows = self._rows(
+            """select sha256, data from segment
+               where lsn = ?1 or lsn = (select segment_lsn from resealed where lsn = ?1)""",
+            lsn,
+        )
         if not rows or SUITE_1.hash(rows[0][1]) != rows[0][0]:
             return ()
         return seg.parse(rows[0][1]).header.root[:CHECK_BYTES], rows[0][0][:CHECK_BYTES]
@@ -293,10 +306,11 @@ class Store:
         self, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
     ) -> tuple[list[Item], bool]:
         """Items for the parent after an arrival number, and whether that is all there is."""
+        until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         where, parameters = "l.up = 1", []
         if log:
             where, parameters = "l.up = 1 and l.name = ? and s.first + s.count > ?", [log, first]
-        return self._items(where, parameters, after, until, bytes_max, late=False)
+        return self._items(where, parameters, after, until, bytes_max, part=bool(log))
 
     def feed_down(
         self, scope: tuple[str, ...], after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
@@ -309,7 +323,7 @@ class Store:
         where, parameters = f"s.log_id in ({','.join(map(str, ids))})", []
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
-        return self._items(where, parameters, after, until, bytes_max, late=not log, ids=ids)
+        return self._items(where, parameters, after, until, bytes_max, part=bool(log), ids=ids)
 
     @staticmethod
     def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:
@@ -325,7 +339,7 @@ class Store:
         until: int,
         bytes_max: int,
         *,
-        late: bool,
+        part: bool,
         ids: list[int] | None = None,
     ) -> tuple[list[Item], bool]:
         cursor = self._c.execute(
@@ -344,10 +358,14 @@ class Store:
             size += len(data)
             items.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
         cursor.close()
-        if late and ids:
-            last = until if drained else items[-1].lsn
-            items = sorted(items + self._late_items(ids, after, last), key=lambda item: item.lsn)
-        return items, drained
+        if part:  # of one log, for a peer that asked for it
+            return items, drained
+        until = until if drained else items[-1].lsn
+        again, last = resealed.items(self._c, where, parameters, after, until, bytes_max - size)
+        late = self._late_items(ids, after, last) if ids else []
+        if again or late:
+            items = sorted([*(one for one in items if one.lsn <= last), *again, *late], key=lambda item: item.lsn)
+        return items, drained and last == until
 
     def _late_items(self, ids: list[int], after: int, until: int) -> list[Item]:
         rows = self._rows(
@@ -380,10 +398,14 @@ class Store:
         return self._backlog(f"s.log_id in ({ids})", acked)
 
     def _backlog(self, where: str, acked: int) -> Backlog:
+        """Segments of some logs after an arrival number; those that are sent again count, their changes do not."""
         rows = self._rows(
-            f"""select coalesce(sum(iif(l.dataset like 'sys.%', 0, s.count)), 0),
-                coalesce(sum(iif(l.dataset like 'sys.%', s.count, 0)), 0), count(*), coalesce(sum(length(s.data)), 0)
-                from segment s join log l on l.id = s.log_id where {where} and s.lsn > ?""",
+            f"""select coalesce(sum(iif(system, 0, changes)), 0), coalesce(sum(iif(system, changes, 0)), 0), count(*),
+                coalesce(sum(size), 0) from (
+                    select l.dataset like 'sys.%' as system, s.count as changes, length(s.data) as size
+                    from segment s join log l on l.id = s.log_id where {where} and s.lsn > ?1
+                    union all select 0, 0, length(s.data) from resealed r join segment s on s.lsn = r.segment_lsn
+                    join log l on l.id = s.log_id where {where} and r.lsn > ?1)""",
             acked,
         )
         return Backlog(*rows[0])
@@ -470,6 +492,13 @@ class Store:
             8, "big"
         )
 
+    def stash_text(self, place: bytes, text: bytes) -> bytes:
+        """A text that belongs to one place in a log, under a key of its own."""
+        return SUITE_1.aead_seal(SUITE_1.mac(self._stash_key, b"text\n" + place), bytes(12), text, b"stash text")
+
+    def unstash_text(self, place: bytes, wrapped: bytes) -> bytes:
+        return SUITE_1.aead_open(SUITE_1.mac(self._stash_key, b"text\n" + place), bytes(12), wrapped, b"stash text")
+
     def unstash(self, wrapped: bytes) -> bytes:
         nonce = int.from_bytes(wrapped[-8:], "big").to_bytes(12, "big")
         return SUITE_1.aead_open(self._stash_key, nonce, wrapped[:-8], b"stash")
@@ -484,7 +513,7 @@ class Transaction:
 
     def __init__(self, store: Store, connection: sqlite.Connection) -> None:
         self.store = store
-        self._c = connection
+        self._c = self.connection = connection
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """For modules with a table of their own."""

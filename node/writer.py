@@ -8,7 +8,8 @@ Rules
    reported as refused;
    the rest of the group goes on.
 4. A parent cosigns a checkpoint only in the transaction that stores what leads to it; sizes never go down.
-5. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be
+5. What an erase names is stripped in the transaction that appends the erase (`fednode.node.stripping`).
+6. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be
    verified.
 
 >>> # writer.local("admin-licence", "130102001001", [Change(key, payload)])
@@ -29,9 +30,10 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node.fence import FORK, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
 from fednode.node.store import CHECK_BYTES, Store, Transaction
+from fednode.node.stripping import Stripping
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
-from fednode.sync.change import Change, LogName
+from fednode.sync.change import ERASE, RECEIPTS, Change, LogName
 from fednode.sync.clock import HybridClock, bound, effective
 from fednode.sync.effects import Commit, Done
 from fednode.sync.errors import PeerError, Refused
@@ -99,6 +101,7 @@ class Writer:
         self.refusals: list[Refusal] = []  # of the last group
         self.on_refusals: Callable[[Transaction, Sequence[Refusal]], None] = lambda tx, refusals: None
         self.alarms: list[Alarm] = []
+        self.stripping = Stripping(store, trust, keys, now_ms, rng)
 
     # ------------------------------------------------------------ own changes
 
@@ -120,16 +123,30 @@ class Writer:
             raise Refused("FN-5302", area=area, scope=", ".join(me.scope))
         name = self.trust.log_name(dataset, area)
         readers, carried = ([], False) if name.is_open else self.trust.readers(declared, area)
+        self.stripping.begin()
         try:
             with self.store.write() as tx:
                 lsns = self._extend(tx, name, changes, readers, carried)
                 if extra is not None:
                     extra(tx)
+                self._receipts(tx)
         except BaseException:
             if name.is_open:
                 self.trust.reload(self.store)
             raise
+        self._wipe()
         return lsns
+
+    def _receipts(self, tx: Transaction) -> None:
+        """What was stripped in this transaction is told of in the same."""
+        for area, changes in self.stripping.receipts():
+            self.append_system(tx, RECEIPTS, area, changes)
+
+    def _wipe(self) -> None:
+        """What was stripped is to be nowhere: not in the write-ahead log either. If somebody reads there now, the next
+        one will do it."""
+        if self.stripping.done:
+            self.store.wipe()
 
     def append_system(self, tx: Transaction, dataset: str, area: str, changes: Sequence[Change]) -> list[int]:
         """Extend one of this node's sealed system logs inside a running transaction of this writer's store, so that an
@@ -156,6 +173,8 @@ class Writer:
             for own in extend(state, part, stamps, version, key, readers, sealed, self._rng, carried):
                 lsns.append(tx.append_own(own, route))
                 state = own.after
+                if ERASE in own.columns.ops:
+                    self.stripping.learn(tx, name, own.first, own.columns, lsns[-1])
                 if name.is_open:
                     self.trust.take(name, own.columns)
         tx.set_meta("hlc", clock.last)
@@ -176,6 +195,7 @@ class Writer:
         links = {id(link): link for link, _ in group}.values()
         told = len(self.alarms)
         before = [(link, link.have, link.position, set(link.holes), link.check) for link in links]
+        self.stripping.begin()
         try:
             with self.store.write() as tx:
                 clock = HybridClock(int(self.store.meta("hlc", 0)))
@@ -194,12 +214,14 @@ class Writer:
                 tx.set_meta("hlc", clock.last)
                 if self.refusals:
                     self.on_refusals(tx, self.refusals)
+                self._receipts(tx)
         except BaseException:
             for link, have, position, holes, check in before:
                 link.have, link.position, link.holes, link.check = have, position, holes, check
             del self.alarms[told:]
             self.trust.reload(self.store)
             raise
+        self._wipe()
         return reports
 
     def _move_have(self, tx: Transaction, link: Link) -> None:
@@ -235,9 +257,15 @@ class Writer:
         except Gap as gap:
             return Done(commit.lsn, gap=Want(gap.log, gap.size))
         except Held as held:
-            return self._held(tx, clock, link, commit, held)
+            return self._seen(tx, clock, link, commit, held)
         except PeerError as error:
             return self._refuse(tx, link, commit, log, first, error)
+
+    def _seen(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, held: Held) -> Done:
+        try:
+            return self._held(tx, clock, link, commit, held)
+        except PeerError as error:
+            return self._refuse(tx, link, commit, str(held.state.name), held.envelope.header.first, error)
 
     def _stopped(self, link: Link, log: str, first: int) -> bool:
         if first <= self.store.log_state(LogName.parse(log)).size:
@@ -258,6 +286,7 @@ class Writer:
                 first_parent = own if first_hand else first_parent
             self._one_order(link, commit.lsn, header)
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
+        self.stripping.arrived(tx, verified, lsn, link.peer.node)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:
             self.trust.take(header.log, verified.columns)
@@ -313,6 +342,7 @@ class Writer:
         )
         if not same or there is None:
             return self._fork(tx, link, commit, held)
+        self.stripping.offered(tx, held.envelope, self._context(link))
         if link.from_parent:
             if commit.first_parent is not None:
                 given = verify_first_parent(

@@ -335,6 +335,11 @@ def seal_again(
     return _seal(header, body, readers, True, sign, rng)
 
 
+def head_only(envelope: Envelope) -> bytes:
+    """The envelope without body and keys: what its origin signed of the log, as evidence."""
+    return pb.Envelope(header=envelope.header.raw, signature=envelope.signature).SerializeToString()
+
+
 def _seal(
     header: pb.Header, body: bytes, readers: Sequence[Reader], sealed: bool, sign: Callable[[bytes], bytes], rng: Rng
 ) -> tuple[bytes, bytes]:

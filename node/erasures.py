@@ -1,0 +1,156 @@
+"""What was erased, as log.db remembers it; and who has confirmed what was erased here.
+
+Rules
+1. What state.db still has to forget is in `erased` with its key, sealed; the key goes when state.db has forgotten it
+   for good (`node.cleaning`).
+2. Whoever holds the log of a version must confirm: the nodes above its origin that get it, the origin, and those below
+   down to its audience. Who cannot read the log confirms that the stripped segment took the place of the old one.
+
+>>> # for one in waiting(store, 100): projector forgets (one.log, one.seq, one.key)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fednode.node.store import Store, Transaction
+from fednode.node.trust import Trust
+from fednode.sync.change import LogName
+from fednode.sync.feed import Side, goes_down_to, route
+from fednode.sync.strip import place_key
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A version that state.db has to forget. `by_lsn`: where the erase lies in the arrival order."""
+
+    log: LogName
+    seq: int
+    by_lsn: int
+    key: str
+
+
+def waiting(store: Store, limit: int) -> list[Forgotten]:
+    """What was stripped here and may still be in state.db."""
+    rows = store.connection.execute(
+        "select log, seq, by_lsn, record_key from erased where record_key is not null order by by_lsn limit ?", (limit,)
+    ).fetchall()
+    return [
+        Forgotten(name, seq, lsn, store.unstash_text(place_key(name, seq), sealed).decode())
+        for name, seq, lsn, sealed in ((LogName.parse(log), *rest) for log, *rest in rows)
+    ]
+
+
+def without_key(store: Store, places: Iterable[tuple[LogName, int]]) -> list[tuple[LogName, int]]:
+    """Those of these erased places whose key was forgotten already."""
+    found = []
+    for log, seq in places:
+        row = store.connection.execute(
+            "select record_key is null from erased where log = ? and seq = ?", (str(log), seq)
+        ).fetchone()
+        if row is not None and row[0]:
+            found.append((log, seq))
+    return found
+
+
+def forget_keys(tx: Transaction, done: Iterable[Forgotten], upto: int) -> None:
+    """state.db has forgotten these, for good, and has come as far as `upto`."""
+    for one in done:
+        tx.connection.execute(
+            "update erased set record_key = null where log = ? and seq = ? and by_lsn <= ?",
+            (str(one.log), one.seq, upto),
+        )
+
+
+# ---------------------------------------------------------------- who has confirmed
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A node that has to confirm. `confirmed_ms`: when it stripped its copy, None: not yet. `reads`: whether it can."""
+
+    node: str
+    name: str
+    level: str
+    reads: bool
+    revoked: bool
+    confirmed_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """One version that was erased from here. `erase`: the place of the erase, which names it in `--status`."""
+
+    erase: str
+    log: str
+    seq: int
+    at_ms: int
+    holders: tuple[Holder, ...]
+
+    @property
+    def waiting(self) -> list[Holder]:
+        """Who has not confirmed and is still in force."""
+        return [one for one in self.holders if one.confirmed_ms is None and not one.revoked]
+
+
+def own_erasures(store: Store, trust: Trust, records: Sequence[tuple[str, bytes]], wanted: str = "") -> list[Erasure]:
+    """What this node erased, the newest first. `records`: (key, payload) of the receipts known here; `wanted`: the
+    place of one erase, all of them without."""
+    receipts = [msgspec.json.decode(payload) for _, payload in records]
+    by_place: dict[tuple[str, str, int], dict[str, Any]] = {
+        (one["node"], one["log"], one["first"]): one for one in receipts if isinstance(one, dict)
+    }
+    rows = store.connection.execute(
+        """select e.log, e.seq, e.by_log, e.by_seq, e.at_ms from erased e join log l on l.name = e.by_log
+           where l.origin = ? order by e.by_lsn desc, e.by_seq desc""",
+        (trust.node,),
+    ).fetchall()
+    found = []
+    for log, seq, by_log, by_seq, at_ms in rows:
+        erase = f"{by_log}#{by_seq}"
+        if not wanted or wanted == erase:
+            holders = tuple(
+                _holder(trust, by_place, LogName.parse(log), seq, at_ms, node) for node in _route(trust, log)
+            )
+            found.append(Erasure(erase, log, seq, at_ms, holders))
+    return found
+
+
+def _route(trust: Trust, text: str) -> list[str]:
+    """The nodes that get a log, from the top (rule 2)."""
+    log, directory = LogName.parse(text), trust.directory
+    dataset = trust.dataset(log.dataset)
+    flow = dataset.flow if dataset else "up"
+    path = [one.node for one in directory.path(log.origin)]
+    nodes = path if flow in ("up", "both") else path[-1:]
+    origin = directory.get(log.origin)
+    if origin is None:
+        return [log.origin]
+    down = route(log, Side.SELF, False, flow in ("down", "both"), origin.scope).down
+    below = [one for one in directory.all() if one.node not in path and log.origin in _above(trust, one.node)]
+    if down:
+        nodes = [*nodes, *(one.node for one in below if goes_down_to(down, one.scope))]
+    return nodes
+
+
+def _above(trust: Trust, node: str) -> list[str]:
+    return [one.node for one in trust.directory.path(node)]
+
+
+def _holder(
+    trust: Trust, receipts: dict[tuple[str, str, int], dict[str, Any]], log: LogName, seq: int, at_ms: int, node: str
+) -> Holder:
+    identity, dataset = trust.directory.get(node), trust.dataset(log.dataset)
+    level = identity.level if identity else ""
+    confirmed = None
+    for (by, name, first), one in receipts.items():
+        if by == node and name == str(log) and first <= seq < first + one["count"]:
+            erased = one.get("erased")
+            if (seq in erased) if erased is not None else one["at_ms"] >= at_ms:
+                confirmed = int(one["at_ms"])
+    reads = dataset is not None and level in dataset.readers
+    return Holder(node, identity.name if identity else "", level, reads, trust.directory.is_revoked(node), confirmed)

@@ -1,0 +1,59 @@
+"""Segments that were stripped and sealed again, as log.db keeps them: put in the old one's place, announced to whoever
+had it.
+
+Rules
+1. The new bytes take the place of the old under the same arrival number, so nothing else in the store moves. The old
+   bytes and their content key are overwritten (`secure_delete`).
+2. An announcement has an arrival number of its own: the feeds come by it and send the segment again, to whoever gets
+   its log. A peer that holds it stripped already just acknowledges.
+3. What a peer's cursor must show of a place here is the head of the root, which outlives a strip (`Store.checks_at`).
+4. A content key is stashed under a number that was never used: an arrival number, drawn for it alone.
+
+>>> # resealed.replace(tx, lsn, raw, content_key, announce=True)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fednode.crypto.suite import SUITE_1
+from fednode.node import sqlite
+from fednode.sync.effects import Item
+from fednode.sync.wire import Cosignature
+
+if TYPE_CHECKING:
+    from fednode.node.store import Transaction
+
+
+def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announce: bool) -> None:
+    """Put stripped bytes in the place of a segment's. `announce`: send them to whoever had the old ones."""
+    c, store = tx.connection, tx.store
+    number = tx.next_lsn()
+    stash = store.stash(content_key, number) if content_key else None
+    c.execute(
+        "update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, SUITE_1.hash(raw), stash, lsn)
+    )
+    if announce:
+        c.execute("insert into resealed values (?, ?)", (number, lsn))
+
+
+def items(
+    connection: sqlite.Connection, where: str, parameters: list[Any], after: int, until: int, bytes_max: int
+) -> tuple[list[Item], int]:
+    """Announcements in (after, until] of the logs that `where` names, and up to where they are all: less than `until`
+    when their bytes would be more than `bytes_max` (one always goes)."""
+    rows = connection.execute(
+        f"""select r.lsn, s.data, s.sha256, s.first_time, s.first_signature from resealed r
+            join segment s on s.lsn = r.segment_lsn join log l on l.id = s.log_id
+            where {where} and r.lsn > ? and r.lsn <= ? order by r.lsn""",
+        (*parameters, after, until),
+    )
+    found: list[Item] = []
+    size = 0
+    for lsn, data, sha256, time_s, signature in rows:
+        if found and size + len(data) > bytes_max:
+            rows.close()
+            return found, found[-1].lsn
+        size += len(data)
+        found.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
+    return found, until

@@ -1,0 +1,261 @@
+"""What erases do at this node, inside the writer's transaction: remember, strip, tell.
+
+Rules
+1. An erase that is appended here, this node's own or a peer's, is remembered for good (`erased`), and what it names is
+   stripped in the same transaction, if it is held and can be read.
+2. What comes later (replayed, from a stick, out of a backup, out of order) is stripped before it is stored.
+3. A stripped segment is announced to everyone who gets its log: who carries it and cannot read puts the new bytes in
+   the place of the old. It takes them only from who handled the segment (`sync.strip`), for fewer changes in clear than
+   it holds, and for no other readers.
+4. For each segment that was stripped, this node says so in `sys.receipts`: up, and down to the area of the record. The
+   receipt names places in logs, never a key.
+5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
+6. Evidence of what was refused loses its bodies with what they hold; the signed heads stay.
+
+>>> # stripping.begin(); stripping.learn(tx, name, first, columns); writer.append_system(tx, *receipt) for each receipt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fednode.crypto import canonical
+from fednode.crypto.errors import FednodeError
+from fednode.crypto.suite import SUITE_1
+from fednode.node import resealed
+from fednode.node.home import NodeKeys
+from fednode.node.store import Held, Store, Transaction
+from fednode.node.trust import Trust
+from fednode.sync import segment as seg
+from fednode.sync.change import ERASE, Change, Columns, LogName
+from fednode.sync.clock import milliseconds
+from fednode.sync.errors import PeerError
+from fednode.sync.identity import covers
+from fednode.sync.segment import Reader
+from fednode.sync.strip import erased_place, may_erase, place_key, reseal, strip
+from fednode.sync.verify import Context, VerifiedSegment, check_signed
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What this node says of a segment that it stripped. `erased`: numbers of the changes that erases name, None where
+    it cannot read them; `stripped`: all that are."""
+
+    log: LogName
+    first: int
+    count: int
+    stripped: int
+    erased: tuple[int, ...] | None
+
+    def change(self, node: str, at_ms: int) -> Change:
+        """The change of `sys.receipts`."""
+        payload: dict[str, Any] = {
+            "v": VERSION,
+            "node": node,
+            "at_ms": at_ms,
+            "log": str(self.log),
+            "first": self.first,
+            "count": self.count,
+            "stripped": self.stripped,
+        }
+        if self.erased is not None:
+            payload["erased"] = list(self.erased)
+        return Change(f"{node}/{self.log}#{self.first}".encode(), canonical.dumps(payload))
+
+
+class Stripping:
+    """For one Writer. `receipts`: what is still to be told of in the running transaction; `done`: whether anything was
+    stripped in it."""
+
+    def __init__(self, store: Store, trust: Trust, keys: NodeKeys, now_ms: Callable[[], int], rng: seg.Rng) -> None:
+        self._store, self._trust, self._keys = store, trust, keys
+        self._now_ms, self._rng = now_ms, rng
+        self._receipts: dict[tuple[str, int], Receipt] = {}
+        self.done = False
+
+    def begin(self) -> None:
+        """A transaction begins: what one that was rolled back had left is forgotten."""
+        self._receipts.clear()
+        self.done = False
+
+    def receipts(self) -> Iterator[tuple[str, list[Change]]]:
+        """(area, changes) to append to `sys.receipts`: the record's area, where it lies in this node's scope."""
+        now_ms, areas = self._now_ms(), dict[str, list[Change]]()
+        for receipt in self._receipts.values():
+            area = self._area(receipt.log)
+            area = area if area and covers(self._trust.me.scope, area) else self._trust.area
+            areas.setdefault(area, []).append(receipt.change(self._trust.node, now_ms))
+        self._receipts.clear()
+        yield from areas.items()
+
+    def _area(self, log: LogName) -> str:
+        origin = self._trust.directory.get(log.origin)
+        return log.audience or (origin.scope[0] if origin else "")
+
+    # ------------------------------------------------------------ erases
+
+    def learn(self, tx: Transaction, name: LogName, first: int, columns: Columns, lsn: int) -> None:
+        """The erases of a segment that was just appended (rule 1)."""
+        wanted: dict[LogName, list[int]] = {}
+        for position, op in enumerate(columns.ops):
+            if op != ERASE or position in columns.leaves:
+                continue
+            log, seq, _ = erased_place(columns.keys[position], columns.payloads[position])
+            at_ms = milliseconds(columns.hlcs[position])
+            row = (str(log), seq, str(name), first + position, lsn, at_ms)
+            tx.connection.execute(
+                """insert or ignore into erased (log, seq, by_log, by_seq, by_lsn, at_ms) values (?, ?, ?, ?, ?, ?)""",
+                row,
+            )
+            wanted.setdefault(log, []).append(seq)
+        for log, seqs in wanted.items():
+            self._strip_all(tx, log, seqs)
+
+    def _strip_all(self, tx: Transaction, log: LogName, seqs: list[int]) -> None:
+        log_id = self._store.log_id(log)
+        waiting = sorted(set(seqs)) if log_id is not None else []
+        while waiting and log_id is not None:
+            held = self._segment_at(log_id, waiting[0])
+            end = held.first + held.count if held is not None else waiting[0] + 1
+            if held is not None:
+                self.settle(tx, held, announce=True)
+            waiting = [seq for seq in waiting if seq >= end]
+
+    def _segment_at(self, log_id: int, seq: int) -> Held | None:
+        """None for what is not held, and for what is damaged: it is stripped when it was mended (`settle`)."""
+        try:
+            return self._store.segment_at(log_id, seq)
+        except FednodeError:
+            return None
+
+    def arrived(self, tx: Transaction, verified: VerifiedSegment, lsn: int, peer: str) -> None:
+        """A segment of a peer's was just appended: rules 2 and 1."""
+        columns, header = verified.columns, verified.envelope.header
+        if columns is None:
+            return
+        due = self._due(header.log, header.first, header.end)
+        if due:
+            log_id = self._store.log_id(header.log)
+            held = self._segment_at(log_id, header.first) if log_id is not None else None
+            if held is not None:
+                self.settle(tx, held, announce=False)
+        if columns.leaves and not columns.leaves.keys() <= {seq - header.first for seq in due}:
+            tx.connection.execute(
+                "insert or ignore into withheld values (?, ?, ?, ?)",
+                (str(header.log), header.first, peer, self._now_ms()),
+            )
+        if ERASE in columns.ops:
+            self.learn(tx, header.log, header.first, columns, lsn)
+
+    def settle(self, tx: Transaction, held: Held, *, announce: bool) -> None:
+        """Strip what erases name of a held segment, as far as it is not stripped yet, and tell of it."""
+        columns = self._store.columns(held)
+        if columns is None:
+            return
+        due = [
+            seq
+            for seq in self._due(held.name, held.first, held.first + held.count)
+            if columns.ops[seq - held.first] != ERASE
+        ]
+        if not due:
+            return
+        for seq in due:
+            key = columns.keys[seq - held.first]
+            sealed = (
+                None if seq - held.first in columns.leaves else self._store.stash_text(place_key(held.name, seq), key)
+            )
+            tx.connection.execute(
+                "update erased set stripped = 1, record_key = coalesce(?, record_key) where log = ? and seq = ?",
+                (sealed, str(held.name), seq),
+            )
+        gone = self.strip(tx, held, columns, [seq - held.first for seq in due], announce=announce)
+        self._tell(Receipt(held.name, held.first, held.count, len(gone.leaves), tuple(due)))
+
+    def _due(self, log: LogName, first: int, end: int) -> list[int]:
+        """Numbers of a log's changes in [first, end) that were erased by somebody who may."""
+        rows = self._store.connection.execute(
+            "select seq, by_log from erased where log = ? and seq >= ? and seq < ?", (str(log), first, end)
+        ).fetchall()
+        directory, found = self._trust.directory, []
+        for seq, by_log in rows:
+            by = LogName.parse(by_log)
+            eraser = directory.life(by.origin, by.incarnation)
+            if eraser is not None and may_erase(eraser, log, by.dataset, directory):
+                found.append(int(seq))
+        return found
+
+    # ------------------------------------------------------------ stripping
+
+    def strip(
+        self, tx: Transaction, held: Held, columns: Columns, positions: Iterable[int], *, announce: bool
+    ) -> Columns:
+        """Strip positions of a held segment that this node can read; the columns that are left."""
+        if columns.leaves.keys() >= set(positions):
+            return columns
+        envelope = seg.parse(held.raw)
+        gone = strip(columns, positions, envelope.header.suite)
+        readers = self._readers(held.name, envelope.header.readers)
+        raw, content_key = reseal(envelope, gone, self._trust.me, readers, self._keys.sign.sign, self._rng)
+        resealed.replace(tx, held.lsn, raw, content_key, announce=announce)
+        self._forget_elsewhere(tx, held.name, held.first, held.first + held.count)
+        return gone
+
+    def _readers(self, log: LogName, key_ids: tuple[bytes, ...]) -> list[Reader]:
+        """The readers whose keys are still in force, in the order in which they were."""
+        directory = self._trust.directory
+        target = directory.node_covering(self._area(log)) if self._area(log) else None
+        nodes = {
+            one.node: one
+            for end in (log.origin, self._trust.node, target.node if target else "")
+            for one in directory.path(end)
+        }
+        known = {SUITE_1.hash(one.seal_key)[:8]: one.seal_key for one in nodes.values()}
+        return [Reader(key_id, known[key_id]) for key_id in key_ids if key_id in known]
+
+    def _forget_elsewhere(self, tx: Transaction, log: LogName, first: int, end: int) -> None:
+        """Copies that are no segments: what is half received, and the bodies of evidence (rule 6)."""
+        self.done = True
+        tx.set_meta("unclean", 1)
+        tx.connection.execute("delete from partial")
+        rows = tx.connection.execute(
+            "select id, data from refused where log = ? and first < ? and length(data) > 0", (str(log), end)
+        ).fetchall()
+        for row, data in rows:
+            tx.connection.execute("update refused set data = ? where id = ?", (_head_of(data, first), row))
+
+    # ------------------------------------------------------------ carriers
+
+    def offered(self, tx: Transaction, envelope: seg.Envelope, context: Context) -> None:
+        """A peer offers a segment that is held here in a stripped form (rule 3). Raises PeerError: not to be taken."""
+        header = envelope.header
+        log_id = self._store.log_id(header.log)
+        held = self._segment_at(log_id, header.first) if log_id is not None else None
+        if held is None or held.content_key or not header.stripped:
+            return  # who reads it strips it itself
+        mine = seg.parse(held.raw).header
+        if header.stripped <= mine.stripped:
+            return
+        check_signed(envelope.raw, context)
+        if (header.count, header.checkpoint) != (mine.count, mine.checkpoint) or not {*header.readers} <= {
+            *mine.readers
+        }:
+            raise PeerError("FN-5419", sealer=header.sealer, node=header.log.origin)
+        resealed.replace(tx, held.lsn, envelope.raw, b"", announce=True)
+        self._forget_elsewhere(tx, header.log, header.first, header.end)
+        self._tell(Receipt(header.log, header.first, header.count, header.stripped, None))
+
+    def _tell(self, receipt: Receipt) -> None:
+        self._receipts[(str(receipt.log), receipt.first)] = receipt
+
+
+def _head_of(data: bytes, first: int) -> bytes:
+    """Evidence without what it is about: the signed head stays."""
+    try:
+        envelope = seg.parse(data)
+    except PeerError:  # cut short, or not an envelope at all
+        return b""
+    return data if envelope.header.end <= first else seg.head_only(envelope)
