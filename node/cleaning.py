@@ -28,7 +28,7 @@ def clean_log(store: Store, *, thorough: bool = False) -> bool:
     """Write log.db anew if something was stripped. Returns whether there is more to do now."""
     if not store.meta("unclean", 0):
         return False
-    if not _vacuum(store.connection, store.path, thorough) or not store.wipe():
+    if not _vacuum(store.connection, store.path, thorough) or not sqlite.truncate(store.connection):
         return False
     with store.write() as tx:
         tx.set_meta("unclean", 0)

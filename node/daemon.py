@@ -27,6 +27,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import admission, carrier, fence, poke
+from fednode.node.cleaning import clean_log, clean_state
 from fednode.node.config import Config, shown
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
@@ -43,11 +44,13 @@ from fednode.sync.errors import PeerError, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
+    from fednode.node.projection import Projector
 
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
 WATCH_S = 1.0
 TEXT_DELAY_S = 0.5
+CLEAN_RETRY_S = 5.0
 SWITCH_S = 0.0005
 PROJECT_DELAY_S = 0.003  # an ack goes out first: projecting would hold Python's lock in between
 GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
@@ -97,6 +100,10 @@ class ProjectorThread:
                 return
             pause.wait(GIVE_WAY_STEP_S)
 
+    @staticmethod
+    def _clean(projector: Projector) -> bool:
+        return clean_state(projector) or clean_log(projector.store)
+
     def _run(self) -> None:
         projector = self._app.new_projector()
         delay_s = TEXT_DELAY_S
@@ -110,8 +117,11 @@ class ProjectorThread:
                         continue
                     if self._wanted.wait(delay_s):
                         continue
-                    if projector.index_fields() or projector.index_text(steps=1):
+                    if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):
                         delay_s = 0.0
+                        continue
+                    if projector.unclean or projector.store.meta("unclean", 0):
+                        self._wanted.wait(CLEAN_RETRY_S)  # somebody was in the way, or it waits for the daily job
                         continue
                 except FednodeError as error:
                     log.error("projection stopped", extra={"code": error.code, "params": dict(error.params)})

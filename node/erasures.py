@@ -13,15 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fednode.crypto.suite import SUITE_1
 from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
-from fednode.sync.change import LogName
+from fednode.sync.change import RECEIPTS, LogName
 from fednode.sync.feed import Side, goes_down_to, route
 from fednode.sync.strip import place_key
+
+if TYPE_CHECKING:
+    from fednode.node.projection import Projector
+
+_CONTEXT = b"fednode erased key v1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +40,22 @@ class Forgotten:
     key: str
 
 
+def seal_key(store: Store, log: LogName, seq: int, key: bytes) -> bytes:
+    """A record's key under a key of the place's own, so that the disk alone reveals nothing."""
+    return SUITE_1.aead_seal(_key_of(store, log, seq), bytes(12), key, _CONTEXT)
+
+
+def _key_of(store: Store, log: LogName, seq: int) -> bytes:
+    return SUITE_1.mac(store.stash_key, _CONTEXT + place_key(log, seq))
+
+
 def waiting(store: Store, limit: int) -> list[Forgotten]:
     """What was stripped here and may still be in state.db."""
     rows = store.connection.execute(
         "select log, seq, by_lsn, record_key from erased where record_key is not null order by by_lsn limit ?", (limit,)
     ).fetchall()
     return [
-        Forgotten(name, seq, lsn, store.unstash_text(place_key(name, seq), sealed).decode())
+        Forgotten(name, seq, lsn, SUITE_1.aead_open(_key_of(store, name, seq), bytes(12), sealed, _CONTEXT).decode())
         for name, seq, lsn, sealed in ((LogName.parse(log), *rest) for log, *rest in rows)
     ]
 
@@ -97,13 +112,18 @@ class Erasure:
         return [one for one in self.holders if one.confirmed_ms is None and not one.revoked]
 
 
-def own_erasures(store: Store, trust: Trust, records: Sequence[tuple[str, bytes]], wanted: str = "") -> list[Erasure]:
-    """What this node erased, the newest first. `records`: (key, payload) of the receipts known here; `wanted`: the
-    place of one erase, all of them without."""
-    receipts = [msgspec.json.decode(payload) for _, payload in records]
-    by_place: dict[tuple[str, str, int], dict[str, Any]] = {
-        (one["node"], one["log"], one["first"]): one for one in receipts if isinstance(one, dict)
-    }
+def receipts(projector: Projector) -> list[dict[str, Any]]:
+    """What holders have said, as far as it has come here."""
+    rows = projector.connection.execute(
+        "select payload from record where op = 1 and dataset = (select id from dataset where name = ?)", (RECEIPTS,)
+    )
+    return [msgspec.json.decode(payload) for (payload,) in rows]
+
+
+def own_erasures(store: Store, trust: Trust, said: Sequence[dict[str, Any]], wanted: str = "") -> list[Erasure]:
+    """What this node erased, the newest first. `said`: the receipts; `wanted`: the place of one erase, all of them
+    without."""
+    by_place = {(one["node"], one["log"], one["first"]): one for one in said}
     rows = store.connection.execute(
         """select e.log, e.seq, e.by_log, e.by_seq, e.at_ms from erased e join log l on l.name = e.by_log
            where l.origin = ? order by e.by_lsn desc, e.by_seq desc""",
@@ -113,16 +133,15 @@ def own_erasures(store: Store, trust: Trust, records: Sequence[tuple[str, bytes]
     for log, seq, by_log, by_seq, at_ms in rows:
         erase = f"{by_log}#{by_seq}"
         if not wanted or wanted == erase:
-            holders = tuple(
-                _holder(trust, by_place, LogName.parse(log), seq, at_ms, node) for node in _route(trust, log)
-            )
+            name = LogName.parse(log)
+            holders = tuple(_holder(trust, by_place, name, seq, at_ms, node) for node in _route(trust, name))
             found.append(Erasure(erase, log, seq, at_ms, holders))
     return found
 
 
-def _route(trust: Trust, text: str) -> list[str]:
+def _route(trust: Trust, log: LogName) -> list[str]:
     """The nodes that get a log, from the top (rule 2)."""
-    log, directory = LogName.parse(text), trust.directory
+    directory = trust.directory
     dataset = trust.dataset(log.dataset)
     flow = dataset.flow if dataset else "up"
     path = [one.node for one in directory.path(log.origin)]

@@ -367,6 +367,14 @@ class Records:
         self._tell_read("history", dataset, area=place, count=len(rows))
         return [self._version(row, conflict, row is rows[0][0]) for row, conflict in rows]
 
+    def versions(self, dataset: str, key: str, area: str | None = None) -> tuple[str, list[tuple[LogName, int]]]:
+        """The area of a record that this node may erase, and the place of each of its versions, as `history` counts
+        them. Raises as `delete` does."""
+        self._writable(dataset)
+        place, rows = self.rows(dataset, key, area)
+        self._writable_area(place)
+        return place, [(self._log_name(row.log), row.seq) for row, _ in rows]
+
     def rows(self, dataset: str, key: str, area: str | None = None) -> tuple[str, list[tuple[Row, bool]]]:
         """The area of a record, of a system dataset too, and every version of it, the one in force first, then the
         newest; and whether each is a conflict. Raises Refused FN-3320, FN-3321, FN-3324, FN-3325."""

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.suite import SUITE_1
 from fednode.node import sqlite
+from fednode.sync import segment as seg
 from fednode.sync.effects import Item
-from fednode.sync.wire import Cosignature
+from fednode.sync.wire import Cosignature, Late
 
 if TYPE_CHECKING:
     from fednode.node.store import Transaction
@@ -57,3 +58,18 @@ def items(
         size += len(data)
         found.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
     return found, until
+
+
+def late_items(connection: sqlite.Connection, log_ids: list[int], after: int, until: int) -> list[Item]:
+    """Late cosignatures in (after, until] of these logs: they share the arrival order, too."""
+    rows = connection.execute(
+        f"""select t.lsn, l.name, s.first + s.count, s.data, t.time_s, s.first_signature from late t
+            join segment s on s.lsn = t.segment_lsn join log l on l.id = t.log_id
+            where t.log_id in ({",".join(map(str, log_ids))}) and t.lsn > ? and t.lsn <= ?""",
+        (after, until),
+    )
+    items = []
+    for lsn, name, size, data, time_s, signature in rows:
+        root = seg.parse(data).header.root
+        items.append(Item(lsn, b"", None, Late(lsn, name, size, root, Cosignature(time_s, signature))))
+    return items

@@ -38,7 +38,7 @@ from fednode.sync.errors import StoreError
 from fednode.sync.feed import Route
 from fednode.sync.log import LogState, OwnSegment
 from fednode.sync.verify import VerifiedSegment
-from fednode.sync.wire import Cosignature, Cursor, Late
+from fednode.sync.wire import Cosignature, Cursor
 
 CHECK_BYTES = 8
 _SEGMENT = """
@@ -139,10 +139,6 @@ class Store:
     def stash_key(self) -> bytes:
         """For a process of one's own that reads this store."""
         return self._stash_key
-
-    def wipe(self) -> bool:
-        """Leave nothing in the write-ahead log of what was stripped. False when somebody was in the way."""
-        return sqlite.truncate(self._c)
 
     @property
     def connection(self) -> sqlite.Connection:
@@ -362,24 +358,10 @@ class Store:
             return items, drained
         until = until if drained else items[-1].lsn
         again, last = resealed.items(self._c, where, parameters, after, until, bytes_max - size)
-        late = self._late_items(ids, after, last) if ids else []
+        late = resealed.late_items(self._c, ids, after, last) if ids else []
         if again or late:
             items = sorted([*(one for one in items if one.lsn <= last), *again, *late], key=lambda item: item.lsn)
         return items, drained and last == until
-
-    def _late_items(self, ids: list[int], after: int, until: int) -> list[Item]:
-        rows = self._rows(
-            f"""select t.lsn, l.name, s.first + s.count, s.data, t.time_s, s.first_signature from late t
-                join segment s on s.lsn = t.segment_lsn join log l on l.id = t.log_id
-                where t.log_id in ({",".join(map(str, ids))}) and t.lsn > ? and t.lsn <= ?""",
-            after,
-            until,
-        )
-        items = []
-        for lsn, name, size, data, time_s, signature in rows:
-            root = seg.parse(data).header.root
-            items.append(Item(lsn, b"", None, Late(lsn, name, size, root, Cosignature(time_s, signature))))
-        return items
 
     def late_after(self, after: int, limit: int) -> list[tuple[int, int]]:
         """(lsn, segment lsn) of late cosignatures, for the projections."""
@@ -491,13 +473,6 @@ class Store:
         return SUITE_1.aead_seal(self._stash_key, lsn.to_bytes(12, "big"), content_key, b"stash") + lsn.to_bytes(
             8, "big"
         )
-
-    def stash_text(self, place: bytes, text: bytes) -> bytes:
-        """A text that belongs to one place in a log, under a key of its own."""
-        return SUITE_1.aead_seal(SUITE_1.mac(self._stash_key, b"text\n" + place), bytes(12), text, b"stash text")
-
-    def unstash_text(self, place: bytes, wrapped: bytes) -> bytes:
-        return SUITE_1.aead_open(SUITE_1.mac(self._stash_key, b"text\n" + place), bytes(12), wrapped, b"stash text")
 
     def unstash(self, wrapped: bytes) -> bytes:
         nonce = int.from_bytes(wrapped[-8:], "big").to_bytes(12, "big")

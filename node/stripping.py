@@ -25,6 +25,7 @@ from fednode.crypto import canonical
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import resealed
+from fednode.node.erasures import seal_key
 from fednode.node.home import NodeKeys
 from fednode.node.store import Held, Store, Transaction
 from fednode.node.trust import Trust
@@ -34,7 +35,7 @@ from fednode.sync.clock import milliseconds
 from fednode.sync.errors import PeerError
 from fednode.sync.identity import covers
 from fednode.sync.segment import Reader
-from fednode.sync.strip import erased_place, may_erase, place_key, reseal, strip
+from fednode.sync.strip import erased_place, may_erase, reseal, strip
 from fednode.sync.verify import Context, VerifiedSegment, check_signed
 
 VERSION = 1
@@ -164,10 +165,9 @@ class Stripping:
         if not due:
             return
         for seq in due:
-            key = columns.keys[seq - held.first]
-            sealed = (
-                None if seq - held.first in columns.leaves else self._store.stash_text(place_key(held.name, seq), key)
-            )
+            position, sealed = seq - held.first, None
+            if position not in columns.leaves:
+                sealed = seal_key(self._store, held.name, seq, columns.keys[position])
             tx.connection.execute(
                 "update erased set stripped = 1, record_key = coalesce(?, record_key) where log = ? and seq = ?",
                 (sealed, str(held.name), seq),

@@ -27,6 +27,7 @@ from fednode.crypto import checkpoint
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
+from fednode.node import sqlite
 from fednode.node.fence import FORK, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
 from fednode.node.store import CHECK_BYTES, Store, Transaction
@@ -146,7 +147,7 @@ class Writer:
         """What was stripped is to be nowhere: not in the write-ahead log either. If somebody reads there now, the next
         one will do it."""
         if self.stripping.done:
-            self.store.wipe()
+            sqlite.truncate(self.store.connection)
 
     def append_system(self, tx: Transaction, dataset: str, area: str, changes: Sequence[Change]) -> list[int]:
         """Extend one of this node's sealed system logs inside a running transaction of this writer's store, so that an

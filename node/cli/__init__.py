@@ -29,6 +29,7 @@ LOADERS = {
     "get": "records:get",
     "find": "records:find",
     "delete": "records:delete",
+    "erase": "erasing:erase",
     "digest": "records:digest",
     "conflicts": "records:conflicts",
     "run": "running:run_",
