@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fednode.node import resealed
 from fednode.node.projection import Projector
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -180,17 +181,19 @@ def test_a_group_that_fails_leaves_the_link_as_it_was(township: Node, monkeypatc
 class Meanwhile:
     """Runs something once, right before a query: another connection commits in between."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str, what: Callable[[], None]) -> None:
-        real = getattr(Store, method)
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, method: str, what: Callable[[], None], owner: Any = Store
+    ) -> None:
+        real = getattr(owner, method)
         self.done = False
 
-        def before(store: Store, *arguments: Any, **named: Any) -> Any:
+        def before(*arguments: Any, **named: Any) -> Any:
             if not self.done:
                 self.done = True
                 what()
-            return real(store, *arguments, **named)
+            return real(*arguments, **named)
 
-        monkeypatch.setattr(Store, method, before)
+        monkeypatch.setattr(owner, method, before)
 
 
 def second(node: Node) -> Store:
@@ -229,7 +232,7 @@ def test_regression_a_projection_skips_nothing_that_is_committed_between_its_que
     other.close()
 
 
-@pytest.mark.parametrize("method", ["_down", "_late_items"])
+@pytest.mark.parametrize("method", ["_down", "late_items", "items"])
 def test_regression_a_feed_skips_nothing_that_is_committed_between_its_queries(
     township: Node, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -252,7 +255,7 @@ def test_regression_a_feed_skips_nothing_that_is_committed_between_its_queries(
 
         monkeypatch.setattr(Store, "_rows", rows)
     else:
-        Meanwhile(monkeypatch, method, commits)
+        Meanwhile(monkeypatch, method, commits, resealed)
     scope = (VILLAGE,)
     seen: list[int] = []
     after = 0

@@ -100,6 +100,10 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(tmp_path, capsys)
 
 
+def _erase(desk: Desk) -> None:
+    desk.run("erase", LICENCE, desk.put(), "--reason", "court order", "--yes")
+
+
 def _delete(desk: Desk) -> None:
     desk.run("delete", LICENCE, desk.put())
 
@@ -124,6 +128,7 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "import": lambda desk: desk.run("import", LICENCE, str(desk.sample())),
     "put": lambda desk: desk.put(),
     "delete": _delete,
+    "erase": _erase,
     "refused": lambda desk: desk.run("refused", "--retry", "1301"),
     "rebuild": lambda desk: desk.run("rebuild"),
     "verify": lambda desk: desk.run("verify"),
