@@ -16,7 +16,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256  # fixed by leaf version 1 and by C2SP; another hash would be leaf version 2
 from struct import Struct, iter_unpack
@@ -46,9 +46,9 @@ def leaves(
     hlcs: Sequence[int],
     ops: bytes,
     schema_version: int,
-    keys: Sequence[bytes],
+    keys: Iterable[bytes],
     salts: bytes,
-    payloads: Sequence[bytes],
+    payloads: Iterable[bytes],
 ) -> list[bytes]:
     """The leaf hashes of many changes. `salts`: 32 bytes for each, joined."""
     if len(salts) != 32 * len(hlcs):

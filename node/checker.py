@@ -101,12 +101,15 @@ class Checker:
 
     def _leaves(self, envelope: seg.Envelope, wrapped: bytes | None, seen: Seen) -> None:
         header = envelope.header
-        columns = seg.open_with_content_key(envelope, self._store.unstash(wrapped) if wrapped else b"")
-        size, stripped = len(columns), len(columns.leaves)
-        if (size, stripped) != (header.count, header.stripped) or columns.hlcs[-1] != header.last_hlc:
+        body = seg.open_body(envelope, self._store.unstash(wrapped) if wrapped else b"")
+        leaves = seg.decode_leaves(body, header.suite)
+        if (len(leaves.hashes), leaves.stripped) != (
+            header.count,
+            header.stripped,
+        ) or leaves.last_hlc != header.last_hlc:
             raise PeerError("FN-6409", log=str(header.log), first=header.first)
-        seen.first_hlc, seen.stripped = columns.hlcs[0], stripped
-        seen.parts = subtrees(header.first, seg.leaf_hashes(columns, header.suite))
+        seen.first_hlc, seen.stripped = leaves.first_hlc, leaves.stripped
+        seen.parts = subtrees(header.first, leaves.hashes)
 
     def _should_read(self, name: LogName, header: seg.Header) -> bool:
         """Whether its content key was taken away: it is sealed to this node's present key, or is of its own present

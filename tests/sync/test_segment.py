@@ -74,6 +74,16 @@ def test_the_stripped_form_comes_back_with_the_same_leaves(columns: Columns, dat
     assert again.seed == b""
 
 
+@settings(max_examples=80, derandomize=True, deadline=None)
+@given(some_columns(), st.data())
+def test_leaves_are_those_of_the_columns(columns: Columns, data: st.DataObject) -> None:
+    """The short way, which verification takes, and the plain one."""
+    gone = data.draw(st.sets(st.integers(0, len(columns) - 1)))
+    given_ = strip(columns, gone) if gone else columns
+    found = seg.decode_leaves(seg.encode_body(given_))
+    assert found == seg.Leaves(columns.hlcs[0], columns.hlcs[-1], seg.leaf_hashes(columns), len(gone))
+
+
 def test_what_was_stripped_is_nowhere_in_the_bytes(world: World) -> None:
     secret = "石家庄秘密".encode()
     columns = Columns(1, [b"k" + secret, b"other"], [10, 11], bytes((1, 1)), [secret, b"{}"], bytes(range(32)))
@@ -386,7 +396,8 @@ def test_the_limits_of_key_and_payload() -> None:
 )
 def test_columns_that_do_not_fit_one_another(changed: dict[str, Any], reason: str) -> None:
     assert seg.decode_body(body(2)).hlcs == [1, 2]
-    assert refused("FN-6402", seg.decode_body, body(2, **changed)).params["reason"] == reason
+    for decode in (seg.decode_body, seg.decode_leaves):
+        assert refused("FN-6402", decode, body(2, **changed)).params["reason"] == reason
 
 
 def test_a_bomb_is_found_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
