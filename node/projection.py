@@ -522,7 +522,7 @@ class Projector:
         declared = self.trust.dataset(held.name.dataset)
         rule = declared.merge if declared else "latest"
         for position, hlc in enumerate(columns.hlcs):
-            if hlc <= held.bound or position in columns.leaves:
+            if hlc <= held.bound or position in columns.leaves or columns.ops[position] == ERASE:
                 continue
             seq = held.first + position
             for table in ("record", "superseded"):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from fednode.node import admission
+from fednode.node.projection import Projector
 from fednode.node.store import Store, Transaction
+from fednode.node.stripping import Stripping
 from fednode.node.writer import Writer
 from fednode.sync import merge
 from fednode.sync.effects import Done
@@ -94,6 +96,21 @@ def test_it_finds_a_clock_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(projection, "NO_BOUND", projection.NO_BOUND)
     monkeypatch.setattr(projection.Held, "bound", property(lambda _self: None))
     assert breaks(monkeypatch, range(12)) != ""
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_it_finds_an_erase_that_does_not_stick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrives after its erase would be stored as it came."""
+    monkeypatch.setattr(Stripping, "_due", lambda _self, _log, _first, _end: [])
+    assert "erased" in breaks(monkeypatch, range(6))
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_it_finds_a_record_that_outlives_its_erase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Projector, "_forget", lambda _self, _log, _seq, _keys: None)
+    assert "erased" in breaks(monkeypatch, range(6))
 
 
 def test_admission_is_what_the_daemon_uses() -> None:

@@ -3,6 +3,7 @@
 1  what was acknowledged to an operator is in the node's own log; 2, 3: what a peer acknowledged, it holds
 5, 9  every node holds the same records as the province, for the areas in its scope
 6, 10  every log is whole, in order, and leads to the roots that were signed
+14, 15  what was erased is stripped wherever it is held, and no record shows it
 16, 18  nothing was refused of a node in good standing; 20: a revoked node's late changes were
 24  a winner's time is not in the future, however wrong its author's clock
 """
@@ -26,6 +27,7 @@ def check(world: World) -> int:
         _whole(node)
     _acknowledged(world)
     _refusals(world)
+    _erased(world)
     return _agreement(world)
 
 
@@ -45,6 +47,24 @@ def _refusals(world: World) -> None:
         about_revoked = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.revoked)
         expected = about_revoked and code in EXPECTED_OF_THE_REVOKED
         assert expected, f"{node} refused {peer}: {code} {what}"
+
+
+def _erased(world: World) -> None:
+    for eraser, log, seq in sorted(world.erased):
+        for node in world.nodes.values():
+            name = LogName.parse(log)
+            log_id = node.store.log_id(name)
+            held = node.store.segment_at(log_id, seq) if log_id is not None else None
+            columns = node.store.columns(held) if held is not None else None
+            if held is None or columns is None or world.revoked & {eraser, node.id}:
+                continue
+            assert seq - held.first in columns.leaves, f"{node.id} holds what {eraser} erased: {log}#{seq}"
+            node.projector.catch_up()
+            for table in ("record", "superseded"):
+                row = node.projector.connection.execute(
+                    f"select 1 from {table} where log = ? and seq = ?", (log_id, seq)
+                ).fetchone()
+                assert row is None, f"{node.id} has a {table} of {log}#{seq}, which {eraser} erased"
 
 
 def rows(node: SimNode) -> Rows:

@@ -24,6 +24,7 @@ STEP_MS = 60 * 1000
 WRITES = 40
 BUSY = 5  # villages where most of the work is done
 CORRECTIONS = 14
+ERASES = 8
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
 
@@ -95,6 +96,10 @@ def _operators(world: World) -> None:
         at(rng.randint(0, FAULTS_MS), partial(_write, world, node, number))
     for number in range(CORRECTIONS):
         at(rng.randint(0, FAULTS_MS), partial(_correct, world, rng.choice(busy), number))
+    for _ in range(ERASES):
+        village = rng.choice(busy)
+        by = rng.choice((village, village, world.nodes[village.id[:6]]))
+        at(rng.randint(FAULTS_MS // 6, FAULTS_MS), partial(_erase, world, by, village.id))
     for village in busy[:2]:
         # a long time apart, so that the village and its county change the same records unseen by each other
         at(rng.randint(0, FAULTS_MS // 2), partial(_part, world, village, FAULTS_MS // 2))
@@ -157,6 +162,20 @@ def _correct(world: World, village: SimNode, number: int) -> None:
     base = _base(county, dataset, village.id, key)
     payload = _payload(world, dataset, key, 1000 + number)
     county.write(dataset, village.id, [Change(key.encode(), payload, UPSERT, base)])
+
+
+def _erase(world: World, node: SimNode, area: str) -> None:
+    """A village, or its county, erases a record of the village: all of its versions, or one of them."""
+    if not node.up:
+        return
+    rng = world.clock.rng
+    node.projector.catch_up()
+    dataset = rng.choice(RULES)
+    found = node.versions(dataset, area)
+    if not found:
+        return
+    places = found[rng.choice(sorted(found))]
+    node.erase(dataset, area, places if rng.random() < 0.6 else [rng.choice(places)])
 
 
 def _part(world: World, node: SimNode, for_ms: int) -> None:

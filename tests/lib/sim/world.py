@@ -16,7 +16,7 @@ from typing import Any
 
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission
+from fednode.node import admission, erasing
 from fednode.node.projection import Projector
 from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
@@ -25,9 +25,10 @@ from fednode.sync import clock as hlc
 from fednode.sync import effects as fx
 from fednode.sync import segment as seg
 from fednode.sync import wire
-from fednode.sync.change import Change
+from fednode.sync.change import Change, LogName
 from fednode.sync.errors import Unavailable
 from fednode.sync.exchange import Exchange
+from fednode.sync.strip import erase_change
 from sim.hierarchy import START_MS, Member, copy_to, fast_folder, members
 from sim.network import Clockwork, Faults, Wire
 
@@ -362,6 +363,12 @@ class SimNode:
                 end.handle(end.exchange.wake(self.now_ms()))
         if self.up and self.world.clock.chance(0.3):
             self.projector.catch_up(steps=1)
+            if self.projector.unclean and self.world.clock.chance(0.5):
+                self.clean()
+
+    def clean(self) -> None:
+        """Nothing stays of what was erased; the power may go while it is done."""
+        self.guarded(lambda: erasing.clean(self.store, self.projector))
 
     # ------------------------------------------------------------ operators
 
@@ -381,6 +388,28 @@ class SimNode:
         self.moved()
         return True
 
+    def versions(self, dataset: str, area: str) -> dict[str, list[tuple[LogName, int]]]:
+        """Key -> the places of all versions of a record, the current one first."""
+        c = self.projector.connection
+        names = {number: name for number, name, _ in self.store.logs()}
+        rows = c.execute(
+            """with place as (
+                   select (select id from dataset where name = ?) as d, (select id from area where code = ?) as a)
+               select key, log, seq, 0 from record join place on dataset = d and area = a union all
+               select key, log, seq, 1 from superseded join place on dataset = d and area = a order by 4, 2, 3""",
+            (dataset, area),
+        ).fetchall()
+        found: dict[str, list[tuple[LogName, int]]] = {}
+        for key, log, seq, _ in rows:
+            found.setdefault(key, []).append((names[log], seq))
+        return found
+
+    def erase(self, dataset: str, area: str, places: list[tuple[LogName, int]]) -> None:
+        """An operator erases these versions."""
+        if self.write(dataset, area, [erase_change(log, seq, "by order") for log, seq in places]):
+            self.world.erased |= {(self.id, str(log), seq) for log, seq in places}
+            self.world.note("erased", self.id, [(str(log), seq) for log, seq in places])
+
 
 class World:
     """All of it. Close it: the files of a run are deleted."""
@@ -395,6 +424,7 @@ class World:
         self.acked: set[tuple[str, str, int]] = set()
         self.written: set[tuple[str, str, int]] = set()
         self.revoked: set[str] = set()
+        self.erased: set[tuple[str, str, int]] = set()
         self.resumed = 0
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
