@@ -91,13 +91,15 @@ class Node:
         return done
 
     def records(self) -> dict[str, Any]:
-        """Key -> payload of the record table, made anew from the log."""
+        """Key -> payload of the records of `shop`, made anew from the log."""
         path = self.folder / "state.db"
         path.unlink(missing_ok=True)
         projector = Projector(path, self.store, self.trust)
         try:
             projector.catch_up()
-            return dict(projector.connection.execute("select key, payload from record where op = 1"))
+            rows = """select key, payload from record r join dataset d on d.id = r.dataset
+                where r.op = 1 and d.name = 'shop'"""
+            return dict(projector.connection.execute(rows))
         finally:
             projector.close()
 

@@ -27,6 +27,7 @@ from fednode.sync.effects import Commit
 from fednode.sync.errors import Refused
 from fednode.sync.identity import node_payload, revocation_payload
 from fednode.sync.log import OwnSegment
+from fednode.sync.strip import erase_change
 from fednode.sync.wire import Want
 from world import NOW_S, shop
 
@@ -432,3 +433,34 @@ def test_what_is_replayed_changes_nothing(chain: Chain) -> None:
         assert chain[PROVINCE].take(CITY, Commit(held.lsn, held.raw, given))[0].refused == ""
     assert chain[PROVINCE].records() == before
     assert chain[PROVINCE].verified() == set()
+
+
+# ---------------------------------------------------------------- what is to be forgotten
+
+
+def test_what_was_erased_does_not_come_back(chain: Chain) -> None:
+    """Replayed as it was before the erase, by a peer or by the origin itself: nobody takes it."""
+    before = {node: chain[node].held(LOG, 0) for node in (VILLAGE, CITY, PROVINCE)}
+    witness = chain[CITY].store.first_parent(before[CITY].lsn)
+    chain[COUNTY].writer.local("shop", VILLAGE, [erase_change(LOG, 0, "a court's order")])
+    chain.up()
+    chain.up(PATH[2:])
+    assert set(chain[PROVINCE].records()) == {f"k{i}" for i in range(1, 12)}
+    for lsn in (before[CITY].lsn, 999):
+        assert not chain[PROVINCE].take(CITY, Commit(lsn, before[CITY].raw, witness))[0].refused
+    for node in (COUNTY, PROVINCE):
+        held = chain[node].held(LOG, 0)
+        assert set(chain[node].columns(held).leaves) == {0}
+    assert "k0" not in chain[PROVINCE].records()
+    assert chain[CITY].held(LOG, 0).raw != before[CITY].raw  # the carrier has the stripped one, too
+    assert {node: chain[node].verified() for node in PATH} == {node: set() for node in PATH}
+
+
+def test_a_relay_that_strips_what_nobody_erased_is_found(chain: Chain) -> None:
+    """The leaf is left, so the gap is seen, and said, by the first reader above."""
+    held = chain[COUNTY].held(LOG, 6)
+    reseal(chain[COUNTY], as_it_is)
+    chain.up(PATH[2:])
+    with chain[PROVINCE].disk() as c:
+        assert c.execute("select log, first from withheld").fetchall() == [(str(LOG), held.first)]
+    assert set(chain[PROVINCE].records()) == {f"k{i}" for i in range(12) if i != 8}
