@@ -29,7 +29,7 @@ from fednode.sync.change import LogName
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.wire import Cosignature
 
-RUN_CHANGES = 20_000  # about this much goes to a core at a time
+RUN_CHANGES = 10_000  # about this much goes to a core at a time
 SEGMENT_CHANGES = 100  # a segment costs as much as this many changes, whatever it holds: its signatures
 PLACES = 256
 _LOG = """select id, name, size, root, frontier, last_hlc, coalesce((select s.first + s.count from segment s

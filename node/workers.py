@@ -31,7 +31,7 @@ from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.sync.identity import Directory
 
-AHEAD = 3
+AHEAD = 8
 CHANGES_MIN = 200_000  # about half a second's work for one core
 
 
