@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 
 from chain import CITY, COUNTY, PATH, PROVINCE, SIBLING, TOWNSHIP, VILLAGE, WORLD, Chain, Node, forged, resealed
 from fednode.crypto import canonical
+from fednode.node.projection import Projector
 from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, DELETE, NODES, Change, Columns, LogName
 from fednode.sync.effects import Commit
@@ -297,6 +299,19 @@ def test_at_rest_it_is_found_by_verify(chain: Chain, case: Stored) -> None:
     assert chain[case.node].verified() == set()
     case.plant(chain[case.node])
     assert case.verify in chain[case.node].verified()
+
+
+def test_an_edited_record_table_is_made_again_from_the_log(chain: Chain) -> None:
+    """state.db is a projection: whoever edits it deceives until `fednode rebuild`, and no longer."""
+    node = chain[PROVINCE]
+    rows = "select key, op, payload from record order by key"
+    with closing(Projector(node.folder / "edited.db", node.store, node.trust)) as projector:
+        projector.catch_up()
+        before = projector.connection.execute(rows).fetchall()
+        projector.connection.execute("update record set payload = replace(payload, 'k1', 'k9') where key = 'k1'")
+        assert projector.connection.execute(rows).fetchall() != before
+        projector.rebuild()
+        assert projector.connection.execute(rows).fetchall() == before
 
 
 # ---------------------------------------------------------------- by an origin itself
