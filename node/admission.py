@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from fednode.crypto.certs import Identity
 from fednode.node import fence
 from fednode.node.fence import Place
-from fednode.node.store import Peer, Store
+from fednode.node.rows import Peer
+from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import wire
@@ -30,6 +31,7 @@ from fednode.sync.effects import Admission, HalfSegment, Item
 from fednode.sync.errors import PeerError
 from fednode.sync.exchange import PULL_BYTES, WINDOW_BYTES
 
+RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
 Feed = Callable[[int, int], tuple[list[Item], bool]]
 Again = Callable[[str, int, int], list[Item]]
 
@@ -54,6 +56,7 @@ def hello(
     half: HalfSegment | None,
     feeds: bool = True,
     wants: bool = True,
+    restore: bool = False,
 ) -> wire.Hello:
     """This node's greeting to a peer."""
     return wire.Hello(
@@ -69,6 +72,7 @@ def hello(
         wants,
         trust.catalog_version,
         software,
+        restore,
     )
 
 
@@ -81,7 +85,10 @@ def check_child(trust: Trust, shown: Identity, greeting: wire.Hello) -> Identity
         raise PeerError("FN-5511", node=shown.node)
     if identity is None or trust.directory.parent_of(shown.node) != trust.node:
         raise PeerError("FN-5512", node=shown.node)
-    if shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key:
+    same_keys = (shown.sign_key, shown.tls_key) == (identity.sign_key, identity.tls_key)
+    # a node that takes its history back may have been given a new life, and not have heard of it
+    behind = greeting.restore and same_keys and shown.incarnation < identity.incarnation
+    if not behind and (shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key):
         raise PeerError("FN-5513", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
     return identity
 
@@ -110,10 +117,17 @@ def _check_store(writer: Writer, identity: Identity, greeting: wire.Hello) -> No
 
 
 def enter(
-    writer: Writer, identity: Identity, greeting: wire.Hello, from_parent: bool, now_ms: int, software: str
+    writer: Writer,
+    identity: Identity,
+    greeting: wire.Hello,
+    from_parent: bool,
+    now_ms: int,
+    software: str,
+    restoring: bool = False,
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
-    answers with its own greeting (`Admission.reply`)."""
+    answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back."""
+    restoring = restoring or greeting.restore
     store, trust = writer.store, writer.trust
     if not from_parent:
         _check_store(writer, identity, greeting)
@@ -134,17 +148,21 @@ def enter(
             tx.raise_acked(peer.id, greeting.have.lsn)
         tx.touch_peer(peer.id, now_ms)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
-    link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn, since=peer.since)
+    link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
+    link.since, link.restoring = peer.since, restoring
     half = store.partial(identity.node)
     reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
-    acks = _unheard(store, trust, peer, greeting.acked)
+    acks = () if restoring else _unheard(store, trust, peer, greeting.acked)
     there = fence.standing(store) if from_parent else None
     told = wire.Fenced(there.code, there.heads) if there else None
-    return Entry(peer, link, Admission(greeting.have.lsn if sound else 0, acks, reply, told), half)
+    start = greeting.have.lsn if sound else 0
+    if from_parent and store.meta(RESTORED_STORE) == greeting.store:
+        start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
+    return Entry(peer, link, Admission(start, acks, reply, told), half)
 
 
 def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:
-    rows = store.outcomes_for(peer.id, acked, peer.have.lsn)
+    rows = store.outcomes_for(peer.id, acked, peer.have.lsn, peer.since)
     outcomes = [
         wire.Outcome(
             lsn,
@@ -160,15 +178,27 @@ def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.O
     return tuple(outcomes)
 
 
-def feeds(store: Store, identity: Identity, from_parent: bool) -> tuple[Feed, Again]:
-    """The feed for a peer, and the way to fetch a part of one log again."""
-    if from_parent:
+def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
+    """The feed for a peer, and the way to fetch a part of one log again. To a child that takes its history back goes,
+    besides what always does, all that is held of it and of those below it."""
+    if link.from_parent:
         return store.feed_up, _again(store.feed_up)
-    scope = identity.scope
-    return (
-        lambda after, size: store.feed_down(scope, after, size),
-        _again(lambda *place: store.feed_down(scope, *place)),
-    )
+    scope = link.peer.scope
+
+    def down(after: int, size: int, log: str = "", first: int = 0, until: int = 1 << 62) -> tuple[list[Item], bool]:
+        also = _subtree(store, trust, link.peer.node) if link.restoring else ()
+        return store.feed_down(scope, after, size, log, first, until, also)
+
+    return down, _again(down)
+
+
+def _subtree(store: Store, trust: Trust, node: str) -> tuple[int, ...]:
+    """The logs of a node and of those below it."""
+    inside: dict[str, bool] = {}
+    for _, name, _ in store.logs():
+        if name.origin not in inside:
+            inside[name.origin] = any(one.node == node for one in trust.directory.path(name.origin))
+    return tuple(log_id for log_id, name, _ in store.logs() if inside[name.origin])
 
 
 def _again(fetch: Callable[[int, int, str, int, int], tuple[list[Item], bool]]) -> Again:

@@ -99,6 +99,21 @@ class App:
         """Load a node. Raises StoreError FN-7618 (no node here) and others of the home and the store; IntegrityError
         when its chain does not hold; PeerError FN-6115 when the keys are not those of the certificate."""
         home = Home.load(path)
+        if home.recovery.exists():
+            raise StoreError("FN-7625", path=str(home.path))
+        return cls.load(home, config, clock=clock, rng=rng, operator=operator)
+
+    @classmethod
+    def load(
+        cls,
+        home: Home,
+        config: Config,
+        *,
+        clock: Callable[[], int] = real_clock,
+        rng: Callable[[int], bytes] = os.urandom,
+        operator: str = DAEMON,
+    ) -> App:
+        """`open` for a home that was looked at."""
         keys = home.keys(config.passphrase)
         chain = home.chain()
         me = certs.check_chain(chain, SUITE_1.hash(chain[-1]))[0]
@@ -333,16 +348,21 @@ class App:
         levels = self.trust.directory.levels
         return issuing.issue(request, grant, self.trust.me, self.keys.tls, levels, now_s=self.now_s)
 
-    def renew(self, writer: Writer, peer: Identity, request: bytes) -> tuple[bytes, ...]:
-        """A fresh certificate for a child that asks over the exchange. Raises PeerError FN-5114."""
+    def renew(self, writer: Writer, peer: Identity, request: bytes, life: int = 0) -> tuple[bytes, ...]:
+        """A fresh certificate for a child that asks over the exchange. `life`: the incarnation that it leaves for a new
+        one; who asks again for what it did not hear gets the same. Raises PeerError FN-5114."""
         known = self.trust.directory.get(peer.node)
         asked = enrol.check_renewal(known, request)
         if known is None or self.trust.directory.is_revoked(peer.node):
             raise PeerError("FN-5511", node=peer.node)
-        der = self._certify(asked, known.name, known.level, known.scope, known.incarnation)
+        if life and known.incarnation > life:
+            return self.trust.directory.chain(peer.node)
+        incarnation = known.incarnation + 1 if life else known.incarnation
+        der = self._certify(asked, known.name, known.level, known.scope, incarnation)
         journal = self.journal(writer)
         change = Change(peer.node.encode(), _encoded(node_payload(der)))
-        writer.local(NODES, self.trust.area, [change], lambda tx: journal.within(tx, "certify", node=peer.node))
+        told: dict[str, Any] = {"node": peer.node, "incarnation": incarnation}
+        writer.local(NODES, self.trust.area, [change], lambda tx: journal.within(tx, "certify", **told))
         return self.trust.directory.chain(peer.node)
 
     def revocable(self, node: str) -> Identity:

@@ -16,8 +16,8 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -145,6 +145,7 @@ class Engine(Hooks):
         self._untold = ""  # trouble of the store that could not be told while it lasted
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
+        self.renewal = ""  # why the last one was refused
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
 
     def close(self) -> None:
@@ -154,14 +155,24 @@ class Engine(Hooks):
     def moved(self) -> None:
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         for session in list(self.sessions):
-            if session.peer is not None and self.app.trust.directory.is_revoked(session.peer.node):
-                session.end(PeerError("FN-5511", node=session.peer.node))
+            if session.peer is not None and (error := self._out_of_force(session.peer, session.link)) is not None:
+                session.end(error)
             else:
                 session.wake()
         if self._untold:
             code, self._untold = self._untold, ""
             _background(self.tell("store.trouble", FAILED, code=code))
         self._on_moved()
+
+    def _out_of_force(self, peer: Identity, link: Link | None) -> PeerError | None:
+        """Why a session that is open may not go on: the peer was revoked, or another installation took a new life."""
+        directory = self.app.trust.directory
+        if directory.is_revoked(peer.node):
+            return PeerError("FN-5511", node=peer.node)
+        now = directory.get(peer.node)
+        if now is None or now.incarnation == peer.incarnation or link is None or link.restoring or link.from_parent:
+            return None
+        return PeerError("FN-5513", node=peer.node, theirs=peer.incarnation, ours=now.incarnation)
 
     def _alarmed(self, writer: Writer, alarms: list[Alarm]) -> None:
         """In the writer's thread: what it found goes up as alerts, and ends the session where it must."""
@@ -183,40 +194,70 @@ class Engine(Hooks):
 
     # ------------------------------------------------------------ admission
 
-    async def _welcome(self, session: Session, identity: Identity, hello: wire.Hello, from_parent: bool) -> Welcome:
+    async def _welcome(
+        self,
+        session: Session,
+        identity: Identity,
+        hello: wire.Hello,
+        from_parent: bool,
+        restoring: int | None = None,
+    ) -> Welcome:
         entry: admission.Entry = await self.writer.call(
-            lambda writer: admission.enter(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software)
+            lambda writer: admission.enter(
+                writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None
+            )
         )
         if not from_parent:
             session.exchange.half = entry.half
-        feed, again = admission.feeds(self.store, identity, from_parent)
-        return Welcome(entry.link, entry.admission, feed, again)
+        feed, again = admission.feeds(self.store, self.app.trust, entry.link)
+        return Welcome(entry.link, replace(entry.admission, renew=self._renewal(from_parent, restoring)), feed, again)
+
+    def _renewal(self, with_parent: bool, restoring: int | None) -> wire.Renew | None:
+        """What to ask the parent for: a new life for a node that takes its history back, or what is due."""
+        if not with_parent or (not restoring and not renewal_due(self.app.trust.me, self.app.now_ms() // 1000)):
+            return None
+        return wire.Renew(self.app.renewal_request(), restoring or 0)
 
     async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
         """Check a child by the certificate that TLS verified."""
         identity = admission.check_child(self.app.trust, certs.parse(certificate), hello)
         return await self._welcome(session, identity, hello, from_parent=False)
 
-    async def admit_parent(self, session: Session, hello: wire.Hello) -> Welcome:
+    async def admit_parent(self, session: Session, hello: wire.Hello, restoring: int | None = None) -> Welcome:
         """Check the parent; TLS has verified its name."""
-        return await self._welcome(session, admission.check_parent(self.app.trust, hello), hello, from_parent=True)
+        parent = admission.check_parent(self.app.trust, hello)
+        return await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
 
     # ------------------------------------------------------------ sessions
 
     async def converse(
-        self, stream: carrier.Stream, *, once: bool, feeds: bool = True, wants: bool = True
+        self,
+        stream: carrier.Stream,
+        *,
+        once: bool,
+        feeds: bool = True,
+        wants: bool = True,
+        restoring: int | None = None,
     ) -> tuple[fx.Close, Report]:
-        """One exchange with the parent over an open stream."""
+        """One exchange with the parent over an open stream. `restoring`: to take this node's history back, leaving that
+        incarnation for a new one (0: that is done)."""
         parent = self.app.trust.parent
         if parent is None:
             raise StoreError("FN-7613", node=self.app.trust.node)
         half = self.store.partial(parent.node)
         peer = self.store.peer(parent.node)
         app = self.app
-        hello = admission.hello(app.trust, self.store, app.now_ms(), app.software, peer, half, feeds, wants)
+        place = (app.trust, self.store, app.now_ms(), app.software, peer, half)
+        hello = admission.hello(*place, feeds, wants, restoring is not None)
         exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half)
         session = Session(
-            stream, exchange, self.writer, self.store, self.app.now_ms, lambda h: self.admit_parent(session, h), self
+            stream,
+            exchange,
+            self.writer,
+            self.store,
+            self.app.now_ms,
+            lambda h: self.admit_parent(session, h, restoring),
+            self,
         )
         close, report = await self._run(session)
         if _code(close.error) in fence.PARENTS_WORD:
@@ -285,14 +326,6 @@ class Engine(Hooks):
 
     # ------------------------------------------------------------ hooks
 
-    def admitted(self, session: Session) -> None:
-        me = self.app.trust.me
-        if session.link is not None and session.link.from_parent and renewal_due(me, self.app.now_ms() // 1000):
-            asyncio.get_running_loop().call_soon(self._ask_renewal, session)
-
-    def _ask_renewal(self, session: Session) -> None:
-        session._handle(session.exchange.ask_renewal(self.app.renewal_request(), self.app.now_ms()))
-
     def effect(self, session: Session, effect: fx.Effect) -> None:
         if isinstance(effect, fx.PeerClock):
             self._clock(session, effect)
@@ -302,7 +335,7 @@ class Engine(Hooks):
             link, told = session.link, effect
             session.spawn(_quietly(self.writer.call(lambda writer: writer.peer_fenced(link, told.code, told.heads))))
         elif isinstance(effect, fx.RenewAsked):
-            session.spawn(self._renew(session, effect.request))
+            session.spawn(self._renew(session, effect))
         elif isinstance(effect, fx.RenewAnswered):
             self._renewed(session, effect)
 
@@ -327,12 +360,14 @@ class Engine(Hooks):
 
         session.spawn(_quietly(self.writer.call(keep)))
 
-    async def _renew(self, session: Session, request: bytes) -> None:
+    async def _renew(self, session: Session, asked: fx.RenewAsked) -> None:
         peer = session.peer
         if peer is None:
             return
         try:
-            chain = await self.writer.call(lambda writer: self.app.renew(writer, peer, request))
+            if asked.life and not (session.link and session.link.restoring):
+                raise PeerError("FN-5114", node=peer.node, reason="life")
+            chain = await self.writer.call(lambda writer: self.app.renew(writer, peer, asked.request, asked.life))
             effects = session.exchange.answer_renewal(chain, "", self.app.now_ms())
         except FednodeError as error:
             effects = session.exchange.answer_renewal((), error.code, self.app.now_ms())
@@ -340,6 +375,7 @@ class Engine(Hooks):
         session._handle(effects)
 
     def _renewed(self, session: Session, answer: fx.RenewAnswered) -> None:
+        self.renewal = answer.refused
         if answer.refused:
             log.warning("renewal refused", extra={"code": answer.refused})
             session.spawn(self.tell("renewal.refused", REFUSED, peer=_name(session), code=answer.refused))
@@ -347,12 +383,14 @@ class Engine(Hooks):
         try:
             self.app.install_chain(answer.chain)
         except FednodeError as error:
+            self.renewal = error.code
             log.error("renewal not usable", extra={"code": error.code, "params": dict(error.params)})
             session.spawn(self.tell("renewal.refused", FAILED, peer=_name(session), code=error.code))
             return
         log.info("certificate renewed")
         session.spawn(self.tell("certificate.renewed", peer=_name(session), valid_to_s=self.app.trust.me.not_after))
-        session.end(None)
+        if session.link is None or not session.link.restoring:
+            session.end(None)
 
 
 async def _quietly(awaitable: Any) -> None:
@@ -398,27 +436,7 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
     engine = Engine(app)
     report = SyncReport(parent=parent.node)
     try:
-        last: Exception = Unavailable("FN-4506", parent=parent.node)
-        for address in app.parent_addresses():
-            report.address = address
-            try:
-                close, moved = await carrier.dial(
-                    address,
-                    app.credentials(),
-                    app.parent_dns(),
-                    lambda s: engine.converse(s, once=True, feeds=up, wants=down),
-                )
-            except Unavailable as error:
-                last = error
-                continue
-            _add(report, moved)
-            if close.error is None:
-                break
-            last = close.error
-            if not isinstance(close.error, Unavailable):
-                raise close.error
-        else:
-            raise last
+        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=up, wants=down))
     finally:
         peer = engine.store.peer(parent.node)
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
@@ -430,6 +448,44 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
         projector.close()
     poke.poke(app.home.run_dir)
     return report
+
+
+async def take_back(app: App, life: int) -> SyncReport:
+    """Take this node's history back from its parent, into the store of `app`, leaving incarnation `life` for a new one
+    (0: that is done). What a cut leaves undone goes on with the next call. Raises as `sync_once` does."""
+    parent = app.trust.parent
+    if parent is None:
+        raise StoreError("FN-7621")
+    engine = Engine(app)
+    report = SyncReport(parent=parent.node)
+    try:
+        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=False, restoring=life))
+        if app.trust.me.incarnation == life:  # it answered, and gave none
+            raise PeerError("FN-5508", code=engine.renewal or "FN-5114", detail="Renew")
+    finally:
+        await asyncio.to_thread(engine.close)
+    return report
+
+
+async def _meet(
+    app: App, report: SyncReport, converse: Callable[[carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
+) -> None:
+    """One exchange with the parent, at the first of its addresses that answers."""
+    last: Exception = Unavailable("FN-4506", parent=report.parent)
+    for address in app.parent_addresses():
+        report.address = address
+        try:
+            close, moved = await carrier.dial(address, app.credentials(), app.parent_dns(), converse)
+        except Unavailable as error:
+            last = error
+            continue
+        _add(report, moved)
+        if close.error is None:
+            return
+        last = close.error
+        if not isinstance(close.error, Unavailable):
+            break
+    raise last
 
 
 def _add(report: SyncReport, moved: Report) -> None:

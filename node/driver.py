@@ -323,7 +323,6 @@ class Session:
         if self._closed.done():  # the link was cut, or the peer left, while we looked
             return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
-        self._hooks.admitted(self)
         self._handle(self.exchange.admitted(self._welcome.admission, self._now_ms()))
 
     def _do_pull(self, effect: fx.Pull) -> None:
@@ -429,9 +428,6 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
 
 class Hooks:
     """What the daemon wants to know of its sessions; each method may be overridden."""
-
-    def admitted(self, session: Session) -> None:
-        """The peer is known."""
 
     def acked(self, session: Session) -> None:
         """Acknowledgements of the peer are stored."""

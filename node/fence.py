@@ -8,6 +8,7 @@ Rules
    FN-6423  the parent holds something else at a place of this node's feed: rolled back and written on, or cloned
    FN-6420  the parent refused a segment of this node's own log: it holds another history
    FN-5514  the parent knows another store under this incarnation: this one is new, or a copy
+   FN-5412, FN-5513  the parent knows a later incarnation of this node
    FN-5515  another installation with these keys is sending, too
 3. A child's word is not enough to stop its parent: it is an alert.
 4. The first reason stays. Only `fednode recover` takes the fence away: it goes on in a new store and a new incarnation.
@@ -33,8 +34,9 @@ from fednode.sync.change import LogName
 from fednode.sync.wire import HEADS_MAX, Cursor
 
 META = "fenced"
-PARENTS_WORD = frozenset({"FN-5514", "FN-5515"})  # codes of a Bye
+PARENTS_WORD = frozenset({"FN-5513", "FN-5514", "FN-5515"})  # codes of a Bye
 FORK = "FN-6420"
+OF_MINE = frozenset({FORK, "FN-5412"})  # refusals of this node's own segments
 
 
 class Place(Enum):

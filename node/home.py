@@ -6,7 +6,7 @@ Rules
 3. One daemon for each home: `lock` (an advisory lock that the kernel lets go when the process dies).
 
     home/  config.toml  keys/{sign,seal,tls}.pem  keys/root.pem (the province)  chain.pem (own first)  root.pem
-           addresses (of the parent)  log.db  state.db  run/{lock,poke.sock}
+           addresses (of the parent)  recover.json (while one is not through)  log.db  state.db  run/{lock,poke.sock}
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from fednode.crypto.suite import SUITE_1
 from fednode.sync.errors import StoreError
 
 CHAIN, ROOT_CERTIFICATE, ADDRESSES = "chain.pem", "root.pem", "addresses"
+RECOVERY = "recover.json"  # there while a recovery is not through: node/recovery.py
 LOG_DB, STATE_DB, CONFIG = "log.db", "state.db", "config.toml"
 
 
@@ -165,6 +166,15 @@ class Home:
     def write_addresses(self, addresses: tuple[str, ...]) -> None:
         """Where the parent is to be dialled."""
         self._guarded(ADDRESSES, "".join(f"{one}\n" for one in addresses).encode())
+
+    def write_recovery(self, data: bytes) -> None:
+        """Where a recovery stands."""
+        self._guarded(RECOVERY, data)
+
+    @property
+    def recovery(self) -> Path:
+        """The file that is there while a recovery is not through."""
+        return self.path / RECOVERY
 
     def _guarded(self, name: str, data: bytes) -> None:
         try:

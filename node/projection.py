@@ -31,8 +31,9 @@ import msgspec
 
 from fednode.node import erasures, sqlite
 from fednode.node.erasures import Forgotten
+from fednode.node.rows import Held
 from fednode.node.schema import migrate, state_migrations
-from fednode.node.store import Held, Store
+from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.sync import merge
 from fednode.sync.catalog import Dataset, Field

@@ -28,7 +28,7 @@ from fednode.crypto.checkpoint import Checkpoint, Cosigner
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
 from fednode.node.records import Records
-from fednode.node.store import Held
+from fednode.node.rows import Held
 from fednode.node.tree import LogTree
 from fednode.sync import proof_file
 from fednode.sync import segment as seg

@@ -18,9 +18,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.crypto.suite import SUITE_1
 from fednode.node import resealed, sqlite
+from fednode.node.rows import Backlog, Held, Peer
 from fednode.node.schema import log_migrations, migrate
 from fednode.sync import segment as seg
 from fednode.sync.change import Columns, LogName
@@ -44,53 +44,6 @@ CHECK_BYTES = 8
 _SEGMENT = """
     select s.lsn, s.log_id, l.name, s.first, s.count, s.last_hlc, s.first_time, s.data, s.content_key, s.sha256
     from segment s join log l on l.id = s.log_id"""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A segment as it lies in the store."""
-
-    lsn: int
-    log_id: int
-    name: LogName
-    first: int
-    count: int
-    last_hlc: int
-    first_time: int | None
-    raw: bytes
-    content_key: bytes
-
-    @property
-    def bound(self) -> int | None:
-        """The bound of its first parent's cosignature."""
-        return None if self.first_time is None else bound(self.first_time)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Where this node stands with a peer. `acked`: up to which arrival number the peer holds this node's feed;
-    `have`: this node the peer's; `since`: this store's arrival number when the peer's present store was first met.
-    """
-
-    id: int
-    node: str
-    role: str
-    acked: int
-    have: Cursor
-    last_ms: int | None
-    last_error: str | None
-    since: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a peer has not acknowledged. `changes`: of records; `system`: of logs about the mesh itself (nodes, catalog,
-    audit, alerts)."""
-
-    changes: int
-    system: int
-    segments: int
-    bytes: int
 
 
 class Store:
@@ -212,6 +165,25 @@ class Store:
         rows = self._rows(sql + " order by s.lsn limit ?", *parameters, limit)
         return [self._held(row) for row in rows]
 
+    def digests(self, after: int, limit: int) -> list[tuple[int, LogName, int, bytes]]:
+        """(lsn, log, first, SHA-256 as kept) of segments in arrival order; their bytes are not read."""
+        rows = self._rows(
+            """select s.lsn, l.name, s.first, s.sha256 from segment s join log l on l.id = s.log_id
+               where s.lsn > ? order by s.lsn limit ?""",
+            after,
+            limit,
+        )
+        return [(lsn, LogName.parse(name), first, sha256) for lsn, name, first, sha256 in rows]
+
+    def digest(self, name: LogName, first: int) -> bytes | None:
+        """The SHA-256, as kept, of the segment that starts at `first`."""
+        rows = self._rows(
+            "select s.sha256 from segment s join log l on l.id = s.log_id where l.name = ? and s.first = ?",
+            str(name),
+            first,
+        )
+        return rows[0][0] if rows else None
+
     def segment_at(self, log_id: int, seq: int) -> Held | None:
         """The segment that holds change `seq` of a log."""
         rows = self._rows(
@@ -309,14 +281,22 @@ class Store:
         return self._items(where, parameters, after, until, bytes_max, part=bool(log))
 
     def feed_down(
-        self, scope: tuple[str, ...], after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
+        self,
+        scope: tuple[str, ...],
+        after: int,
+        bytes_max: int,
+        log: str = "",
+        first: int = 0,
+        until: int = 1 << 62,
+        also: Sequence[int] = (),
     ) -> tuple[list[Item], bool]:
-        """Items for a child with this scope: logs for every child, and those whose audience the child covers."""
+        """Items for a child with this scope: logs for every child, and those whose audience the child covers; `also`:
+        the logs that it takes back."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         ids = [row[0] for row in self._rows(*self._down(scope))]
-        if not ids:
+        if not ids and not also:
             return [], True
-        where, parameters = f"s.log_id in ({','.join(map(str, ids))})", []
+        where, parameters = f"s.log_id in ({','.join(map(str, (*ids, *also)))})", []
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
         return self._items(where, parameters, after, until, bytes_max, part=bool(log), ids=ids)
@@ -409,15 +389,18 @@ class Store:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
         return [peer for peer in found if peer is not None]
 
-    def outcomes_for(self, peer_id: int, after: int, until: int) -> list[tuple[int, LogName, int | None, bytes | None]]:
+    def outcomes_for(
+        self, peer_id: int, after: int, until: int, since: int
+    ) -> list[tuple[int, LogName, int | None, bytes | None]]:
         """What came from a peer in (after, until] of its arrival order: (its lsn, log, first parent's time and
-        signature)."""
+        signature); not what came from a store that it had before (`since`)."""
         rows = self._rows(
             """select s.peer_lsn, l.name, s.first_time, s.first_signature from segment s join log l on l.id = s.log_id
-               where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? order by s.peer_lsn""",
+               where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? and s.lsn > ? order by s.peer_lsn""",
             peer_id,
             after,
             until,
+            since,
         )
         return [(lsn, LogName.parse(name), time_s, signature) for lsn, name, time_s, signature in rows]
 

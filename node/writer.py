@@ -28,7 +28,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import sqlite
-from fednode.node.fence import FORK, heads, note, proved, put_up, standing
+from fednode.node.fence import FORK, OF_MINE, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
 from fednode.node.store import CHECK_BYTES, Store, Transaction
 from fednode.node.stripping import Stripping
@@ -51,7 +51,8 @@ class Link:
     """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until
     what precedes
     them has come; `position`: the greatest that was looked at, `check`: the head of the root of what lay there, `seen`:
-    of what was looked at last; `since`: see `store.Peer`; `fenced`: the peer has said that it fenced itself."""
+    of what was looked at last; `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the
+    peer has said that it fenced itself."""
 
     peer: Identity
     peer_id: int
@@ -62,6 +63,7 @@ class Link:
     position: int = 0
     check: bytes = b""
     since: int = 0
+    restoring: bool = False
     fenced: bool = False
     seen: bytes = field(default=b"", compare=False)
 
@@ -242,6 +244,7 @@ class Writer:
             lambda envelope: seg.unwrap(envelope, self._key_id, self.keys.seal.private),
             self._now_ms() // 1000,
             self.trust.lawful,
+            link.from_parent and link.restoring,
         )
 
     def _one(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit) -> Done:
@@ -346,9 +349,8 @@ class Writer:
         self.stripping.offered(tx, held.envelope, self._context(link))
         if link.from_parent:
             if commit.first_parent is not None:
-                given = verify_first_parent(
-                    self.trust.directory, header.log, header.end, header.root, commit.first_parent, self.trust.node
-                )
+                head = (header.log, header.end, header.root, commit.first_parent)
+                given = verify_first_parent(self.trust.directory, *head, self.trust.node, mine=link.restoring)
                 tx.set_first_parent(there[0], given)
             return Done(commit.lsn)
         first_hand = self.trust.directory.parent_of(header.log.origin) == self.trust.node
@@ -398,8 +400,8 @@ class Writer:
         self.refusals.clear()
         with self.store.write() as tx:
             for lsn, given, refused in outcomes:
-                if refused == FORK and mine:
-                    self._forked(tx, lsn)
+                if refused in OF_MINE and mine:
+                    self._forked(tx, lsn, refused)
                 if refused:
                     at = f"lsn:{lsn}"
                     if tx.keep_evidence(self._now_ms(), witness.node, refused, at, lsn, '{"by":"peer"}', b""):
@@ -423,11 +425,11 @@ class Writer:
             if self.refusals:
                 self.on_refusals(tx, self.refusals)
 
-    def _forked(self, tx: Transaction, lsn: int) -> None:
+    def _forked(self, tx: Transaction, lsn: int, code: str) -> None:
         place = self.store.place(lsn)
         me = self.trust.me
         if place is not None and (place[0].origin, place[0].incarnation) == (me.node, me.incarnation):
-            put_up(tx, me, FORK, self._now_ms())
+            put_up(tx, me, code, self._now_ms())
 
     def fence(self, code: str) -> None:
         """Put up the fence: the parent has said why."""

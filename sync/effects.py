@@ -40,6 +40,7 @@ class Admission:
     acks: tuple[wire.Outcome, ...] = ()
     reply: wire.Hello | None = None  # the parent's own Hello; the child's went out first
     fenced: wire.Fenced | None = None  # what this side has to say of itself
+    renew: wire.Renew | None = None  # the certificate that this side asks for
 
 
 @dataclass(frozen=True, slots=True)

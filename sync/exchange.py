@@ -136,8 +136,8 @@ class Exchange:
         self._outbox.credit = self._peer.window
         if self._hello is not None:
             self._inbox.open(self._hello.window)
-        if admission.fenced is not None:
-            effects.append(self._send(admission.fenced, now_ms))
+        self._renewing = admission.renew is not None
+        effects += [self._send(one, now_ms) for one in (admission.fenced, admission.renew) if one is not None]
         for i in range(0, len(admission.acks), wire.OUTCOMES_MAX):
             effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
         if not (self._hello and self._hello.feeds and self._peer.wants):
@@ -232,13 +232,6 @@ class Exchange:
         if self._inbox.early(lsn, want):
             return self._send(want, now_ms)
         return Alert("FN-6412", {"log": want.log, "first": want.first})
-
-    def ask_renewal(self, request: bytes, now_ms: int, life: int = 0) -> list[Effect]:
-        """Ask the parent for a fresh certificate; `life`: to leave that incarnation for a new one."""
-        if self.state is not State.OPEN:
-            return []
-        self._renewing = True
-        return [self._send(wire.Renew(request, life), now_ms)]
 
     def answer_renewal(self, chain: tuple[bytes, ...], refused: str, now_ms: int) -> list[Effect]:
         """The parent's answer."""

@@ -37,6 +37,7 @@ LOADERS = {
     "status": "running:status",
     "refused": "running:refused",
     "rebuild": "running:rebuild",
+    "recover": "recovery:recover",
     "audit": "audit:audit",
     "verify": "audit:verify",
     "config": "settings:config",

@@ -154,6 +154,10 @@ class Session:
         if not self.quiet and not self.as_json:
             click.echo(self.words(key, **params), err=True)
 
+    def say(self, line: str) -> None:
+        """A line on the side, on stderr."""
+        click.echo(line, err=True)
+
     def failed(self, error: FednodeError) -> int:
         """Report an error; returns the exit code."""
         self._tell(error.code, refused=isinstance(error, (Refused, PeerError)))

@@ -18,7 +18,8 @@ from typing import Any
 from fednode.crypto import checkpoint
 from fednode.node import audit
 from fednode.node.projection import Projector
-from fednode.node.store import Held, Store
+from fednode.node.rows import Held
+from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync import segment as seg

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,17 @@ from typing import Any
 import pytest
 
 from fednode.crypto import checkpoint
+from fednode.crypto.errors import FednodeError
 from fednode.node import daemon, fence, status
+from fednode.node import recovery as module
 from fednode.node.app import App
 from fednode.node.journal import Journal
+from fednode.node.audit import verify_store
+from fednode.node.home import Home
+from fednode.node.recovery import Recovery, Result
 from fednode.node.store import Store
-from fednode.sync.errors import PeerError, Refused
+from fednode.node.writer import Writer
+from fednode.sync.errors import PeerError, Refused, StoreError
 from fednode.sync.wire import Cursor
 from mesh import Mesh, Running, configuration
 
@@ -210,3 +219,148 @@ def test_what_a_cursor_says(tmp_path: Path) -> None:
     assert fence.place(store, Cursor(b"s" * 16, 1)) is fence.Place.SAME
     assert fence.place(store, Cursor(b"s" * 16, 1, b"12345678")) is fence.Place.UNKNOWN, "nothing to compare with"
     store.close()
+
+
+# ---------------------------------------------------------------- the way back
+
+
+def recovery(node: Running) -> Recovery:
+    return Recovery(node.app.home.path, node.app.config)
+
+
+async def recovered(node: Running) -> Result:
+    """`fednode recover`, as the command line does it: in a process of its own, so in a thread without a loop here."""
+    node.app.store.close()
+    result = await asyncio.to_thread(recovery(node).run)
+    reopen(node)
+    return result
+
+
+async def test_a_rolled_back_node_loses_nothing_that_its_parent_or_its_files_hold(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province, _city, county = await family(mesh)
+        county.write("k1", {"name": "一"})
+        await mesh.until(lambda: county.pending() == 0)
+        await mesh.halt(county)
+        copy_store(county, tmp_path / "backup")
+        county.write("k2", {"name": "二"})
+        await daemon.sync_once(county.app)
+        restore_store(county, tmp_path / "backup")
+        county.write("k3", {"name": "三"})  # on the fork: nobody else has it
+        with contextlib.suppress(FednodeError):
+            await daemon.sync_once(county.app)
+        assert fenced(county)
+        plan = recovery(county).plan()
+        assert (plan.node, plan.parent, plan.life, plan.begun) == ("130102", "1301", 1, False)
+        result = await recovered(county)
+        assert (result.left, result.incarnation, result.refused, result.salvaged.skipped) == (1, 2, [], [])
+        assert "k3" in [one.key for one in result.salvaged.again]
+        assert [str(one) for one in (tmp_path / "130102").glob("log.db.before-recover-*")] == [result.aside]
+        assert fenced(county) is None
+        assert not verify_store(county.app.store, county.app.trust).problems
+        assert {key: county.records()[key] for key in ("k1", "k2", "k3")} == {
+            "k1": {"name": "一"},
+            "k2": {"name": "二"},
+            "k3": {"name": "三"},
+        }
+        await mesh.run(county)
+        county.write("k4", {"name": "四"})
+        await mesh.until(lambda: {"k1", "k2", "k3", "k4"} <= province.records().keys())
+        assert county.pending() == 0
+        assert not verify_store(province.app.store, province.app.trust).problems
+        logs = {name.incarnation for _, name, _ in province.app.store.logs() if name.origin == "130102"}
+        assert logs == {1, 2}
+
+
+async def test_a_node_that_lost_its_store_takes_all_of_it_back_and_its_children_go_on(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province, city, county = await family(mesh)
+        town = await mesh.child(county, "130102001", "township")
+        await mesh.until(lambda: town.app.trust.catalog_version == 1)
+        town.write("t1", {"name": "镇"})
+        county.write("k1", {"name": "一"})
+        await mesh.until(lambda: {"t1", "k1"} <= province.records().keys() and county.pending() == 0)
+        await mesh.halt(county)
+        await mesh.halt(town)
+        town.write("t2", {"name": "镇二"})  # its parent never had it
+        county.app.store.close()
+        for path in (tmp_path / "130102").glob("log.db*"):
+            path.unlink()
+        with pytest.raises(StoreError, match="FN-7610"):
+            App.open(tmp_path / "130102", county.app.config)
+        result = await recovered(county)
+        assert (result.incarnation, result.aside, result.salvaged.appended) == (2, "", 0)
+        assert {"t1", "k1"} <= county.records().keys(), "it reads its own history again, and what is below it"
+        await mesh.run(county)
+        await mesh.run(town)
+        await mesh.until(lambda: "t2" in province.records())
+        assert fenced(town) is None
+        await mesh.until(lambda: town.pending() == 0)
+        for node in (province, city, county, town):
+            assert not verify_store(node.app.store, node.app.trust).problems
+
+
+async def test_the_copy_of_a_node_that_recovered_is_refused_and_fenced(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _province, _city, county = await family(mesh)
+        await mesh.until(lambda: county.pending() == 0)
+        await mesh.halt(county)
+        county.app.store.close()
+        shutil.copytree(tmp_path / "130102", tmp_path / "clone")
+        reopen(county)
+        await recovered(county)
+        clone = Running(App.open(tmp_path / "clone", configuration()))
+        mesh.running.append(clone)
+        with pytest.raises(PeerError, match="FN-5513"):
+            await daemon.sync_once(clone.app)
+        assert fenced(clone) == "FN-5513"
+
+
+@pytest.mark.parametrize("cut", range(16))
+async def test_a_recovery_that_is_cut_off_anywhere_goes_on(tmp_path: Path, cut: int, monkeypatch: Any) -> None:
+    """Every change of the disk that `recovery` itself makes, cut off before it and run again."""
+    async with Mesh(tmp_path) as mesh:
+        province, _city, county = await family(mesh)
+        county.write("k1", {"name": "一"})
+        await mesh.until(lambda: county.pending() == 0)
+        await mesh.halt(county)
+        county.write("k2", {"name": "二"})
+        county.write("k3", {"name": "三"})
+        count = 0
+        reopen(county)
+
+        class Cut(BaseException):
+            pass
+
+        def step(real: Any) -> Any:
+            def stepped(*arguments: Any, **named: Any) -> Any:
+                nonlocal count
+                if isinstance(arguments[0], Writer) and arguments[0].trust.node != "130102":
+                    return real(*arguments, **named)
+                count += 1
+                if count == cut + 1:
+                    raise Cut
+                return real(*arguments, **named)
+
+            return stepped
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "replace", step(os.replace))
+            patch.setattr(Home, "write_recovery", step(Home.write_recovery))
+            patch.setattr(Home, "write_chain", step(Home.write_chain))
+            patch.setattr(Writer, "local", step(Writer.local))
+            county.app.store.close()
+            with contextlib.suppress(Cut, RuntimeError):  # inside a session it ends that
+                await asyncio.to_thread(recovery(county).run)
+        assert count == cut + 1
+        if (tmp_path / "130102" / "recover.json").exists():
+            with pytest.raises(StoreError, match="FN-7625"):
+                App.open(tmp_path / "130102", county.app.config)
+        result = await recovered(county)
+        assert county.app.trust.me.incarnation >= 2
+        assert result.salvaged.skipped == []
+        assert {"k1", "k2", "k3"} <= county.records().keys()
+        found = {(name.incarnation, name.dataset): size for _, name, size in county.app.store.logs()}
+        assert found[2, "admin-licence"] == 2, "made again once"
+        await mesh.run(county)
+        await mesh.until(lambda: {"k1", "k2", "k3"} <= province.records().keys())

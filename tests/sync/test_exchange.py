@@ -20,6 +20,7 @@ from fednode.sync.effects import (
     HalfSegment,
     Item,
     PeerClock,
+    PeerFenced,
     Pull,
     RenewAnswered,
     RenewAsked,
@@ -27,7 +28,7 @@ from fednode.sync.effects import (
 )
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.segment import ENVELOPE_BYTES_MAX
-from sides import NOW, WINDOW, Side, broken, gap, item, late, pair, settle
+from sides import NOW, WINDOW, Side, broken, gap, item, join, late, pair, settle
 from world import Stream
 
 # ---------------------------------------------------------------- what flows
@@ -532,11 +533,20 @@ def test_a_refused_child_is_told_why() -> None:
 
 
 def test_renewal_goes_up_and_comes_down() -> None:
-    child, parent = pair()
+    """An exchange that ends when all is done waits for the answer."""
+    child, parent = Side(dials=True, once=True), Side(dials=False)
+    join(child, parent)
+    parent.do(parent.exchange.start(NOW))
+    child.hold_admission = True
+    child.do(child.exchange.start(NOW))
+    parent.read()
+    child.read()
+    child.admit(renew=wire.Renew(b"request", 3), fenced=wire.Fenced("FN-6422", ("note",)))
     settle(child, parent)
-    child.do(child.exchange.ask_renewal(b"request", NOW))
-    settle(child, parent)
-    assert parent.of(RenewAsked) == [RenewAsked(b"request")]
+    assert parent.of(RenewAsked) == [RenewAsked(b"request", 3)]
+    assert parent.of(PeerFenced) == [PeerFenced("FN-6422", ("note",))]
+    assert child.closed is None
     parent.do(parent.exchange.answer_renewal((b"own", b"root"), "", NOW))
     settle(child, parent)
     assert child.of(RenewAnswered) == [RenewAnswered((b"own", b"root"), "")]
+    assert child.closed == Close(None, 0)

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from fednode.node import admission
 from fednode.node.store import Store
+from fednode.node.trust import Trust
+from fednode.node.writer import Link
+from fednode.sync import segment as seg
 from fednode.sync.change import Change, LogName
 from fednode.sync.errors import PeerError
 from fednode.sync.exchange import PULL_BYTES
@@ -156,7 +159,7 @@ def test_regression_a_parent_gets_nothing_that_does_not_go_up(store: Store, worl
     """Asked for by name (Want), any log was handed out."""
     name = append(store, world, "1301", Route(False, EVERY_CHILD))
     other = append(store, world, "130102", Route(True, ""))
-    _, up = admission.feeds(store, world.identity("13"), True)
+    _, up = admission.feeds(store, trust(world), link(world, "13"))
     assert up(name, 0, 1 << 40) == []
     assert [item.lsn for item in up(other, 0, 1 << 40)] == [2]
 
@@ -165,8 +168,8 @@ def test_regression_a_long_stretch_ends_with_its_last_segment(store: Store, worl
     """What is sent again is bounded. Its last segment comes too early once more, and the peer asks on."""
     name = append(store, world, "130102", Route(True, EVERY_CHILD), count=12, size=240_000)
     append(store, world, "1301", Route(True, EVERY_CHILD))
-    for identity, from_parent in ((world.identity("13"), True), (world.identity("130102001"), False)):
-        _, again = admission.feeds(store, identity, from_parent)
+    for peer in ("13", "130102001"):
+        _, again = admission.feeds(store, trust(world), link(world, peer))
         first = again(name, 0, 12)
         got = [item.lsn for item in first]
         assert got[-1] == 12
@@ -175,3 +178,27 @@ def test_regression_a_long_stretch_ends_with_its_last_segment(store: Store, worl
         assert [item.lsn for item in again(name, 9, 12)] == [10, 11, 12]
         assert [item.lsn for item in again(name, 0, 3)] == [1, 2, 3]
         assert again(name, 12, 12) == []
+
+
+def test_a_child_that_takes_its_history_back_gets_its_own_and_what_is_below_it(store: Store, world: World) -> None:
+    own = append(store, world, "130102", Route(True, ""))
+    below = append(store, world, "130102001001", Route(True, ""))
+    append(store, world, "130104", Route(True, ""))
+    down = append(store, world, "1301", Route(True, EVERY_CHILD))
+    ordinary, restoring = link(world, "130102"), link(world, "130102")
+    restoring.restoring = True
+    for one, expected in ((ordinary, [down]), (restoring, [own, below, down])):
+        feed, again = admission.feeds(store, trust(world), one)
+        assert [str(seg.parse(item.data).header.log) for item in feed(0, PULL_BYTES)[0]] == expected
+        assert [item.lsn for item in again(below, 0, 1 << 40)] == ([2] if one is restoring else [])
+
+
+def trust(world: World) -> Trust:
+    """The city's."""
+    found = Trust(world.places["1301"].chain, "1301")
+    found.directory = world.directory()
+    return found
+
+
+def link(world: World, peer: str) -> Link:
+    return Link(world.identity(peer), 1, b"", peer == "13", 0)

@@ -117,7 +117,7 @@ class End:
         if not from_parent:
             self.exchange.half = entry.half
         self.link = entry.link
-        self._feed, self._again = admission.feeds(node.store, identity, from_parent)
+        self._feed, self._again = admission.feeds(node.store, node.trust, entry.link)
         self.handle(self.exchange.admitted(entry.admission, now))
 
     def _pull(self, effect: fx.Pull) -> None:

@@ -1,0 +1,268 @@
+"""`fednode recover`: a node whose store is lost, damaged, rolled back or cloned takes its own history back.
+
+Rules
+1. A new store is made beside the old one. The parent gives a new incarnation first, which fences whoever else has these
+   keys, then all that it holds of this node and of those below it; each segment is verified as ever.
+2. The old store is moved aside, never deleted (`log.db.before-recover-<time>`). What it holds and nobody else does is
+   made again or taken over (`node.salvage`).
+3. Where it stands is in `recover.json`, written before each step; each step may be cut off anywhere and run again.
+   While that file is there, nothing else opens this node.
+
+    begin -> TAKING (from the parent) -> MOVING (old store aside, new one in its place) -> SALVAGING -> gone
+
+>>> State("20260101T000000Z", 1, "FN-6422").step
+'taking'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fednode.crypto.certs import iso
+from fednode.crypto.errors import FednodeError
+from fednode.node import daemon, fence
+from fednode.node.admission import RESTORED_LSN, RESTORED_STORE
+from fednode.node.app import App, real_clock
+from fednode.node.config import Config
+from fednode.node.home import LOG_DB, Home
+from fednode.node.journal import DAEMON
+from fednode.node.salvage import Salvage, Salvaged
+from fednode.node.store import Store
+from fednode.sync.errors import Refused, StoreError
+
+TAKING, MOVING, SALVAGING = "taking", "moving", "salvaging"
+NEW, UNMADE = LOG_DB + ".recovering", LOG_DB + ".recovering.new"
+FILES = ("-wal", "-shm", "")  # the database itself last: without it there is none to open
+
+
+class State(msgspec.Struct, frozen=True):
+    """Where a recovery stands. `at`: when it began, as the old store's new name has it; `life`: the incarnation that is
+    left; `code`, `heads`: why, and what the old store showed."""
+
+    at: str
+    life: int
+    code: str
+    heads: tuple[str, ...] = ()
+    step: str = TAKING
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a recovery would do, found out without doing anything. `lsn`, `unsent`: of the old store, None where it
+    cannot be read."""
+
+    node: str
+    parent: str
+    life: int
+    code: str
+    begun: bool
+    lsn: int | None = None
+    unsent: int | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a recovery did. `aside`: where the old store is, "" when there was none."""
+
+    node: str = ""
+    parent: str = ""
+    left: int = 0
+    incarnation: int = 0
+    taken: int = 0
+    bytes_received: int = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    aside: str = ""
+    salvaged: Salvaged = field(default_factory=Salvaged)
+
+
+class Recovery:
+    """One home's. Hold its lock (`Home.lock`) around `run`."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        *,
+        clock: Callable[[], int] = real_clock,
+        rng: Callable[[int], bytes] = os.urandom,
+        operator: str = DAEMON,
+    ) -> None:
+        self.home = Home.load(path)
+        self._config, self._clock, self._rng, self._operator = config, clock, rng, operator
+        self._keys = self.home.keys(config.passphrase)
+
+    # ------------------------------------------------------------ what would be done
+
+    def plan(self) -> Plan:
+        """Look, and change nothing. Raises Refused FN-5304 at the province, which has nobody to take it from."""
+        begun = self._state()
+        me, parent = self._identity()
+        plan = Plan(me.node, parent, begun.life if begun else me.incarnation, begun.code if begun else "", bool(begun))
+        old = self._aside(begun) if begun and begun.step == SALVAGING else self.home.log_db
+        half_moved = begun is not None and begun.step == MOVING  # opened without its journal it would stay without
+        if half_moved or not old.exists():
+            return plan
+        with contextlib.suppress(FednodeError), contextlib.closing(self._open(old)) as store:
+            there = fence.standing(store)
+            plan.code = plan.code or (there.code if there else "")
+            plan.lsn = store.lsn
+            peer = store.peer(parent)
+            plan.unsent = store.backlog_up(peer.acked if peer else 0).changes
+        return plan
+
+    def _identity(self) -> tuple[Any, str]:
+        from fednode.crypto import certs
+
+        me = certs.parse(self.home.chain()[0])
+        if me.issuer == certs.ROOT:
+            raise Refused("FN-5304", node=me.node)
+        return me, me.issuer
+
+    def _open(self, path: Path) -> Store:
+        return Store.open(path, stash_key=self._keys.stash_key)
+
+    def _load(self, home: Home) -> App:
+        return App.load(home, self._config, clock=self._clock, rng=self._rng, operator=self._operator)
+
+    # ------------------------------------------------------------ the steps
+
+    def run(self) -> Result:
+        """Begin, or go on. Raises Unavailable (the parent is away: run it again), PeerError (it refuses), StoreError,
+        Refused FN-5304."""
+        plan = self.plan()
+        state = self._state() or self._begin(plan)
+        result = Result(plan.node, plan.parent, state.life)
+        if state.step == TAKING:
+            self._take(state, result)
+            state = self._keep(state, MOVING)
+        if state.step == MOVING:
+            self._move(state)
+            state = self._keep(state, SALVAGING)
+        self._salvage(state, result)
+        self.home.recovery.unlink()
+        return result
+
+    def _state(self) -> State | None:
+        try:
+            return msgspec.json.decode(self.home.recovery.read_bytes(), type=State)
+        except FileNotFoundError:
+            return None
+
+    def _begin(self, plan: Plan) -> State:
+        now = iso(self._clock() // 1000).replace("-", "").replace(":", "")
+        heads: tuple[str, ...] = ()
+        with contextlib.suppress(FednodeError, OSError), contextlib.closing(self._open(self.home.log_db)) as store:
+            there = fence.standing(store)
+            heads = there.heads if there else ()
+        return self._keep(State(now, plan.life, plan.code, heads), TAKING)
+
+    def _keep(self, state: State, step: str) -> State:
+        state = msgspec.structs.replace(state, step=step)
+        self.home.write_recovery(msgspec.json.encode(state))
+        return state
+
+    # ------------------------------------------------------------ taking
+
+    def _take(self, state: State, result: Result) -> None:
+        new = self._new_store()
+        home = Home(self.home.path)
+        home.log_db = new
+        app = self._load(home)
+        try:
+            life = state.life if app.trust.me.incarnation == state.life else 0
+            report = asyncio.run(daemon.take_back(app, life))
+            result.taken, result.bytes_received = report.received, report.bytes_received
+            result.refused = report.refused
+            self._note_taken(app.store, result.parent)
+        finally:
+            app.close()
+
+    def _new_store(self) -> Path:
+        path, unmade = self.home.path / NEW, self.home.path / UNMADE
+        if not path.exists():
+            for suffix in FILES:
+                unmade.with_name(unmade.name + suffix).unlink(missing_ok=True)
+            Store.create(unmade, store_id=self._rng(16), stash_key=self._keys.stash_key).close()
+            os.replace(unmade, path)
+        return path
+
+    @staticmethod
+    def _note_taken(store: Store, parent: str) -> None:
+        """All that is here came from the parent: its feed begins after it (`admission.enter`)."""
+        peer = store.peer(parent)
+        if peer is None:
+            raise StoreError("FN-7607", path=str(store.path), reason="peer")
+        with store.write() as tx:
+            tx.set_meta(RESTORED_STORE, peer.have.store)
+            tx.set_meta(RESTORED_LSN, store.lsn)
+            tx.raise_acked(peer.id, store.lsn)
+
+    # ------------------------------------------------------------ moving
+
+    def _aside(self, state: State) -> Path:
+        return self.home.path / f"{LOG_DB}.before-recover-{state.at}"
+
+    def _move(self, state: State) -> None:
+        """The old store's files aside, then the new one in its place; what was done before the power went is not done
+        again."""
+        new, there, aside = self.home.path / NEW, self.home.log_db, self._aside(state)
+        if not new.exists():
+            return
+        self._open(new).close()  # whoever closes a database last folds its journal into it
+        try:
+            for suffix in FILES:
+                if there.with_name(there.name + suffix).exists():
+                    os.replace(there.with_name(there.name + suffix), aside.with_name(aside.name + suffix))
+            os.replace(new, there)
+        except OSError as error:
+            raise StoreError("FN-7617", path=str(there), reason=error.strerror or str(error)) from error
+
+    # ------------------------------------------------------------ salvaging
+
+    def _salvage(self, state: State, result: Result) -> None:
+        app = self._load(self.home)
+        try:
+            writer = app.new_writer(app.store)
+            aside = self._aside(state)
+            if aside.exists():
+                result.aside = str(aside)
+                result.salvaged = self._take_over(aside, writer)
+            result.incarnation = app.trust.me.incarnation
+            self._tell(app, writer, state, result)
+        finally:
+            app.close()
+
+    def _take_over(self, aside: Path, writer: Any) -> Salvaged:
+        try:
+            old = self._open(aside)
+        except FednodeError:  # too much damage to read anything
+            return Salvaged(whole=False)
+        with contextlib.closing(old):
+            return Salvage(old, writer).run()
+
+    @staticmethod
+    def _tell(app: App, writer: Any, state: State, result: Result) -> None:
+        """The audit has it with the fence's code, those above hear of it with what the old store showed."""
+        journal, done = app.journal(writer), result.salvaged
+        journal.event(
+            "recover",
+            code=state.code,
+            left=state.life,
+            incarnation=result.incarnation,
+            taken=result.taken,
+            appended=done.appended,
+            below=done.below,
+            skipped=len(done.skipped),
+            damaged=done.damaged,
+        )
+        if state.code:
+            params = {"node": app.trust.node, "left": state.life, "incarnation": result.incarnation}
+            journal.alert(state.code, app.trust.node, params, state.heads)
