@@ -17,9 +17,9 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import daemon, fence, status
 from fednode.node import recovery as module
 from fednode.node.app import App
-from fednode.node.journal import Journal
 from fednode.node.audit import verify_store
 from fednode.node.home import Home
+from fednode.node.journal import Journal
 from fednode.node.recovery import Recovery, Result
 from fednode.node.store import Store
 from fednode.node.writer import Writer
