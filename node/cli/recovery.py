@@ -10,7 +10,7 @@ from fednode.node.cli.frame import Session, command, human_bytes, option
 SHOWN_MAX = 20
 
 
-@command("help.recover")
+@command("help.recover", "recover")
 @option("--yes", is_flag=True, words="option.yes")
 @option("--dry-run", is_flag=True, words="option.dry_run")
 def recover(session: Session, yes: bool, dry_run: bool) -> None:

@@ -266,7 +266,7 @@ async def test_a_rolled_back_node_loses_nothing_that_its_parent_or_its_files_hol
         await mesh.run(county)
         county.write("k4", {"name": "四"})
         await mesh.until(lambda: {"k1", "k2", "k3", "k4"} <= province.records().keys())
-        assert county.pending() == 0
+        await mesh.until(lambda: county.pending() == 0)
         assert not verify_store(province.app.store, province.app.trust).problems
         logs = {name.incarnation for _, name, _ in province.app.store.logs() if name.origin == "130102"}
         assert logs == {1, 2}

@@ -32,7 +32,7 @@ READS = {
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
-IN_A_MESH = {"join", "run", "sync"}
+IN_A_MESH = {"join", "recover", "run", "sync"}
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, Any]]:
