@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ import rich_click as click
 
 from fednode.crypto.certs import Identity, iso
 from fednode.node.cli.frame import Session, command, human_bytes, option
-from fednode.sync.change import UPSERT
-from fednode.sync.errors import StoreError
+from fednode.node.proof_words import fields_of, grouped, record_of
+from fednode.sync.errors import Refused, StoreError
 
 if TYPE_CHECKING:
     from fednode.sync.proof_file import Checked
@@ -24,19 +23,47 @@ if TYPE_CHECKING:
 @option("--output", "-o", words="option.proof_output", required=True, metavar="FILE")
 @option("--area", words="option.proof_area", metavar="AREA")
 @option("--version", "number", words="option.proof_version", type=click.IntRange(min=1))
-def prove(session: Session, dataset: str, key: str, output: str, area: str | None, number: int | None) -> None:
+@option("--receipt", words="option.receipt", metavar="FILE")
+def prove(
+    session: Session, dataset: str, key: str, output: str, area: str | None, number: int | None, receipt: str | None
+) -> None:
     """Write the proof of one record."""
     from fednode.node.proving import Prover
 
+    if receipt is not None:
+        _check_receipt(receipt)
     app = session.app()
     proved = Prover(app.records(), app.keys.sign, app.now_ms).prove(dataset, key, area, number)
     checked = proved.checked
     app.journal().event("audit.prove", log=str(checked.log), number=checked.index)  # before anything is shown
     app.poke()
     _write(Path(output), proved.data)
-    line = session.words("prove.done", path=output, bytes=human_bytes(len(proved.data)), **_place(checked))
-    data = {"file": output, "bytes": len(proved.data), "segments_read": proved.segments_read, **shown(checked)}
-    session.done(data, [line, *_seen(session, checked)])
+    lines = [session.words("prove.done", path=output, bytes=human_bytes(len(proved.data)), **_place(checked))]
+    if receipt is not None:
+        _receipt(Path(receipt), proved.data, checked, app.trust.root_sha256)
+        lines.append(session.words("prove.receipt", path=receipt))
+    told = {"file": output, "bytes": len(proved.data), "segments_read": proved.segments_read, "receipt": receipt}
+    session.done({**told, **shown(checked)}, [*lines, *_seen(session, checked)])
+
+
+def _check_receipt(path: str) -> None:
+    """Before any work: a receipt that could not be made."""
+    from fednode.node import receipt
+
+    if Path(path).suffix.lower() not in (".html", ".pdf"):
+        raise Refused("FN-2717", path=path)
+    if Path(path).suffix.lower() == ".pdf" and receipt.browser() is None:
+        raise Refused("FN-2718")
+
+
+def _receipt(path: Path, data: bytes, checked: Checked, root_sha256: bytes) -> None:
+    from fednode.node import receipt
+
+    page = receipt.render(data, checked, root_sha256)
+    if path.suffix.lower() == ".pdf":
+        receipt.print_pdf(page, path)
+    else:
+        _write(path, page.encode())
 
 
 @command("help.check")
@@ -46,11 +73,13 @@ def check(session: Session, file: str, root_file: str) -> None:
     """Check a proof file."""
     from fednode.crypto.tlogproof import FILE_BYTES_MAX
     from fednode.node.home import root_of_pem
-    from fednode.sync import proof_file
+    from fednode.sync import proof_code, proof_file
 
     root = root_of_pem(Path(root_file))
     with Path(file).open("rb") as source:
         data = source.read(FILE_BYTES_MAX + 1)
+    if data.startswith(proof_code.PREFIX.encode()):  # the text of a receipt's QR code
+        data = proof_code.from_code(data.decode(errors="replace").rstrip("\r\n"))
     checked = proof_file.check(data, root.der)
     session.done({"file": file, **shown(checked)}, _lines(session, checked))
 
@@ -71,11 +100,6 @@ def root(session: Session, output: str | None) -> None:
         {"domain": app.trust.domain, "sha256": sha256, "file": output, "pem": pem_of((der,)).decode()},
         [*lines, session.words("root.compare")],
     )
-
-
-def grouped(sha256: str) -> str:
-    """A fingerprint as it is read out on the telephone."""
-    return " ".join(sha256[i : i + 4] for i in range(0, len(sha256), 4))
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -115,27 +139,6 @@ def shown(checked: Checked) -> dict[str, Any]:
         "made_ms": checked.made_ms,
         "domain": checked.log.domain,
     }
-
-
-def record_of(checked: Checked) -> dict[str, Any] | None:
-    """The record, None for a deletion."""
-    if checked.leaf.op != UPSERT:
-        return None
-    found = msgspec.json.decode(checked.leaf.payload)
-    return found if isinstance(found, dict) else {"": found}
-
-
-def fields_of(checked: Checked, lang: str) -> Iterator[tuple[str, str]]:
-    """(title, value) of each field in words; a field that the catalog does not name goes by its code."""
-    titles = {one.code: one for one in checked.titles.fields}
-    for code, value in (record_of(checked) or {}).items():
-        title = titles.get(code)
-        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        if title is None:
-            yield code, text
-            continue
-        words = title.value_zh if lang == "zh" else title.value_en
-        yield (title.zh if lang == "zh" else title.en) or code, f"{words} ({text})" if words and words != text else text
 
 
 def _lines(session: Session, checked: Checked) -> list[str]:

@@ -164,7 +164,11 @@ async def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
             code, _, err = run("audit", "check", str(tmp_path / "altered"), "--root", str(pem), *nowhere)
             assert (code, code_ in err) == (6, True), (code_, err)
         assert run("audit", "check", str(tmp_path / "none"), "--root", str(root))[0] == 7
+        page = tmp_path / "k1.html"
+        assert run("audit", "prove", "admin-licence", "k1", "-o", str(file), "--receipt", str(page), *home)[0] == 0
+        assert "石家庄甲店" in page.read_text(encoding="utf-8")
         for words, code_ in (
+            (("--receipt", "x.docx"), "FN-2717"),
             (("--version", "2"), "FN-2716"),
             (("--area", "13"), "FN-3324"),
             (("--area", "x"), "FN-3323"),
