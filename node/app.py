@@ -145,12 +145,12 @@ class App:
     def new_projector(self, store: Store | None = None) -> Projector:
         return Projector(self.home.state_db, store or self.new_store(), self.trust)
 
-    def records(self) -> Records:
-        """The service for records, on this thread's store."""
+    def records(self, store: Store | None = None) -> Records:
+        """The service for records, on this thread's store, or on one that another thread has opened."""
         from fednode.node.records import Records
 
-        writer = self.new_writer(self.store)
-        return Records(writer, self.new_projector(self.store), self.trust, self.journal(writer))
+        writer = self.new_writer(store or self.store)
+        return Records(writer, self.new_projector(writer.store), self.trust, self.journal(writer))
 
     def journal(self, writer: Writer | None = None) -> Journal:
         """Where acts and events are written, with this thread's writer; without one, a writer on this thread's

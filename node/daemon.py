@@ -26,7 +26,7 @@ from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import admission, carrier, fence, poke
+from fednode.node import admission, carrier, fence, poke, retention
 from fednode.node.cleaning import clean_log, clean_state
 from fednode.node.config import Config, shown
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
@@ -40,7 +40,7 @@ from fednode.sync import clock, wire
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync.enrol import renewal_due
-from fednode.sync.errors import PeerError, StoreError, Unavailable
+from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -51,6 +51,7 @@ GRACE_S = 3.0
 WATCH_S = 1.0
 TEXT_DELAY_S = 0.5
 CLEAN_RETRY_S = 5.0
+DAILY_LOOK_S = 600.0  # how often to look whether another day has begun
 SWITCH_S = 0.0005
 PROJECT_DELAY_S = 0.003  # an ack goes out first: projecting would hold Python's lock in between
 GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
@@ -538,6 +539,7 @@ class Daemon:
             jobs.every("watch", WATCH_S, self._watch)
             if self.scrubber is not None:
                 jobs.every("scrub", STEP_EVERY_S, self.scrubber.step)
+            jobs.every("retention", DAILY_LOOK_S, self._daily)
             jobs.start()
             if app.trust.parent is not None:
                 self._dialer = asyncio.create_task(self._dial_for_ever())
@@ -579,6 +581,29 @@ class Daemon:
         if version != self._data_version:
             self._data_version = version
             self._poked()
+
+    async def _daily(self) -> None:
+        """Retention by the catalog, and cleaning up, when another day has begun."""
+        now_ms = self.app.now_ms()
+        day = retention.day_of(now_ms).isoformat()
+        if self.engine.store.meta("retention_day") == day:
+            return
+        with contextlib.suppress(Refused):  # behind the fence it makes no change of its own
+            await asyncio.to_thread(self._retain, now_ms)
+
+        def note(writer: Writer) -> None:
+            with writer.store.write() as tx:
+                tx.set_meta("retention_day", day)
+
+        await _quietly(self.engine.writer.call(note))
+
+    def _retain(self, now_ms: int) -> None:
+        records = self.app.records(self.app.new_store())
+        try:
+            retention.run_daily(records, now_ms)
+        finally:
+            records.close()
+            records.store.close()
 
     # ------------------------------------------------------------ the parent
 

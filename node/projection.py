@@ -456,6 +456,12 @@ class Projector:
         self._forgot |= forgot
         return True
 
+    def forget(self, places: Iterable[tuple[LogName, int, str]]) -> None:
+        """Versions (log, number, key) that were stripped without an erase."""
+        with sqlite.transaction(self.connection, self.path):
+            for log, seq, key in places:
+                self._forget(log, seq, [key])
+
     def _news(self) -> list[Forgotten]:
         return [
             one

@@ -30,6 +30,7 @@ LOADERS = {
     "find": "records:find",
     "delete": "records:delete",
     "erase": "erasing:erase",
+    "compact": "erasing:compact",
     "digest": "records:digest",
     "conflicts": "records:conflicts",
     "run": "running:run_",

@@ -1,4 +1,4 @@
-"""erase: a record that must be forgotten, and who has confirmed that it is."""
+"""erase, compact: what must be forgotten, who has confirmed that it is; what nobody needs any more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.cli.frame import Session, command, human_bytes, option, table
 from fednode.sync.errors import Refused
 
 
@@ -98,3 +98,25 @@ def _state(holder: Any) -> str:
     if holder.confirmed_ms is not None:
         return "erase.confirmed"
     return "nodes.revoked" if holder.revoked else "erase.waiting"
+
+
+@command("help.compact", "compact")
+@option("--older-than", "days", words="option.older_than", default=30, show_default=True, type=click.IntRange(0))
+@option("--dry-run", is_flag=True, words="option.dry_run")
+def compact(session: Session, days: int, dry_run: bool) -> None:
+    """Strip superseded versions, and write the files anew."""
+    from fednode.node import retention
+
+    app = session.app()
+    session.about.update(days=days, dry_run=dry_run)
+    before = _bytes(app)
+    report = retention.compact_all(app.records(), app.now_ms(), days, dry_run=dry_run)
+    after = _bytes(app)
+    numbers = {"versions": report.versions, "segments": report.segments, "bytes_before": before, "bytes_after": after}
+    key = "compact.dry_run" if dry_run else "compact.done"
+    shown = {**numbers, "bytes_before": human_bytes(before), "bytes_after": human_bytes(after)}
+    session.done({**numbers, "dry_run": dry_run}, [session.words(key, **shown)])
+
+
+def _bytes(app: Any) -> int:
+    return sum(path.stat().st_size for path in (app.home.log_db, app.home.state_db) if path.exists())

@@ -129,6 +129,7 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "put": lambda desk: desk.put(),
     "delete": _delete,
     "erase": _erase,
+    "compact": lambda desk: desk.run("compact"),
     "refused": lambda desk: desk.run("refused", "--retry", "1301"),
     "rebuild": lambda desk: desk.run("rebuild"),
     "verify": lambda desk: desk.run("verify"),
