@@ -130,7 +130,7 @@ class Projector:
             unclean = int(c.execute("select 1 from record limit 1").fetchone() is not None)
             views = [r[0] for r in c.execute("select name from sqlite_master where type = 'view'")]
             indexes = [
-                r[0] for r in c.execute("select name from sqlite_master where type = 'index' and name like 'field:%'")
+                r[0] for r in c.execute("select name from sqlite_master where type = 'index' and name like '%:%'")
             ]
             for name in views:
                 c.execute(f'drop view "{name}"')
@@ -218,6 +218,15 @@ class Projector:
             ).fetchone()
         return int(row[0])
 
+    def _dataset(self, name: LogName) -> int:
+        """The number of a dataset. One of the system's is listed by time: it gets its index before it has records."""
+        number = self._id("dataset", "name", name.dataset)
+        if name.is_system:
+            self.connection.execute(
+                f'create index if not exists "time:{name.dataset}" on record (effective) where dataset = {number}'
+            )
+        return number
+
     def _area_of(self, name: LogName) -> str:
         if name.audience:
             return name.audience
@@ -227,7 +236,7 @@ class Projector:
     def _apply(self, held: Held, columns: Columns) -> int:
         name = held.name
         self._logs[held.log_id] = name
-        dataset, area = self._id("dataset", "name", name.dataset), self._id("area", "code", self._area_of(name))
+        dataset, area = self._dataset(name), self._id("area", "code", self._area_of(name))
         declared = self.trust.dataset(name.dataset)
         rule = declared.merge if declared else "latest"
         keys = [key.decode() for key in columns.keys]

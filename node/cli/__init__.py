@@ -40,6 +40,7 @@ LOADERS = {
     "rebuild": "running:rebuild",
     "recover": "recovery:recover",
     "audit": "audit:audit",
+    "alerts": "journal:alerts",
     "verify": "audit:verify",
     "config": "settings:config",
     "version": "settings:version",

@@ -9,7 +9,7 @@ import rich_click as click
 
 from fednode.crypto.errors import FednodeError
 from fednode.node import status
-from fednode.node.cli import proofs
+from fednode.node.cli import journal, proofs
 from fednode.node.cli.frame import Group, Session, command, option
 from fednode.node.cli.progress import bar
 from fednode.node.messages import catalogue, error_text
@@ -69,3 +69,4 @@ audit.add_command(verify, "verify")
 audit.add_command(proofs.prove, "prove")
 audit.add_command(proofs.check, "check")
 audit.add_command(proofs.root, "root")
+audit.add_command(journal.log, "log")

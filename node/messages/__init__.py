@@ -58,7 +58,7 @@ def error_text(error: FednodeError, lang: str) -> tuple[str, str]:
     """What happened, and what to do next ("" for nothing). Never raises: a code without words shows itself."""
     entry = catalogue().get(error.code)
     if entry is None:
-        return f"{text('error.unknown', lang, code=error.code)} {_safe(str(error))}", ""
+        return f"{text('error.unknown', lang, code=error.code)} {safe(str(error))}", ""
     hint = entry.get(f"{lang}_hint") or entry.get("en_hint", "")
     return _fill(entry.get(lang) or entry["en"], error.params), _fill(hint, error.params)
 
@@ -72,7 +72,7 @@ class _Params(dict[str, Any]):
 
 def _fill(template: str, params: Mapping[str, Any]) -> str:
     values = _Params(
-        (name, value if isinstance(value, int | float) else _safe(str(value))) for name, value in params.items()
+        (name, value if isinstance(value, int | float) else safe(str(value))) for name, value in params.items()
     )
     try:
         return template.format_map(values)
@@ -80,7 +80,8 @@ def _fill(template: str, params: Mapping[str, Any]) -> str:
         return f"{template} {dict(values)}"
 
 
-def _safe(value: str) -> str:
+def safe(value: str) -> str:
+    """A text as it may be shown (rule 3)."""
     if value.isascii() and value.isprintable():
         return value
     return "".join(

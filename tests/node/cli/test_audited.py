@@ -27,7 +27,7 @@ from world import keys_of
 
 # Commands that change nothing (get and find of what is not public are audited where they read: node/records).
 READS = {
-    "audit check", "audit log", "audit root", "catalog export", "catalog list", "catalog show", "completion",
+    "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
     "config show", "conflicts", "digest", "find", "get", "invites", "nodes", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
@@ -46,7 +46,7 @@ def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{path}{name}", found
 
 
-ACTS = {path: command.action for path, command in commands(cli) if command.action}
+ACTS = {path: command.action for path, command in commands(cli) if getattr(command, "action", "")}
 
 
 def test_every_command_names_its_act_or_only_reads() -> None:
@@ -80,6 +80,11 @@ class Desk:
 
     def last(self) -> dict[str, Any]:
         return self.events()[-1]
+
+    def alert(self, evidence: str = "head") -> None:
+        app = App.open(self.home, Config())
+        app.journal().alert("FN-6420", "1301", {"log": "l", "first": 1, "size": 2, "node": "1301"}, [evidence])
+        app.close()
 
     def found(self) -> None:
         self.run("init", "--id", "13", "--name", "河北省")
@@ -119,6 +124,11 @@ def _revoke(desk: Desk) -> None:
     desk.run("revoke", "1301", "--reason", "被盗", "--yes")
 
 
+def _close(desk: Desk) -> None:
+    desk.alert()
+    desk.run("alerts", "close", desk.run("alerts")["alerts"][0]["key"], "--reason", "x")
+
+
 # What makes each act happen.
 SCENES: dict[str, Callable[[Desk], Any]] = {
     "init": lambda desk: None,
@@ -132,6 +142,8 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "compact": lambda desk: desk.run("compact"),
     "refused": lambda desk: desk.run("refused", "--retry", "1301"),
     "rebuild": lambda desk: desk.run("rebuild"),
+    "alerts close": _close,
+    "audit log": lambda desk: desk.run("audit", "log"),
     "verify": lambda desk: desk.run("verify"),
     "audit verify": lambda desk: desk.run("audit", "verify"),
     "audit prove": lambda desk: desk.run("audit", "prove", LICENCE, desk.put(), "-o", str(desk.folder / "x")),

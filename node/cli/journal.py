@@ -1,0 +1,221 @@
+"""audit log, alerts: what was done at this node and those below it, and what somebody must look into."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+import rich_click as click
+
+from fednode.crypto.errors import FednodeError
+from fednode.node.cli.frame import Group, Session, command, option, table
+from fednode.node.events import PAGE_DEFAULT, PAGE_MAX, Alert, Event, Events, Filter, time_of
+from fednode.node.journal import DONE, FAILED, REFUSED
+from fednode.node.messages import catalogue, error_text, safe
+from fednode.sync.errors import Refused
+
+COLUMNS = ("time", "node", "name", "who", "action", "outcome", "code", "details", "log", "number", "altered")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute, were it in a cell
+
+
+# ---------------------------------------------------------------- the audit
+
+
+@command("help.audit_log", "audit.log")
+@option("--since", words="option.since_time", metavar="TIME", default="")
+@option("--until", words="option.until_time", metavar="TIME", default="")
+@option("--node", words="option.of_node", metavar="CODE", default="")
+@option("--who", words="option.who", metavar="NAME", default="")
+@option("--action", words="option.action", default="")
+@option("--outcome", words="option.outcome", type=click.Choice((DONE, REFUSED, FAILED)))
+@option("--limit", words="option.limit", type=click.IntRange(1, PAGE_MAX))
+@option("--after", words="option.after", default="")
+@option("--csv", "as_csv", is_flag=True, words="option.csv")
+@option("--jsonl", "as_jsonl", is_flag=True, words="option.jsonl")
+@option("-o", "--out", words="option.out_new", metavar="FILE")
+def log(
+    session: Session,
+    since: str,
+    until: str,
+    node: str,
+    who: str,
+    action: str,
+    outcome: str | None,
+    limit: int | None,
+    after: str,
+    as_csv: bool,
+    as_jsonl: bool,
+    out: str | None,
+) -> None:
+    """Events, the newest first; exports have all of them."""
+    if as_csv and as_jsonl:
+        raise Refused("FN-2706", name="--csv", reason="--jsonl", command="fednode audit log")
+    wanted = Filter(_time("--since", since, 0), _time("--until", until, None), node, who, action, outcome or "")
+    app = session.app()
+    events = Events(app.new_projector())
+    cursor = ""
+    export = as_csv or as_jsonl or out is not None
+    if export and limit is None:
+        found: Iterable[Event] = events.all(wanted, after)
+    else:
+        found, cursor = events.page(wanted, limit or PAGE_DEFAULT, after)
+    if export:
+        form = _csv if as_csv or (not as_jsonl and str(out).endswith(".csv")) else _jsonl
+        with _new_file(out) as file:
+            count = sum(1 for _ in form(found, file))
+            shown = [] if out else [file.getvalue().rstrip("\n")]  # type: ignore[attr-defined]
+        data: dict[str, Any] = {"out": out, "count": count, "next": cursor}
+    else:
+        rows = list(found)
+        count = len(rows)
+        shown = _lines(session, rows, cursor)
+        data = {"events": [dataclasses.asdict(one) for one in rows], "next": cursor}
+    app.journal().note("audit.log", filters=", ".join(wanted.names), count=count, exported=export)
+    if out:
+        session.note("audit.exported", count=count, path=out)
+    session.done(data, shown)
+
+
+def _time(name: str, text: str, default: int | None) -> int:
+    """A time of the command line. Raises Refused FN-2001."""
+    if not text:
+        return Filter().until_ms if default is None else default
+    found = time_of(text, end=default is None)
+    if found is None:
+        raise Refused("FN-2001", option=name, value=text)
+    return found
+
+
+def local_time(ms: int) -> str:
+    """A moment in this machine's zone."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
+
+
+def _worded(session: Session, kind: str, name: str) -> str:
+    """An action or an outcome in words; one of a newer program as it stands."""
+    key = f"{kind}.{name}"
+    return session.words(key) if key in catalogue() else safe(name)
+
+
+def _details(details: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in details.items())
+
+
+def _lines(session: Session, found: Sequence[Event], cursor: str) -> list[str]:
+    if not found:
+        return [session.words("audit.none")]
+    rows = [
+        (
+            local_time(one.at_ms),
+            one.node,
+            safe(one.who),
+            _worded(session, "action", one.action),
+            " ".join(part for part in (_worded(session, "outcome", one.outcome), one.code) if part),
+            safe(_details(one.details)) + (session.words("audit.altered") if one.altered else ""),
+        )
+        for one in found
+    ]
+    heads = [session.words(f"head.{key}") for key in ("time", "node", "who", "what", "outcome", "details")]
+    return [*table(rows, heads), *([session.words("find.more", after=cursor)] if cursor else [])]
+
+
+def _csv(found: Iterable[Event], file: TextIO) -> Iterator[Event]:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in found:
+        when = datetime.fromtimestamp(one.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        cells = [when, one.node, one.name, one.who, one.action, one.outcome, one.code]
+        cells += [_details(one.details), one.log, str(one.number), "1" if one.altered else ""]
+        writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
+        yield one
+
+
+def _jsonl(found: Iterable[Event], file: TextIO) -> Iterator[Event]:
+    for one in found:
+        file.write(msgspec.json.encode(dataclasses.asdict(one)).decode() + "\n")
+        yield one
+
+
+@contextmanager
+def _new_file(path: str | None) -> Iterator[TextIO]:
+    """A file that was not there before and that only its owner may read, gone again when something fails; or memory."""
+    if path is None:
+        yield io.StringIO()
+        return
+    encoding = "utf-8-sig" if path.endswith(".csv") else "utf-8"  # spreadsheets go by the mark
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding=encoding, newline="") as file:
+            yield file
+    except BaseException:
+        Path(path).unlink(missing_ok=True)
+        raise
+
+
+# ---------------------------------------------------------------- alerts
+
+
+@click.group(cls=Group, help="help.alerts", invoke_without_command=True)
+@option("--all", "everything", is_flag=True, words="option.all_alerts")
+@option("--evidence", is_flag=True, words="option.evidence")
+@click.pass_context
+def alerts(context: click.Context, everything: bool, evidence: bool) -> None:
+    """What somebody must look into, the newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    session: Session = context.obj
+    session.command = "alerts"
+    found = Events(session.app().new_projector()).alerts(closed=everything)
+    lines: list[str] = []
+    for one in found:
+        lines += _alert_lines(session, one, evidence)
+    session.done(
+        {"alerts": [{**dataclasses.asdict(one), "message": _message(session, one)} for one in found]},
+        lines or [session.words("alerts.none")],
+    )
+
+
+def _message(session: Session, alert: Alert) -> str:
+    return error_text(FednodeError(alert.code, **{str(k): v for k, v in alert.params.items()}), session.lang)[0]
+
+
+def _alert_lines(session: Session, alert: Alert, evidence: bool) -> list[str]:
+    message = _message(session, alert)
+    lines = [
+        session.words(
+            "alerts.line", time=local_time(alert.at_ms), code=alert.code, node=alert.node, name=alert.name, by=alert.by
+        ),
+        f"    {message}",
+        session.words("alerts.key", key=alert.key, count=len(alert.evidence)),
+    ]
+    if alert.state != "open":
+        lines.append(session.words("alerts.closed", who=alert.closed_by, reason=alert.reason))
+    if evidence:
+        for text in alert.evidence:
+            lines += ["", *map(safe, text.splitlines())]
+        lines += [""] if alert.evidence else []
+    return lines
+
+
+@command("help.alerts_close", "alerts.close")
+@click.argument("key")
+@option("--reason", required=True, words="option.reason")
+def close(session: Session, key: str, reason: str) -> None:
+    """Say that an alert has been looked into."""
+    app = session.app()
+    writer = app.new_writer(app.store)
+    events = Events(app.new_projector())
+    done = events.close(writer, app.journal(writer), key, reason, app.operator, app.now_ms())
+    app.poke()
+    session.done({"key": key, "records": len(done)}, [session.words("alerts.close_done", key=key)])
+
+
+alerts.add_command(close, "close")
