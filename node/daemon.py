@@ -143,6 +143,7 @@ class Engine(Hooks):
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
         self._on_moved = on_moved
+        self._tasks: set[asyncio.Task[None]] = set()
         self._untold = ""  # trouble of the store that could not be told while it lasted
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
@@ -162,7 +163,7 @@ class Engine(Hooks):
                 session.wake()
         if self._untold:
             code, self._untold = self._untold, ""
-            _background(self.tell("store.trouble", FAILED, code=code))
+            self.soon(self.tell("store.trouble", FAILED, code=code))
         self._on_moved()
 
     def _out_of_force(self, peer: Identity, link: Link | None) -> PeerError | None:
@@ -260,11 +261,10 @@ class Engine(Hooks):
             lambda h: self.admit_parent(session, h, restoring),
             self,
         )
+        session.shown = parent.node
         close, report = await self._run(session)
         if _code(close.error) in fence.PARENTS_WORD:
             await _quietly(self.writer.call(lambda writer: writer.fence(_code(close.error))))
-        if close.error is not None and not isinstance(close.error, Unavailable):
-            await self._refused(parent.node, close.error)
         return close, report
 
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
@@ -279,10 +279,10 @@ class Engine(Hooks):
             lambda h: self.admit_child(session, certificate, h),
             self,
         )
+        session.shown = certs.parse(certificate).node
         close, _ = await self._run(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
             log.warning("session ended", extra={"peer": _name(session), "reason": str(close.error)})
-            await self._refused(certs.parse(certificate).node, close.error)
 
     async def _run(self, session: Session) -> tuple[fx.Close, Report]:
         self.sessions.add(session)
@@ -316,6 +316,16 @@ class Engine(Hooks):
         """An event of the daemon's own."""
         await self.writer.call(lambda writer: self.app.journal(writer).note(action, **details))
 
+    def soon(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run something that no session waits for; `settle` does."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait for what `soon` started."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _refused(self, peer: str, error: Exception) -> None:
         """One side refused the other; where that is alarming, the levels above hear of it, too."""
         code = _code(error)
@@ -339,6 +349,10 @@ class Engine(Hooks):
             session.spawn(self._renew(session, effect))
         elif isinstance(effect, fx.RenewAnswered):
             self._renewed(session, effect)
+
+    def closed(self, session: Session, close: fx.Close) -> None:
+        if close.error is not None and not isinstance(close.error, Unavailable):
+            self.soon(self._refused(session.shown, close.error))
 
     def trouble(self, session: Session, code: str) -> None:
         self._untold = self._untold or code
@@ -372,24 +386,24 @@ class Engine(Hooks):
             effects = session.exchange.answer_renewal(chain, "", self.app.now_ms())
         except FednodeError as error:
             effects = session.exchange.answer_renewal((), error.code, self.app.now_ms())
-            session.spawn(self.tell("renewal.refused", REFUSED, peer=peer.node, code=error.code))
+            self.soon(self.tell("renewal.refused", REFUSED, peer=peer.node, code=error.code))
         session._handle(effects)
 
     def _renewed(self, session: Session, answer: fx.RenewAnswered) -> None:
         self.renewal = answer.refused
         if answer.refused:
             log.warning("renewal refused", extra={"code": answer.refused})
-            session.spawn(self.tell("renewal.refused", REFUSED, peer=_name(session), code=answer.refused))
+            self.soon(self.tell("renewal.refused", REFUSED, peer=_name(session), code=answer.refused))
             return
         try:
             self.app.install_chain(answer.chain)
         except FednodeError as error:
             self.renewal = error.code
             log.error("renewal not usable", extra={"code": error.code, "params": dict(error.params)})
-            session.spawn(self.tell("renewal.refused", FAILED, peer=_name(session), code=error.code))
+            self.soon(self.tell("renewal.refused", FAILED, peer=_name(session), code=error.code))
             return
         log.info("certificate renewed")
-        session.spawn(self.tell("certificate.renewed", peer=_name(session), valid_to_s=self.app.trust.me.not_after))
+        self.soon(self.tell("certificate.renewed", peer=_name(session), valid_to_s=self.app.trust.me.not_after))
         if session.link is None or not session.link.restoring:
             session.end(None)
 
@@ -397,16 +411,6 @@ class Engine(Hooks):
 async def _quietly(awaitable: Any) -> None:
     with contextlib.suppress(FednodeError):
         await awaitable
-
-
-_jobs: set[asyncio.Task[None]] = set()
-
-
-def _background(job: Coroutine[Any, Any, None]) -> None:
-    """Run something that nobody waits for."""
-    task = asyncio.get_running_loop().create_task(job)
-    _jobs.add(task)  # the loop itself does not keep it alive
-    task.add_done_callback(_jobs.discard)
 
 
 def _digest(config: Config) -> str:
@@ -441,6 +445,7 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
     finally:
         peer = engine.store.peer(parent.node)
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
+        await engine.settle()
         await asyncio.to_thread(engine.close)
     projector = app.new_projector()
     try:
@@ -561,6 +566,7 @@ class Daemon:
             await asyncio.gather(self._dialer, return_exceptions=True)
         if self.scrubber is not None:
             await self.scrubber.close()
+        await self.engine.settle()
         if self._started:
             await self.engine.note("daemon.stopped")
         await asyncio.to_thread(self.engine.close)

@@ -200,6 +200,7 @@ class Session:
     ) -> None:
         self.exchange, self.report = exchange, Report()
         self.peer: Identity | None = None
+        self.shown = ""  # who the peer is by its certificate, before it is let in
         self.link: Link | None = None
         self._stream, self._writer, self._store, self._now_ms = stream, writer, store, now_ms
         self._admit, self._hooks = admit, hooks
@@ -300,6 +301,7 @@ class Session:
     def _finish(self, close: fx.Close) -> None:
         if not self._closed.done():
             self._closed.set_result(close)
+            self._hooks.closed(self, close)
 
     # ------------------------------------------------------------ effects
 
@@ -431,6 +433,9 @@ class Hooks:
 
     def acked(self, session: Session) -> None:
         """Acknowledgements of the peer are stored."""
+
+    def closed(self, session: Session, close: fx.Close) -> None:
+        """It has ended. Whoever serves it may be cancelled before its end: gRPC does when the peer hangs up."""
 
     def trouble(self, session: Session, code: str) -> None:
         """What the peer sent could not be stored."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fednode.crypto import canonical
+from fednode.crypto import canonical, checkpoint
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.journal import (
@@ -22,10 +22,13 @@ from fednode.node.journal import (
     Journal,
     alert_key,
 )
-from fednode.node.store import Transaction
+from fednode.node.store import Store, Transaction
+from fednode.node.trust import Trust
+from fednode.node.writer import Link, Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, Change
+from fednode.sync.effects import Commit
 from fednode.sync.errors import StoreError
-from world import NOW_S, Stream
+from world import NOW_S, Stream, World, seed
 
 LOG = "hebei/1301/1/admin-licence"
 
@@ -54,11 +57,12 @@ def app(tmp_path: Path, clock: Clock) -> Iterator[App]:
     made.close()
 
 
-def written(app: App, dataset: str) -> list[tuple[str, dict[str, Any]]]:
-    """(key, payload) of every change of this node's log of a dataset, in order."""
+def written(at: App | Store, dataset: str) -> list[tuple[str, dict[str, Any]]]:
+    """(key, payload) of every change of a node's own log of a dataset, in order."""
+    store = at.store if isinstance(at, App) else at
     found = []
-    for held in app.store.segments(0, 1000, dataset=dataset):
-        columns = app.store.columns(held)
+    for held in store.segments(0, 1000, dataset=dataset):
+        columns = store.columns(held)
         assert columns is not None
         found += [(key.decode(), canonical.loads(one)) for key, one in zip(columns.keys, columns.payloads, strict=True)]
     return found
@@ -209,6 +213,57 @@ def test_a_peer_that_makes_up_alerts_does_not_fill_the_log(app: App) -> None:
     assert all(journal.alert("FN-6406", "1301", {"log": LOG, "first": i}) for i in range(SUBJECTS_MAX))
     assert not journal.alert("FN-6406", "1301", {"log": LOG, "first": SUBJECTS_MAX})
     assert journal.alert("FN-6406", "1302", {"log": LOG})
+
+
+def test_a_segment_that_is_refused_is_an_event_and_where_it_is_alarming_an_alert(tmp_path: Path) -> None:
+    """In the transaction that keeps the evidence, with the head that was offered and the one that is held as notes."""
+    world = World()
+    place = world.places["130102001"]
+    store = Store.create(tmp_path / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
+    trust = Trust(place.chain, "130102001")
+    trust.directory, trust.catalog = world.directory(), world.catalog
+    writer = Writer(store, trust, place.keys, lambda: NOW_S * 1000, Stream("journal"))  # type: ignore[arg-type]
+    writer.on_refusals = Journal(writer, lambda: NOW_S * 1000, "daemon", "test").refused
+    with store.write() as tx:
+        peer = tx.ensure_peer("130102001001", "child")
+    link = Link(world.identity("130102001001"), peer.id, bytes(16), False, 0)
+    good = world.segment("130102001001", readers=("130102001",))
+    sign = world.places["130102"].keys.sign
+    later = (NOW_S * 1000 + 1) << 16
+    forged = world.segment("130102001001", state=good.after, key=sign, readers=("130102001",), hlc=later)
+    sent = (Commit(1, good.raw), Commit(2, forged.raw), Commit(2, forged.raw))
+    outcomes = writer.incoming([(link, commit) for commit in sent])
+    assert [done.refused for _, done in outcomes] == ["", "FN-6406", "FN-6406"]
+    ((_, event),) = written(store, AUDIT)
+    assert (event["action"], event["code"], event["outcome"]) == ("segment.refused", "FN-6406", "refused")
+    assert event["details"] == {"peer": "130102001001", "log": str(good.after.name)}
+    ((key, alert),) = written(store, ALERTS)
+    assert key == f"FN-6406/130102001001/{good.after.name}"
+    assert alert["peer"] == "130102001001"
+    heads = [checkpoint.from_note(text)[0].size for text in alert["evidence"]]
+    assert heads == [forged.after.size, good.after.size]
+    assert [row["code"] for row in store.refused()] == ["FN-6406"]
+    store.close()
+
+
+# ---------------------------------------------------------------- the format
+
+
+def test_golden_payloads(app: App, clock: Clock) -> None:
+    """The bytes of docs/formats.md: `"key" payload`, a line each. A change here is a new version of the format."""
+    clock.ms = NOW_S * 1000 + 500
+    app.operator, app.software = "李明 (alice, uid 1000)", "fednode/0"
+    journal = app.journal()
+    journal.event("put", dataset="admin-licence", area="13", log="hebei/13/1/admin-licence", number=7)
+    journal.event("revoke", "refused", code="FN-5115", node="13")
+    journal.alert("FN-6420", "1301", {"first": 3, "log": LOG, "node": "1301", "size": 5}, ["hebei/1301/1/x\n5\nroot\n"])
+    lines = []
+    for dataset, count in ((AUDIT, 2), (ALERTS, 1)):
+        for held in app.store.segments(0, 100, dataset=dataset)[-count:]:
+            columns = app.store.columns(held)
+            assert columns is not None
+            lines.append(columns.keys[0] + b" " + columns.payloads[0])
+    assert b"\n".join(lines) + b"\n" == (Path(__file__).parent / "vectors/journal.txt").read_bytes()
 
 
 # ---------------------------------------------------------------- the writer
