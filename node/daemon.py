@@ -317,14 +317,15 @@ class Engine(Hooks):
         await self.writer.call(lambda writer: self.app.journal(writer).note(action, **details))
 
     def soon(self, job: Coroutine[Any, Any, None]) -> None:
-        """Run something that no session waits for; `settle` does."""
+        """Run something that no session waits for; `stop` does."""
         task = asyncio.get_running_loop().create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def settle(self) -> None:
-        """Wait for what `soon` started."""
+    async def stop(self) -> None:
+        """Wait for what `soon` started, then close."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.close)
 
     async def _refused(self, peer: str, error: Exception) -> None:
         """One side refused the other; where that is alarming, the levels above hear of it, too."""
@@ -445,8 +446,7 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
     finally:
         peer = engine.store.peer(parent.node)
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
-        await engine.settle()
-        await asyncio.to_thread(engine.close)
+        await engine.stop()
     projector = app.new_projector()
     try:
         report.applied = projector.catch_up()
@@ -469,7 +469,7 @@ async def take_back(app: App, life: int) -> SyncReport:
         if app.trust.me.incarnation == life:  # it answered, and gave none
             raise PeerError("FN-5508", code=engine.renewal or "FN-5114", detail="Renew")
     finally:
-        await asyncio.to_thread(engine.close)
+        await engine.stop()
     return report
 
 
@@ -566,10 +566,9 @@ class Daemon:
             await asyncio.gather(self._dialer, return_exceptions=True)
         if self.scrubber is not None:
             await self.scrubber.close()
-        await self.engine.settle()
         if self._started:
             await self.engine.note("daemon.stopped")
-        await asyncio.to_thread(self.engine.close)
+        await self.engine.stop()
         await asyncio.to_thread(self.projector.stop)
 
     def _project_soon(self) -> None:
