@@ -8,8 +8,8 @@ Rules
    smaller size after a larger one.
 3. Certificates are those that were valid when the first witness signed: a node renews its own every year, and a proof
    is judged at that time.
-4. Every file is checked as its reader will check it before it is handed out. A stored node of the tree that was altered
-   shows there.
+4. Every file is checked as its reader will check it before it is handed out. Where a kept node of the tree was altered,
+   the nodes of that log are made again from its segments first.
 
 >>> # proved = Prover(app.records(), app.keys.sign, app.now_ms).prove("admin-licence", key)
 >>> # Path("record.tlog-proof").write_bytes(proved.data)
@@ -22,18 +22,18 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fednode.crypto import certs, checkpoint, proof
+from fednode.crypto import certs, checkpoint, merkle, proof
 from fednode.crypto.certs import ROOT, Identity
 from fednode.crypto.checkpoint import Checkpoint, Cosigner
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
 from fednode.node.records import Records
 from fednode.node.rows import Held
-from fednode.node.tree import LogTree
+from fednode.node.tree import LogTree, remake
 from fednode.sync import proof_file
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Field
-from fednode.sync.change import NODES, UPSERT, Columns, LogName
+from fednode.sync.change import DELETE, ERASE, NODES, UPSERT, Columns, LogName
 from fednode.sync.clock import HybridClock, milliseconds
 from fednode.sync.errors import Refused
 from fednode.sync.proof_file import Checked, FieldTitle, Head, Leaf, Titles
@@ -66,7 +66,7 @@ class Prover:
         if version is not None and not 1 <= version <= len(rows):
             raise Refused("FN-2716", version=version, count=len(rows))
         row = rows[(version or 1) - 1][0]
-        if version is None and row.op != UPSERT:
+        if version is None and row.op == DELETE:
             raise Refused("FN-3324", dataset=dataset, key=key)
         held = self._store.segment_at(row.log, row.seq)
         if held is None:
@@ -75,19 +75,29 @@ class Prover:
         if columns is None:
             raise Refused("FN-3402", log=str(held.name), first=held.first)
         position = row.seq - held.first
-        if position in columns.leaves:
+        if position in columns.leaves or columns.ops[position] == ERASE:
             raise Refused("FN-3403", dataset=dataset, key=key)
         leaf = _leaf(columns, position)
         head = self._head(held, row.seq)
-        tree = LogTree(self._store, held.log_id)
-        hashes = proof.inclusion(tree.node, row.seq, head.checkpoint.size)
+        hashes, segments_read = self._path(held.log_id, leaf, row.seq, head.checkpoint)
         certificates = self._certificates(held.name, head, milliseconds(row.hlc) // 1000)
         root = self._trust.directory.root
         data = proof_file.compose(
             *(leaf, row.seq, hashes, head, self._titles(dataset, leaf), certificates, self._trust.root_sha256),
             *(self._trust.me, self._key.sign, self._now_ms()),
         )
-        return Proved(data, proof_file.check(data, root.der), tree.segments_read)
+        return Proved(data, proof_file.check(data, root.der), segments_read)
+
+    def _path(self, log_id: int, leaf: Leaf, seq: int, head: Checkpoint) -> tuple[list[bytes], int]:
+        """The path from a leaf to a checkpoint's root, and how many segments were read for it."""
+        tree = LogTree(self._store, log_id)
+        hashes = proof.inclusion(tree.node, seq, head.size)
+        try:
+            merkle.verify_inclusion(leaf.hash(), seq, head.size, hashes, head.root)
+        except IntegrityError:  # a kept node was altered: they are only a projection
+            remake(self._store, log_id)
+            hashes = proof.inclusion(tree.node, seq, head.size)
+        return hashes, tree.segments_read
 
     # ------------------------------------------------------------ the checkpoint
 

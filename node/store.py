@@ -527,8 +527,7 @@ class Transaction:
     ) -> int:
         log_id = self._move_log(before, after, route)
         if nodes:
-            rows = [(log_id, node.level, node.index, node.hash) for node in nodes]
-            self._c.executemany("insert or replace into tree values (?, ?, ?, ?)", rows)
+            self.keep_nodes(log_id, nodes)
         lsn = self.next_lsn()
         stash = self.store.stash(content_key, lsn) if content_key else None
         self._c.execute(
@@ -549,6 +548,11 @@ class Transaction:
             ),
         )
         return lsn
+
+    def keep_nodes(self, log_id: int, nodes: list[TreeNode]) -> None:
+        """Nodes of a log's tree, to prove from (`fednode.node.tree`)."""
+        rows = [(log_id, node.level, node.index, node.hash) for node in nodes]
+        self._c.executemany("insert or replace into tree values (?, ?, ?, ?)", rows)
 
     def _move_log(self, before: LogState, after: LogState, route: Route) -> int:
         name = after.name

@@ -1,7 +1,8 @@
 """The Merkle tree of a log as it lies in the store: nodes that were kept, and leaves of segments where none was.
 
 Rules
-1. A kept node is believed: whoever proves with it checks the root at the end against a signed checkpoint.
+1. A kept node is believed: whoever proves with it checks the root at the end against a signed checkpoint, and when that
+   does not hold makes the nodes again (`remake`): they are only a projection of the segments.
 2. Where nodes were not kept (right above the leaves of long segments; a store older than the table) they are computed
    from the segments below: slower, and the same.
 3. Of the segments that were opened the last `RUNS_MAX` are kept in memory.
@@ -14,11 +15,38 @@ from __future__ import annotations
 
 from fednode.crypto import merkle
 from fednode.crypto.errors import IntegrityError
+from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.node.store import Store
 from fednode.sync import segment as seg
 from fednode.sync.errors import Refused
 
 RUNS_MAX = 64
+
+
+def remake(store: Store, log_id: int) -> None:
+    """Make the kept nodes of a log again from all of its segments. Raises Refused FN-3402 where this node may not read
+    one of them, and what reading a segment raises."""
+    frontier, kept, after = Frontier.EMPTY, list[TreeNode](), -1
+    while places := store.places(log_id, after, RUNS_MAX):
+        for _, first, _ in places:
+            _, leaves = _read(store, log_id, first)
+            frontier, nodes = frontier.grow(leaves)
+            kept += nodes
+        after = places[-1][1]
+    with store.write() as tx:
+        tx.execute("delete from tree where log_id = ? and (idx + 1) << level <= ?", log_id, frontier.size)
+        tx.keep_nodes(log_id, kept)
+
+
+def _read(store: Store, log_id: int, number: int) -> tuple[int, list[bytes]]:
+    """The first number and the leaves of the segment that holds a change."""
+    held = store.segment_at(log_id, number)
+    if held is None:
+        raise IntegrityError("FN-6602", log_id=log_id, first=number)
+    columns = store.columns(held)
+    if columns is None:
+        raise Refused("FN-3402", log=str(held.name), first=held.first)
+    return held.first, seg.leaf_hashes(columns, seg.parse(held.raw).header.suite)
 
 
 class LogTree:
@@ -48,15 +76,6 @@ class LogTree:
         for first, leaves in reversed(self._runs):
             if first <= number < first + len(leaves):
                 return first, leaves
-        held = self._store.segment_at(self._log_id, number)
-        if held is None:
-            raise IntegrityError("FN-6602", log_id=self._log_id, first=number)
-        columns = self._store.columns(held)
-        if columns is None:
-            raise Refused("FN-3402", log=str(held.name), first=held.first)
-        self._runs = [
-            *self._runs[1 - RUNS_MAX :],
-            (held.first, seg.leaf_hashes(columns, seg.parse(held.raw).header.suite)),
-        ]
+        self._runs = [*self._runs[1 - RUNS_MAX :], _read(self._store, self._log_id, number)]
         self.segments_read += 1
         return self._runs[-1]

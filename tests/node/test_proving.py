@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from fednode.crypto import tlogproof
-from fednode.crypto.errors import IntegrityError
-from fednode.node import sqlite
+from fednode.crypto.suite import SUITE_1
+from fednode.node import erasing, sqlite
 from fednode.node.app import App
 from fednode.node.cli import invoke
 from fednode.node.proving import Proved, Prover
-from fednode.sync import proof_file
+from fednode.sync import proof_file, strip
+from fednode.sync import segment as seg
+from fednode.sync.change import Change
 from fednode.sync.errors import Refused
 from mesh import Mesh, Running
 from proofs import third_party
@@ -60,6 +62,8 @@ async def test_each_level_proves_with_every_cosignature_that_it_has(tmp_path: Pa
         province, city, county, township, village = chain
         for node in chain[1:]:
             await mesh.until(acked(node))
+        log = "hebei/130102001001/1/admin-licence"
+        assert nodes_of(village.app, log) == nodes_of(province.app, log) != []
         root = province.app.trust.directory.root.der
         everybody = ["130102001", "130102", "1301", "13"]
         for node, wanted in (
@@ -221,12 +225,69 @@ def test_a_province_has_nobody_above_and_says_so(province: Running) -> None:
     assert (checked.witnesses, checked.unseen_by) == ((), ())
 
 
-def test_a_damaged_tree_is_no_proof(province: Running) -> None:
-    for i in range(4):
+def nodes_of(app: App, log: str) -> list[tuple[int, int, bytes]]:
+    """The kept nodes of a log."""
+    return app.store.rows(
+        "select level, idx, hash from tree join log on log.id = log_id where name = ? order by level, idx", log
+    )
+
+
+def test_altered_nodes_of_the_tree_are_made_again(province: Running) -> None:
+    """They are only a projection: a bit that flips there must not take the proofs of a log away."""
+    for i in range(5):
         province.write(f"k{i}", RECORD)
+    log = "hebei/13/1/admin-licence"
+    whole = nodes_of(province.app, log)
+    assert [(level, index) for level, index, _ in whole] == [
+        *((0, n) for n in range(5)), (1, 0), (1, 1), (2, 0),
+    ]  # fmt: skip
     connection = sqlite.connect(province.app.home.log_db, synchronous="FULL")
-    connection.execute("update tree set hash = zeroblob(32) where level = 1")
+    connection.execute("update tree set hash = zeroblob(32) where level = 1 and log_id in (select id from log)")
     connection.close()
-    with pytest.raises(IntegrityError) as caught:
-        prove(province, "k0")
-    assert caught.value.code == "FN-6226"
+    assert nodes_of(province.app, log) != whole
+    assert prove(province, "k0").checked.index == 0
+    assert nodes_of(province.app, log) == whole
+
+
+def test_what_was_erased_is_not_proved_and_what_stands_beside_it_is(province: Running, tmp_path: Path) -> None:
+    """The segment is stripped: its salts stand one by one, its leaves lead to the same root."""
+    app = province.app
+    records = app.records()
+    changes = [Change(key.encode(), json.dumps({"xk_zt": key}).encode()) for key in ("a", "b", "c")]
+    records.writer.local("admin-licence", "13", changes)
+    before = proof_file.check(prove(province, "c").data, app.trust.directory.root.der)
+    erasing.erase(records, "admin-licence", "b", "法院裁定")
+    for version in (None, 1):
+        with pytest.raises(Refused) as caught:
+            prove(province, "b", version=version)
+        assert caught.value.code == "FN-3324"  # not even the key is known any more
+    after = prove(province, "c").checked
+    assert after.leaf == before.leaf
+    assert (after.index, after.head.size) == (2, 4)
+
+
+def test_a_change_that_somebody_stripped(province: Running) -> None:
+    """The record table still has it, the log has its leaf alone."""
+    app = province.app
+    changes = [Change(key.encode(), json.dumps({"xk_zt": key}).encode()) for key in ("a", "b")]
+    (lsn,) = app.records().writer.local("admin-licence", "13", changes)
+    app.records().projector.catch_up()
+    (held,) = app.store.segments(lsn - 1, 1)
+    columns = app.store.columns(held)
+    assert columns is not None
+    envelope = seg.parse(held.raw)
+    raw, content_key = strip.reseal(envelope, strip.strip(columns, [0]), app.trust.me, [], app.keys.sign.sign, app.rng)
+    with app.store.write() as tx:
+        values = (raw, SUITE_1.hash(raw), app.store.stash(content_key, lsn + 1000), lsn)
+        tx.execute("update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", *values)
+    with pytest.raises(Refused) as caught:
+        prove(province, "a")
+    assert caught.value.code == "FN-3403"
+    assert prove(province, "b").checked.index == 1
+
+
+def test_one_version_that_was_erased(province: Running) -> None:
+    province.write("k1", {"xk_zt": "1"})
+    province.write("k1", {"xk_zt": "2"})
+    erasing.erase(province.app.records(), "admin-licence", "k1", "更正", number=2)
+    assert json.loads(prove(province).checked.leaf.payload) == {"xk_zt": "2"}
