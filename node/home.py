@@ -28,7 +28,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
-from fednode.sync.errors import StoreError
+from fednode.sync.errors import Refused, StoreError
 
 CHAIN, ROOT_CERTIFICATE, ADDRESSES = "chain.pem", "root.pem", "addresses"
 RECOVERY = "recover.json"  # there while a recovery is not through: node/recovery.py
@@ -60,12 +60,12 @@ def pem_of(chain: tuple[bytes, ...]) -> bytes:
 
 
 def root_of_pem(path: Path) -> Identity:
-    """A root certificate out of a PEM file. Raises IntegrityError FN-6234 for anything else, StoreError FN-7619."""
+    """A root certificate out of a PEM file. Raises IntegrityError FN-6234 for anything else, Refused FN-3300."""
     try:
         der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
         root = certs.parse(der)
     except OSError as error:
-        raise StoreError("FN-7619", path=str(path), reason=error.strerror or str(error)) from error
+        raise Refused("FN-3300", path=str(path), reason=error.strerror or str(error)) from error
     except (ValueError, IntegrityError) as error:
         raise IntegrityError("FN-6234", path=str(path)) from error
     if root.node != certs.ROOT:

@@ -42,6 +42,7 @@ ALARMING = frozenset(
     | {"FN-6406", "FN-6407", "FN-6409", "FN-6411", "FN-6414"}
 )
 DAEMON = "daemon"
+FENCED = "FN-5303"
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 OPEN, CLOSED = "open", "closed"
 TEXT_BYTES_MAX = 256
@@ -160,7 +161,10 @@ class Journal:
         try:
             self.event(action, outcome, code=code, **details)
         except FednodeError as error:
-            log.error("not in the audit", extra={"action": action, "outcome": outcome, "code": error.code})
+            level = (
+                logging.INFO if error.code == FENCED else logging.ERROR
+            )  # as it should be
+            log.log(level, "not in the audit", extra={"action": action, "outcome": outcome, "code": error.code})
 
     def befell(self, action: str, outcome: str = DONE, *, peer: str = "", code: str = "", **details: Detail) -> None:
         """Append an event that a peer may have caused: of one peer and code once in an hour. Never raises."""

@@ -56,6 +56,7 @@ async def _serve(session: Session, app: Any) -> None:
 def sync(session: Session, up: bool, down: bool) -> None:
     """One exchange with the parent, now."""
     from fednode.node import daemon
+    from fednode.node.fence import standing
 
     _logs(session)
     app = session.app()
@@ -84,7 +85,12 @@ def sync(session: Session, up: bool, down: bool) -> None:
         session.words("sync.pending" if report.pending else "sync.nothing_pending", pending=report.pending),
     ]
     lines += [session.words("sync.refused", by=by, code=code) for by, code in report.refused]
-    session.done({"sync": shown}, lines, 5 if report.refused else 0)
+    fence = standing(app.store)
+    if fence is not None:
+        age = session.words("status.ago", age=human_ms(max(0, app.now_ms() - fence.at_ms), session.lang))
+        lines.append(session.words("status.fenced", code=fence.code, age=age))
+    shown["fenced"] = fence.code if fence is not None else None
+    session.done({"sync": shown}, lines, 6 if fence is not None else 5 if report.refused else 0)
 
 
 def _pending(app: Any) -> int:

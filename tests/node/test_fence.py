@@ -18,6 +18,7 @@ from fednode.node import daemon, fence, status
 from fednode.node import recovery as module
 from fednode.node.app import App
 from fednode.node.audit import verify_store
+from fednode.node.cli import invoke
 from fednode.node.home import Home
 from fednode.node.journal import Journal
 from fednode.node.recovery import Recovery, Result
@@ -112,6 +113,26 @@ async def test_a_store_from_an_older_backup_is_found_at_first_contact(tmp_path: 
         city.write("k9", {"name": "九"})
         await mesh.until(lambda: "k9" in province.records())
         assert "k2" in province.records()
+
+
+async def test_an_exchange_by_hand_says_that_it_ended_behind_the_fence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: it said that the parent held everything, and ended with 0."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1 and city.pending() == 0)
+        await mesh.halt(city)
+        copy_store(city, tmp_path / "backup")
+        await mesh.run(city)
+        city.write("k1", {"name": "一"})
+        await mesh.until(lambda: city.pending() == 0)
+        await mesh.halt(city)
+        restore_store(city, tmp_path / "backup")
+        command = ["--home", str(city.app.home.path), "--json", "sync"]
+        assert await asyncio.to_thread(invoke, command, {"LANG": "C.UTF-8"}) == 6
+        assert json.loads(capsys.readouterr().out)["sync"]["fenced"] == "FN-6422"
 
 
 async def test_a_store_that_was_rolled_back_and_written_on_is_a_fork(tmp_path: Path) -> None:
