@@ -243,6 +243,12 @@ def watch(store: Store, journal: Journal, now_ms: int) -> int:
     return total
 
 
+def withheld(store: Store) -> int:
+    """How many versions came stripped and no erase explains, at this moment."""
+    rows = store.connection.execute("select log, first from withheld").fetchall()
+    return sum(_unexplained(store, LogName.parse(log), first) for log, first in rows)
+
+
 def _unexplained(store: Store, log: LogName, first: int) -> int:
     log_id = store.log_id(log)
     try:

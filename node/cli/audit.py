@@ -30,7 +30,7 @@ def audit() -> None:
 @option("--jobs", type=click.IntRange(1, 256), metavar="N", words="option.jobs")
 def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
     """Verify the logs that this node holds, from its disk: what came since the last time, or all of it."""
-    from fednode.node import workers
+    from fednode.node import retention, workers
 
     app = session.app()
     with bar(session, "verify.progress") as update:
@@ -47,9 +47,12 @@ def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
     counts = {name: getattr(report, name) for name in ("logs", "segments", "changes", "carried", "stripped")}
     problems = [dataclasses.asdict(one) for one in report.problems]
     lines = [session.words("verify.problem", what=_what(session, one["code"]), **one) for one in problems]
+    unexplained = retention.withheld(app.store)
+    if unexplained:
+        lines.append(session.words("verify.withheld", count=unexplained))
     lines.append(session.words("verify.bad" if problems else "verify.good" if full else "verify.good_new", **counts))
     _tell(app, report)
-    session.done({"full": full, **counts, "problems": problems}, lines, 6 if problems else 0)
+    session.done({"full": full, **counts, "withheld": unexplained, "problems": problems}, lines, 6 if problems else 0)
 
 
 def _what(session: Session, code: str) -> str:
