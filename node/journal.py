@@ -161,9 +161,7 @@ class Journal:
         try:
             self.event(action, outcome, code=code, **details)
         except FednodeError as error:
-            level = (
-                logging.INFO if error.code == FENCED else logging.ERROR
-            )  # as it should be
+            level = logging.INFO if error.code == FENCED else logging.ERROR  # as it should be
             log.log(level, "not in the audit", extra={"action": action, "outcome": outcome, "code": error.code})
 
     def befell(self, action: str, outcome: str = DONE, *, peer: str = "", code: str = "", **details: Detail) -> None:

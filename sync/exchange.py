@@ -160,6 +160,8 @@ class Exchange:
         """Call every few seconds: sends beats, notices silence."""
         if self.state in (State.CLOSED, State.NEW):
             return []
+        if now_ms < self._last_received_ms:  # the clock was set back, by years perhaps: the timers begin anew
+            self._last_received_ms = self._last_sent_ms = now_ms
         if now_ms - self._last_received_ms > SILENCE_MS_MAX:
             return self._close(Unavailable("FN-4502", silent_ms=now_ms - self._last_received_ms), now_ms)
         if self.state is State.OPEN and now_ms - self._last_sent_ms >= BEAT_MS:
