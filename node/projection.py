@@ -105,7 +105,9 @@ class Projector:
 
     def __init__(self, path: Path, store: Store, trust: Trust) -> None:
         self.path, self.store, self.trust = path, store, trust
-        self.connection = sqlite.connect(path, synchronous="NORMAL", cache_kib=CACHE_KIB, wal_pages=WAL_PAGES)
+        self.connection = sqlite.connect(
+            path, synchronous="NORMAL", cache_kib=CACHE_KIB, wal_pages=WAL_PAGES, secure=False
+        )
         try:
             migrate(self.connection, state_migrations, path)
         except sqlite.DatabaseError as error:
@@ -116,6 +118,7 @@ class Projector:
         self._missed: list[tuple[LogName, int]] = []
         self._check_store()
         row = self.connection.execute("select value from meta where key = 'fresh'").fetchone()
+        sqlite.overwrite(self.connection, bool(self.unclean))
         self._fresh = int(row[0]) if row else 0  # what was erased up to here was stripped before this was made
 
     def _check_store(self) -> None:
@@ -449,6 +452,7 @@ class Projector:
     @unclean.setter
     def unclean(self, step: int) -> None:
         self.connection.execute("insert or replace into meta values ('unclean', ?)", (step,))
+        sqlite.overwrite(self.connection, bool(step))
 
     def forgotten(self) -> None:
         """What was forgotten is on disk: log.db need not keep its keys any more."""
@@ -502,6 +506,7 @@ class Projector:
         dataset, area = self._id("dataset", "name", log.dataset), self._id("area", "code", self._area_of(log))
         declared = self.trust.dataset(log.dataset)
         rule = declared.merge if declared else "latest"
+        self.unclean = 1
         for key in keys:
             self._drop_superseded(dataset, area, key, log_id, seq)
             row = self._current(dataset, area, [key]).get(key)
@@ -513,7 +518,6 @@ class Projector:
                 self._decide(dataset, area, row, rule, {(one.log, one.seq): one for one in left})
             else:
                 self._mark_conflicts(dataset, area, key, rule, row)
-        self.unclean = 1
 
     def _remove(self, row: int) -> None:
         """Nothing is left of a record."""
