@@ -48,7 +48,7 @@ OPEN, CLOSED = "open", "closed"
 TEXT_BYTES_MAX = 256
 DETAILS_MAX = 16
 EVIDENCE_MAX = 8
-EVIDENCE_BYTES_MAX = 4 * 1024  # all together less than what unpacks freely (sync.segment.RATIO_FREE_BYTES)
+EVIDENCE_BYTES_MAX = 4 * 1024  # all together less than what unpacks freely (sync.packing.RATIO_FREE_BYTES)
 
 Detail = str | int | bool
 

@@ -2,7 +2,7 @@
 
 Rules
 1. Bytes that were received are stored and forwarded as they came. Nothing signed is ever serialised again.
-2. Limits are enforced before anything is decompressed: `ENVELOPE_BYTES_MAX`, `BODY_BYTES_MAX`, `RATIO_MAX`,
+2. Limits are enforced before anything is decompressed: `ENVELOPE_BYTES_MAX`, those of `packing`, and then
    `SEGMENT_CHANGES_MAX`.
 3. The header is in clear; its hash goes into every key wrap, into the associated data and into the sealer's
    signature, so header and body cannot be swapped.
@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import accumulate, pairwise
 
-import zstandard
 from google.protobuf.message import DecodeError
 
 from fednode.crypto import merkle, seal
@@ -41,18 +40,15 @@ from fednode.sync.change import (
 )
 from fednode.sync.clock import STAMP_MAX
 from fednode.sync.errors import PeerError
+from fednode.sync.packing import pack, unpack
 
 VERSION = 1
 ENVELOPE_BYTES_MAX = 4 * 1024 * 1024
-BODY_BYTES_MAX = 16 * 1024 * 1024
-RATIO_MAX = 200
-RATIO_FREE_BYTES = 64 * 1024  # tiny bodies may compress better than the ratio allows
 READERS_MAX = 64
 SEGMENT_CHANGES = 1_000  # a normal segment: a cut link loses little
 SEGMENT_SEALED_BYTES = 256 * 1024
 SEED_BYTES = 32
 HASH_BYTES = 32
-ZSTD_LEVEL = 3
 
 Rng = Callable[[int], bytes]
 
@@ -176,8 +172,7 @@ def encode_body(columns: Columns) -> bytes:
         leaves=b"".join(columns.leaves[position] for position in sorted(columns.leaves)),
         salts=b"".join(columns.salts[position] for position in sorted(columns.salts)),
     )
-    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False, write_content_size=True)
-    return compressor.compress(body.SerializeToString())
+    return pack(body.SerializeToString())
 
 
 def decode_body(compressed: bytes) -> Columns:
@@ -209,16 +204,10 @@ def decode_leaves(compressed: bytes, suite: int = 1) -> Leaves:
 
 
 def _plain(compressed: bytes) -> pb.Body:
-    body = pb.Body()
     try:
-        size = zstandard.frame_content_size(compressed)
-        if size < 0 or size > BODY_BYTES_MAX or size > max(RATIO_FREE_BYTES, RATIO_MAX * len(compressed)):
-            raise PeerError("FN-6401", size=size, limit=BODY_BYTES_MAX)
-        plain = zstandard.ZstdDecompressor().decompress(compressed, max_output_size=BODY_BYTES_MAX)
-        body.ParseFromString(plain)
-    except (zstandard.ZstdError, DecodeError) as error:
+        return pb.Body.FromString(unpack(compressed))
+    except DecodeError as error:
         raise PeerError("FN-6402", reason="body") from error
-    return body
 
 
 def _checked(body: pb.Body) -> tuple[list[int], list[int], list[int], bytes, list[int], list[int]]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fednode.crypto import merkle
 from fednode.proto import fednode_pb2 as pb
+from fednode.sync import packing
 from fednode.sync import segment as seg
 from fednode.sync.change import (
     DELETE,
@@ -401,15 +402,15 @@ def test_columns_that_do_not_fit_one_another(changed: dict[str, Any], reason: st
 
 
 def test_a_bomb_is_found_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = compressed(bytes(seg.BODY_BYTES_MAX))
+    bomb = compressed(bytes(packing.BODY_BYTES_MAX))
     assert len(bomb) < 4096
-    claims_less = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(bytes(seg.BODY_BYTES_MAX))
-    too_big = compressed(Stream("big")(seg.BODY_BYTES_MAX + 1))
+    claims_less = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(bytes(packing.BODY_BYTES_MAX))
+    too_big = compressed(Stream("big")(packing.BODY_BYTES_MAX + 1))
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decompressed")
 
-    monkeypatch.setattr(seg.zstandard, "ZstdDecompressor", never)
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", never)
     for data in (bomb, claims_less, too_big):
         refused("FN-6401", seg.decode_body, data)
 
@@ -429,10 +430,10 @@ def test_a_frame_that_lies_about_its_size() -> None:
 def test_the_ratio_limit() -> None:
     """Small bodies are free of it; a large one of much the same text is not."""
     small = pb.Body(schema_version=1, seed=bytes(32), keys=b"k", key_lengths=[1], first_hlc=1, payload_lengths=[0])
-    small.payloads = b" " * (seg.RATIO_FREE_BYTES - 100)
+    small.payloads = b" " * (packing.RATIO_FREE_BYTES - 100)
     small.payload_lengths[0] = len(small.payloads)
     assert len(seg.decode_body(compressed(small.SerializeToString()))) == 1
-    small.payloads = b" " * (seg.RATIO_FREE_BYTES + 1)
+    small.payloads = b" " * (packing.RATIO_FREE_BYTES + 1)
     small.payload_lengths[0] = len(small.payloads)
     refused("FN-6401", seg.decode_body, compressed(small.SerializeToString()))
 

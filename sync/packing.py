@@ -1,0 +1,46 @@
+"""Packing: the compression of a segment's body (zstd), within limits that hold before anything is unpacked.
+
+Rules
+1. Nobody unpacks more than `BODY_BYTES_MAX`, nor more than `RATIO_MAX` times what came; up to `RATIO_FREE_BYTES` the
+   ratio is free.
+2. What is honestly so repetitive that it would pass the ratio is filled up with a skippable frame (RFC 8878, section
+   3.1.2) of zeros: whatever is packed can be unpacked.
+
+>>> repetitive = bytes(1024 * 1024)
+>>> unpack(pack(repetitive)) == repetitive
+True
+"""
+
+from __future__ import annotations
+
+import zstandard
+
+from fednode.sync.errors import PeerError
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+RATIO_MAX = 200
+RATIO_FREE_BYTES = 64 * 1024  # tiny bodies may compress better than the ratio allows
+ZSTD_LEVEL = 3
+SKIPPABLE = b"\x50\x2a\x4d\x18"
+
+
+def pack(plain: bytes) -> bytes:
+    """Compressed bytes, filled up where the ratio would be too high (rule 2)."""
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False, write_content_size=True)
+    packed = compressor.compress(plain)
+    if len(plain) <= max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)):
+        return packed
+    lacking = -(-len(plain) // RATIO_MAX) - len(packed)
+    return packed + SKIPPABLE + lacking.to_bytes(4, "little") + bytes(lacking)
+
+
+def unpack(packed: bytes) -> bytes:
+    """What was packed. Raises PeerError FN-6401 (a limit would be passed), FN-6402 (not packed)."""
+    try:
+        size = zstandard.frame_content_size(packed)
+        if size < 0 or size > BODY_BYTES_MAX or size > max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)):
+            raise PeerError("FN-6401", size=size, limit=BODY_BYTES_MAX)
+        plain: bytes = zstandard.ZstdDecompressor().decompress(packed, max_output_size=BODY_BYTES_MAX)
+    except zstandard.ZstdError as error:
+        raise PeerError("FN-6402", reason="body") from error
+    return plain
