@@ -23,7 +23,7 @@ from fednode.crypto.certs import Identity
 from fednode.node import fence
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
-from fednode.node.store import Store
+from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import wire
@@ -153,12 +153,20 @@ def enter(
     half = store.partial(identity.node)
     reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
     acks = () if restoring else _unheard(store, trust, peer, greeting.acked)
-    there = fence.standing(store) if from_parent else None
+    there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None
     start = greeting.have.lsn if sound else 0
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
     return Entry(peer, link, Admission(start, acks, reply, told), half)
+
+
+def note_restored(tx: Transaction, parent: Peer) -> None:
+    """All that is here came from the parent's store, up to the first that did not: its feed begins after that."""
+    upto = tx.store.first_own() - 1
+    tx.set_meta(RESTORED_STORE, parent.have.store)
+    tx.set_meta(RESTORED_LSN, upto)
+    tx.raise_acked(parent.id, upto)
 
 
 def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:

@@ -456,18 +456,34 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
     return report
 
 
-async def take_back(app: App, life: int) -> SyncReport:
-    """Take this node's history back from its parent, into the store of `app`, leaving incarnation `life` for a new one
-    (0: that is done). What a cut leaves undone goes on with the next call. Raises as `sync_once` does."""
+async def new_life(app: App, life: int) -> None:
+    """Ask the parent for a certificate of a new incarnation in the place of `life`, and nothing else. Raises as
+    `sync_once` does."""
+    await _with_parent(
+        app, lambda engine, stream: engine.converse(stream, once=True, feeds=False, wants=False, restoring=life)
+    )
+    if app.trust.me.incarnation == life:
+        raise PeerError("FN-5508", code="FN-5114", detail="Renew")
+
+
+async def take_back(app: App) -> SyncReport:
+    """Take this node's history back from its parent, into the store of `app`. What a cut leaves undone goes on with the
+    next call. Raises as `sync_once` does."""
+    return await _with_parent(app, lambda engine, stream: engine.converse(stream, once=True, feeds=False, restoring=0))
+
+
+async def _with_parent(
+    app: App, converse: Callable[[Engine, carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
+) -> SyncReport:
     parent = app.trust.parent
     if parent is None:
         raise StoreError("FN-7621")
     engine = Engine(app)
     report = SyncReport(parent=parent.node)
     try:
-        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=False, restoring=life))
-        if app.trust.me.incarnation == life:  # it answered, and gave none
-            raise PeerError("FN-5508", code=engine.renewal or "FN-5114", detail="Renew")
+        await _meet(app, report, lambda stream: converse(engine, stream))
+        if engine.renewal:
+            raise PeerError("FN-5508", code=engine.renewal, detail="Renew")
     finally:
         await engine.stop()
     return report

@@ -97,6 +97,11 @@ def put_up(tx: Transaction, me: Identity, code: str, now_ms: int) -> Fence:
     return fence
 
 
+def lift(tx: Transaction) -> None:
+    """Take the fence away: the store is a new one, and a new life has begun."""
+    tx.set_meta(META, None)
+
+
 # ---------------------------------------------------------------- signed heads, as evidence
 
 

@@ -2,7 +2,8 @@
 
 Rules
 1. A new store is made beside the old one. The parent gives a new incarnation first, which fences whoever else has these
-   keys, then all that it holds of this node and of those below it; each segment is verified as ever.
+   keys, then all that it holds of this node and of those below it; each segment is verified as ever. Until the new
+   incarnation is there the new store is fenced: nothing may go on in the old one.
 2. The old store is moved aside, never deleted (`log.db.before-recover-<time>`). What it holds and nobody else does is
    made again or taken over (`node.salvage`).
 3. Where it stands is in `recover.json`, written before each step; each step may be cut off anywhere and run again.
@@ -26,10 +27,11 @@ from typing import Any
 
 import msgspec
 
+from fednode.crypto import certs
 from fednode.crypto.certs import iso
 from fednode.crypto.errors import FednodeError
 from fednode.node import daemon, fence
-from fednode.node.admission import RESTORED_LSN, RESTORED_STORE
+from fednode.node.admission import note_restored
 from fednode.node.app import App, real_clock
 from fednode.node.config import Config
 from fednode.node.home import LOG_DB, Home
@@ -119,8 +121,6 @@ class Recovery:
         return plan
 
     def _identity(self) -> tuple[Any, str]:
-        from fednode.crypto import certs
-
         me = certs.parse(self.home.chain()[0])
         if me.issuer == certs.ROOT:
             raise Refused("FN-5304", node=me.node)
@@ -172,38 +172,37 @@ class Recovery:
     # ------------------------------------------------------------ taking
 
     def _take(self, state: State, result: Result) -> None:
-        new = self._new_store()
+        new = self._new_store(state)
         home = Home(self.home.path)
         home.log_db = new
         app = self._load(home)
         try:
-            life = state.life if app.trust.me.incarnation == state.life else 0
-            report = asyncio.run(daemon.take_back(app, life))
+            if app.trust.me.incarnation == state.life:
+                asyncio.run(daemon.new_life(app, state.life))
+            with app.store.write() as tx:
+                fence.lift(tx)
+            report = asyncio.run(daemon.take_back(app))
             result.taken, result.bytes_received = report.received, report.bytes_received
             result.refused = report.refused
-            self._note_taken(app.store, result.parent)
+            peer = app.store.peer(result.parent)
+            if peer is None:
+                raise StoreError("FN-7607", path=str(app.store.path), reason="peer")
+            with app.store.write() as tx:
+                note_restored(tx, peer)
         finally:
             app.close()
 
-    def _new_store(self) -> Path:
+    def _new_store(self, state: State) -> Path:
         path, unmade = self.home.path / NEW, self.home.path / UNMADE
         if not path.exists():
             for suffix in FILES:
                 unmade.with_name(unmade.name + suffix).unlink(missing_ok=True)
-            Store.create(unmade, store_id=self._rng(16), stash_key=self._keys.stash_key).close()
+            store = Store.create(unmade, store_id=self._rng(16), stash_key=self._keys.stash_key)
+            with store.write() as tx:  # nothing is written in the old life
+                fence.put_up(tx, certs.parse(self.home.chain()[0]), state.code or "FN-7625", self._clock())
+            store.close()
             os.replace(unmade, path)
         return path
-
-    @staticmethod
-    def _note_taken(store: Store, parent: str) -> None:
-        """All that is here came from the parent: its feed begins after it (`admission.enter`)."""
-        peer = store.peer(parent)
-        if peer is None:
-            raise StoreError("FN-7607", path=str(store.path), reason="peer")
-        with store.write() as tx:
-            tx.set_meta(RESTORED_STORE, peer.have.store)
-            tx.set_meta(RESTORED_LSN, store.lsn)
-            tx.raise_acked(peer.id, store.lsn)
 
     # ------------------------------------------------------------ moving
 

@@ -404,6 +404,11 @@ class Store:
         )
         return [(lsn, LogName.parse(name), time_s, signature) for lsn, name, time_s, signature in rows]
 
+    def first_own(self) -> int:
+        """The arrival number of the first segment that no peer sent; past the last one where all came from peers."""
+        rows = self._rows("select min(lsn) from segment where peer is null")
+        return int(rows[0][0] or self.lsn + 1)
+
     def came_at(self, peer_id: int, peer_lsn: int, since: int) -> list[tuple[str, int]]:
         """(log, first) of what came from a peer at one place of its arrival order, after an arrival number of ours."""
         rows = self._rows(

@@ -141,9 +141,11 @@ class Writer:
         return lsns
 
     def _receipts(self, tx: Transaction) -> None:
-        """What was stripped in this transaction is told of in the same."""
+        """What was stripped in this transaction is told of in the same. Behind the fence nothing is told: once
+        recovered, the node is given the erases again."""
         for area, changes in self.stripping.receipts():
-            self.append_system(tx, RECEIPTS, area, changes)
+            if standing(self.store) is None:
+                self.append_system(tx, RECEIPTS, area, changes)
 
     def _wipe(self) -> None:
         """What was stripped is to be nowhere: not in the write-ahead log either. If somebody reads there now, the next

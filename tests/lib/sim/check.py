@@ -19,6 +19,7 @@ from sim.world import SimNode, World
 
 Rows = dict[tuple[str, str, str], tuple[int, str | None]]
 EXPECTED_OF_THE_REVOKED = frozenset(("FN-5420", "FN-5511", "FN-5508", "FN-6413", "FN-5430", "FN-5431"))
+EXPECTED_OF_THE_RESTORED = frozenset(("FN-6420", "FN-6413", "FN-5412", "FN-5508", "FN-5513"))
 
 
 def check(world: World) -> int:
@@ -28,6 +29,7 @@ def check(world: World) -> int:
     _acknowledged(world)
     _refusals(world)
     _erased(world)
+    _found(world)
     return _agreement(world)
 
 
@@ -46,7 +48,17 @@ def _refusals(world: World) -> None:
     for node, peer, code, what in world.refusals:
         about_revoked = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.revoked)
         expected = about_revoked and code in EXPECTED_OF_THE_REVOKED
+        about_restored = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.restored)
+        expected = expected or (about_restored and code in EXPECTED_OF_THE_RESTORED)
         assert expected, f"{node} refused {peer}: {code} {what}"
+
+
+def _found(world: World) -> None:
+    """12: every store that was rolled back was found, told to all above, and goes on in a new life. 22."""
+    told = {tuple(key.split("/")[:2]) for _, dataset, key in rows(world.nodes["13"]) if dataset == "sys.alerts"}
+    for node in sorted(world.restored - world.revoked):
+        assert world.nodes[node].trust.me.incarnation > 1, f"{node} was rolled back, and nobody noticed"
+        assert any(one == node for _, one in told), f"the province has not heard of {node}"
 
 
 def _erased(world: World) -> None:

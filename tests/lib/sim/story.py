@@ -16,6 +16,7 @@ from fednode.sync.merge import RULES
 from sim.check import check
 from sim.datasets import catalog, remembered
 from sim.network import Faults
+from sim.recovery import keep_backup, restore_backup
 from sim.world import SimNode, World
 
 FAULTS_MS = 6 * 60 * 1000
@@ -25,6 +26,7 @@ WRITES = 40
 BUSY = 5  # villages where most of the work is done
 CORRECTIONS = 14
 ERASES = 8
+RESTORED = 2  # villages whose operator restores an old backup
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
 
@@ -112,6 +114,10 @@ def _operators(world: World) -> None:
         at(rng.randint(0, FAULTS_MS), partial(_part, world, rng.choice(nodes), rng.randint(5_000, 240_000)))
     for _ in range(2):
         at(rng.randint(0, FAULTS_MS), partial(_crash, rng.choice(nodes)))
+    for node in rng.sample(villages, RESTORED):
+        since = rng.randint(FAULTS_MS // 6, FAULTS_MS // 2)
+        at(since, partial(keep_backup, node))
+        at(since + rng.randint(FAULTS_MS // 6, FAULTS_MS // 3), partial(_restore, world, node))
     at(rng.randint(0, FAULTS_MS), partial(_publish, world))
     if rng.random() < 0.5:
         at(rng.randint(FAULTS_MS // 2, FAULTS_MS), partial(_revoke, world, rng.choice(villages)))
@@ -178,6 +184,15 @@ def _erase(world: World, node: SimNode, area: str) -> None:
     node.erase(dataset, area, places if rng.random() < 0.6 else [rng.choice(places)])
 
 
+def _restore(world: World, node: SimNode) -> None:
+    """An old backup in the place of the store, and work goes on until somebody notices."""
+    restore_backup(node)
+    for number in range(2):
+        world.clock.at(world.clock.rng.randint(0, 30_000), partial(_write, world, node, 2000 + number))
+    if node.id in world.restored:
+        world.clock.at(world.clock.rng.randint(20_000, 90_000), node.recovery.when_fenced)
+
+
 def _part(world: World, node: SimNode, for_ms: int) -> None:
     world.part(node.id, for_ms)
 
@@ -218,7 +233,9 @@ def _quiet(world: World) -> bool:
     for node in world.nodes.values():
         if node.id in world.revoked:
             continue
-        if not node.up or node.trust.catalog_version != 2:
+        if not node.up or node.restoring or node.trust.catalog_version != 2:
+            return False
+        if node.id in world.restored and node.trust.me.incarnation == 1:
             return False
         parent = node.trust.parent
         if parent is None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, erasing
+from fednode.node import admission, erasing, fence
+from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
@@ -26,9 +28,10 @@ from fednode.sync import effects as fx
 from fednode.sync import segment as seg
 from fednode.sync import wire
 from fednode.sync.change import Change, LogName
-from fednode.sync.errors import Unavailable
+from fednode.sync.errors import PeerError, Refused, Unavailable
 from fednode.sync.exchange import Exchange
 from fednode.sync.strip import erase_change
+from sim import recovery
 from sim.hierarchy import START_MS, Member, copy_to, fast_folder, members
 from sim.network import Clockwork, Faults, Wire
 
@@ -107,8 +110,10 @@ class End:
                 identity = admission.check_parent(node.trust, hello)
             else:
                 identity = admission.check_child(node.trust, certs.parse(self.peer.node.member.chain[0]), hello)
-            entry = admission.enter(node.writer, identity, hello, from_parent, now, "sim")
+            restoring = from_parent and node.restoring
+            entry = admission.enter(node.writer, identity, hello, from_parent, now, "sim", restoring)
         except FednodeError as error:
+            node.watch_alarms()
             self.handle(self.exchange.refuse(error, now))
             return
         except Crash:
@@ -118,7 +123,9 @@ class End:
             self.exchange.half = entry.half
         self.link = entry.link
         self._feed, self._again = admission.feeds(node.store, node.trust, entry.link)
-        self.handle(self.exchange.admitted(entry.admission, now))
+        renew = node.recovery.asks() if restoring else None
+        self.handle(self.exchange.admitted(replace(entry.admission, renew=renew), now))
+        node.watch_alarms()
 
     def _pull(self, effect: fx.Pull) -> None:
         assert self._feed is not None
@@ -151,12 +158,29 @@ class End:
 
     def _peerfenced(self, effect: fx.PeerFenced) -> None:
         self.session.world.note("fenced", self.peer.node.id, effect.code)
+        if self.link is not None:
+            self.node.writer.peer_fenced(self.link, effect.code, effect.heads)
+            self.node.watch_alarms()
+
+    def _renewasked(self, effect: fx.RenewAsked) -> None:
+        chain, code = recovery.renew(self.node, self.peer.node.id, effect)
+        if self.session.open:
+            self.handle(self.exchange.answer_renewal(chain, code, self.node.now_ms()))
+
+    def _renewanswered(self, effect: fx.RenewAnswered) -> None:
+        if effect.chain:
+            self.node.adopt(effect.chain)
 
     def _close(self, effect: fx.Close) -> None:
         code = getattr(effect.error, "code", "")
         self.session.world.note("close", self.node.id, code)
         if code and not isinstance(effect.error, Unavailable):
             self.session.world.refusals.append((self.node.id, self.peer.node.id, code, str(effect.error)))
+        dialled, given = self is self.session.ends[0], getattr(effect.error, "params", {}).get("code", "")
+        if dialled and given in fence.PARENTS_WORD and not self.node.restoring:
+            self.node.guarded(lambda: self.node.writer.fence(given))
+        if dialled and self.node.restoring and effect.error is None:
+            self.session.world.clock.at(1, self.node.recovery.finish)
         self.session.end()
 
     def keep_half(self) -> None:
@@ -176,6 +200,8 @@ _DO: dict[type, Callable[[End, Any], None]] = {
     fx.Acked: End._acked,
     fx.PeerClock: End._peerclock,
     fx.PeerFenced: End._peerfenced,
+    fx.RenewAsked: End._renewasked,
+    fx.RenewAnswered: End._renewanswered,
     fx.Alert: End._alert,
     fx.Close: End._close,
 }
@@ -187,9 +213,11 @@ class SimSession:
     def __init__(self, world: World, child: SimNode, parent: SimNode) -> None:
         self.world, self.open = world, True
         half = child.store.partial(parent.id)
-        hello = admission.hello(child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
+        back = child.restoring
+        place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
+        hello = admission.hello(*place, feeds=not back, wants=not child.recovery.in_old_life, restore=back)
         self.ends = [
-            End(child, Exchange(dials=True, hello=hello, half=half), self),
+            End(child, Exchange(dials=True, hello=hello, half=half, once=back), self),
             End(parent, Exchange(dials=False), self),
         ]
         for end, other in (self.ends, self.ends[::-1]):
@@ -230,6 +258,7 @@ class SimNode:
     def __init__(self, world: World, member: Member) -> None:
         self.world, self.member, self.id = world, member, member.node
         self.folder = world.folder / member.node
+        self.recovery = recovery.SimRecovery(self)
         self.up = False
         self.offset_ms = self.skew_ms = self.stamped = 0
         self.sessions: list[End] = []
@@ -271,6 +300,17 @@ class SimNode:
             shutil.copyfile(old, state)
         shutil.copyfile(state, old)
         self.world.clock.at(self.world.clock.rng.randint(*BOOT_MS), self.boot)
+
+    @property
+    def restoring(self) -> bool:
+        """Whether it takes its history back at the moment."""
+        return self.recovery.under_way
+
+    def adopt(self, chain: tuple[bytes, ...]) -> None:
+        """A fresh certificate, kept on disk."""
+        certs.check_chain(chain, self.trust.root_sha256)
+        self.member = replace(self.member, chain=chain)
+        self.trust.adopt(chain)
 
     def wall_ms(self) -> int:
         return self.world.clock.now_ms + self.skew_ms
@@ -342,6 +382,24 @@ class SimNode:
         for one in self.writer.refusals:
             self.world.refusals.append((self.id, one.peer, one.code, one.log))
         self.writer.refusals.clear()
+        self.watch_alarms()
+
+    def watch_alarms(self) -> None:
+        """What the writer found goes up as alerts, as the daemon does it, and ends the session where it must."""
+        alarms, self.writer.alarms = self.writer.alarms, []
+        for one in alarms:
+            self.world.alarms.add((one.code, one.node))
+            self.world.note("alarm", self.id, one.code, one.node)
+            journal = Journal(self.writer, self.now_ms, "sim", "sim")
+            with suppress(Refused):  # fenced itself
+                self.guarded(partial(journal.alert, one.code, one.node, one.params, one.evidence))
+            if not self.up:
+                return
+            for end in list(self.sessions):
+                if end.link is one.ends and one.ends is not None:
+                    end.handle(end.exchange.refuse(PeerError(one.code, **one.params), self.now_ms()))
+        if alarms:
+            self.world.clock.at(1, self.moved)
 
     def acknowledged(self, end: End, effect: fx.Acked) -> None:
         if end.link is None:
@@ -374,9 +432,14 @@ class SimNode:
 
     def write(self, dataset: str, area: str, changes: list[Change]) -> bool:
         """An operator's change; False when the power went, or it was refused."""
-        if not self.up or self.trust.dataset(dataset) is None:
+        if not self.up or self.restoring or self.trust.dataset(dataset) is None:
             return False
-        done = self.guarded(lambda: self.writer.local(dataset, area, changes))
+        try:
+            done = self.guarded(lambda: self.writer.local(dataset, area, changes))
+        except Refused as error:
+            if error.code != "FN-5303":
+                raise
+            return False
         if done is None:
             return False
         name = self.trust.log_name(dataset, area)
@@ -424,6 +487,8 @@ class World:
         self.acked: set[tuple[str, str, int]] = set()
         self.written: set[tuple[str, str, int]] = set()
         self.revoked: set[str] = set()
+        self.alarms: set[tuple[str, str]] = set()
+        self.restored: set[str] = set()
         self.erased: set[tuple[str, str, int]] = set()
         self.resumed = 0
         self._parted: set[str] = set()

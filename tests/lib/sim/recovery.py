@@ -1,0 +1,183 @@
+"""Operators who restore an old backup, and who recover the node that fences itself for it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fednode.crypto import issuing
+from fednode.crypto.errors import FednodeError
+from fednode.node import fence
+from fednode.node.admission import RESTORED_STORE, note_restored
+from fednode.node.app import App
+from fednode.node.config import Config
+from fednode.node.home import Home
+from fednode.node.journal import Journal
+from fednode.node.rows import Peer
+from fednode.node.salvage import Salvage
+from fednode.node.store import Store
+from fednode.sync import effects as fx
+from fednode.sync import wire
+from fednode.sync.change import LogName
+
+if TYPE_CHECKING:
+    from sim.world import SimNode
+
+FILES = ("log.db", "log.db-wal")
+RETRY_MS = 15_000
+
+
+def keep_backup(node: SimNode) -> None:
+    """Copy the store while nothing writes (one event at a time)."""
+    if not node.up:
+        return
+    folder = node.folder / "backup"
+    folder.mkdir(exist_ok=True)
+    for name in FILES:
+        if (node.folder / name).exists():
+            shutil.copyfile(node.folder / name, folder / name)
+
+
+def restore_backup(node: SimNode) -> None:
+    """Put the copy in the store's place. What only the newer store held is gone; what was in it is found again by what
+    its parent holds."""
+    backup = node.folder / "backup"
+    if not node.up or node.restoring or not backup.exists() or node.id in node.world.revoked:
+        return
+    node.crash("a backup is restored")
+    # Projections of a later store are thrown away with it; `state.db` cannot tell by itself where a rollback that
+    # nobody else can see is written over (docs/architecture.md, known limits).
+    for name in (*FILES, "log.db-shm", "state.db", "state.db-wal", "state.db-shm", "state.old"):
+        (node.folder / name).unlink(missing_ok=True)
+    for name in FILES:
+        if (backup / name).exists():
+            shutil.copyfile(backup / name, node.folder / name)
+    store = Store.open(node.folder / "log.db", stash_key=node.member.keys.stash_key)
+    sizes = {name: size for _, name, size in store.logs()}
+    store.close()
+    node.stamped = 0
+    forget(node)
+    parent = node.world.nodes[node.member.parent]
+    if any(size > sizes.get(name, 0) for name, size in _held(parent) if name.origin == node.id):
+        node.world.restored.add(node.id)  # what nobody else has seen can be cut off unseen, and nobody misses it
+
+
+def _held(node: SimNode) -> list[tuple[LogName, int]]:
+    store = Store.open(node.folder / "log.db", stash_key=node.member.keys.stash_key)
+    try:
+        return [(name, size) for _, name, size in store.logs()]
+    finally:
+        store.close()
+
+
+def forget(node: SimNode) -> None:
+    """What was promised of the logs of this life holds no more: another history may be the one that is kept."""
+    world, mine = node.world, f"/{node.id}/"
+    world.written = {one for one in world.written if one[0] != node.id}
+    world.acked = {one for one in world.acked if one[0] != node.id and mine not in one[1]}
+    world.erased = {one for one in world.erased if one[0] != node.id and mine not in one[1]}
+
+
+def renew(parent: SimNode, child: str, asked: fx.RenewAsked) -> tuple[tuple[bytes, ...], str]:
+    """The parent's answer, by the code that the daemon runs."""
+    app = App(
+        Home(parent.folder),
+        Config(),
+        parent.member.keys,
+        parent.store,
+        parent.trust,
+        parent.wall_ms,
+        parent.world.clock.rng.randbytes,
+    )
+    app.clock_offset_ms = parent.offset_ms
+    identity = parent.trust.directory.get(child)
+    assert identity is not None
+    try:
+        chain = parent.guarded(lambda: app.renew(parent.writer, identity, asked.request, asked.life))
+    except FednodeError as error:
+        return (), error.code
+    parent.moved()
+    return chain or (), ""
+
+
+class SimRecovery:
+    """`fednode recover` of one node; what it keeps here lies on its disk (`recover.json`)."""
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+        self.under_way = False
+        self._life = 0
+        self._fence = fence.Fence("", 0)
+
+    def when_fenced(self) -> None:
+        """The operator looks at the node's state, and recovers it."""
+        node = self._node
+        if self.under_way or node.id in node.world.revoked:
+            return
+        there = fence.standing(node.store) if node.up else None
+        if there is None:
+            node.world.clock.at(RETRY_MS, self.when_fenced)
+            return
+        self._fence = there
+        node.world.note("recover", node.id)
+        self._life = node.trust.me.incarnation
+        self.under_way = True
+        node.crash("to recover")
+        for name in ("log.db", "log.db-wal", "log.db-shm"):
+            if (node.folder / name).exists():
+                (node.folder / name).rename(node.folder / name.replace("log.db", "old.db"))
+        store_id = node.world.clock.rng.randbytes(16)
+        store = Store.create(node.folder / "log.db", store_id=store_id, stash_key=node.member.keys.stash_key)
+        with store.write() as tx:
+            fence.put_up(tx, node.trust.me, "FN-7625", node.wall_ms())
+        store.close()
+        node.stamped = 0
+
+    @property
+    def in_old_life(self) -> bool:
+        """Whether the new life has not come yet: nothing is taken before."""
+        return self.under_way and self._node.trust.me.incarnation == self._life
+
+    def asks(self) -> wire.Renew | None:
+        """The certificate of a new life, until there is one."""
+        node, keys = self._node, self._node.member.keys
+        if not self.in_old_life:
+            return None
+        return wire.Renew(issuing.make_request(node.id, keys.tls, keys.sign, keys.seal), self._life)
+
+    def finish(self) -> None:
+        """All is here that the parent has: what the old store has besides, then business as usual."""
+        node = self._node
+        if not self.under_way or not node.up or node.trust.me.incarnation == self._life:
+            return
+        if fence.standing(node.store) is not None:  # the life alone has come
+            node.guarded(self._lift)
+            return
+        peer = node.store.peer(node.member.parent)
+        assert peer is not None
+        forget(node)
+        node.guarded(lambda: self._take_over(node.folder / "old.db", peer))
+
+    def _lift(self) -> None:
+        with self._node.store.write() as tx:
+            fence.lift(tx)
+
+    def _take_over(self, path: Path, peer: Peer) -> None:
+        node = self._node
+        if node.store.meta(RESTORED_STORE) is None:
+            with node.store.write() as tx:
+                note_restored(tx, peer)
+        old = Store.open(path, stash_key=node.member.keys.stash_key)
+        try:
+            found = Salvage(old, node.writer).run()
+        finally:
+            old.close()
+        assert (found.damaged, found.unreadable, found.whole) == (0, 0, True), f"{node.id}: {found}"
+        assert not found.skipped, f"{node.id} could not make again: {found.skipped}"
+        journal = Journal(node.writer, node.now_ms, "sim", "sim")
+        journal.alert(self._fence.code, node.id, {"node": node.id, "left": self._life}, self._fence.heads)
+        self.under_way = False
+        node.writer.refusals.clear()
+        node.world.note("recovered", node.id, found.appended, found.below)
+        node.moved()
