@@ -368,7 +368,7 @@ def test_a_damaged_segment_does_not_stop_the_writer(make: Make) -> None:
     county, own = make(COUNTY), records("a", "b")
     link = county.link(TOWNSHIP)
     county.take(link, own.raw)
-    county.store.connection.execute("update segment set data = ? where lsn = 1", (own.raw[:-1] + b"\x00",))
+    county.store.connection.execute("update segment set data = ? where lsn = 1", (own.raw[:-1] + bytes((own.raw[-1] ^ 1,)),))
     (done,) = county.take(link, erase_of(own, 0).raw)
     assert not done.refused
     with pytest.raises(FednodeError):
