@@ -90,6 +90,11 @@ Make = Callable[[str], Node]
 
 
 @pytest.fixture
+def flipped(raw: bytes) -> bytes:
+    """Other bytes, whatever they were."""
+    return raw[:-1] + bytes((raw[-1] ^ 1,))
+
+
 def make(tmp_path: Path) -> Iterator[Make]:
     nodes: list[Node] = []
 
@@ -256,7 +261,7 @@ def test_a_carrier_takes_it_from_nobody_else(city: Node, hostile: str) -> None:
         "sibling": lambda: resealed(OWN, "130104", 1),
         "above": lambda: resealed(OWN, PROVINCE, 1),
         "readers": lambda: resealed(OWN, COUNTY, 1, readers=(PROVINCE, "1302")),
-        "signature": lambda: resealed(OWN, COUNTY, 1)[:-1] + b"\x00",
+        "signature": lambda: flipped(resealed(OWN, COUNTY, 1)),
         "count": lambda: resealed(records("a", "b"), COUNTY, 1),
         "body": lambda: resealed(OWN, COUNTY, 1).replace(seg.parse(resealed(OWN, COUNTY, 1)).body[:16], bytes(16)),
     }[hostile]()
@@ -368,7 +373,7 @@ def test_a_damaged_segment_does_not_stop_the_writer(make: Make) -> None:
     county, own = make(COUNTY), records("a", "b")
     link = county.link(TOWNSHIP)
     county.take(link, own.raw)
-    county.store.connection.execute("update segment set data = ? where lsn = 1", (own.raw[:-1] + bytes((own.raw[-1] ^ 1,)),))
+    county.store.connection.execute("update segment set data = ? where lsn = 1", (flipped(own.raw),))
     (done,) = county.take(link, erase_of(own, 0).raw)
     assert not done.refused
     with pytest.raises(FednodeError):
