@@ -29,6 +29,11 @@ LOG = WORLD.log(VILLAGE)
 HLC = (NOW_S * 1000) << 16
 
 
+def flipped(raw: bytes) -> bytes:
+    """Other bytes, whatever they were."""
+    return raw[:-1] + bytes((raw[-1] ^ 1,))
+
+
 class Node:
     """A node that knows all of the world, with a real store and writer."""
 
@@ -90,11 +95,6 @@ Make = Callable[[str], Node]
 
 
 @pytest.fixture
-def flipped(raw: bytes) -> bytes:
-    """Other bytes, whatever they were."""
-    return raw[:-1] + bytes((raw[-1] ^ 1,))
-
-
 def make(tmp_path: Path) -> Iterator[Make]:
     nodes: list[Node] = []
 
