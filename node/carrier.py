@@ -26,6 +26,7 @@ import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
+from grpc.experimental.session_cache import ssl_session_cache_lru
 
 from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
@@ -40,6 +41,7 @@ CONNECT_S = 10.0
 JOIN_S = 30.0
 KEEPALIVE_MS = 30_000
 SESSIONS_MAX = 6_000
+TLS_SESSIONS = 8
 
 _LIMITS = [
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX + 1024),
@@ -101,10 +103,26 @@ class _Call:
             raise Unavailable("FN-4501", address=self._address, reason=str(error)) from error
 
 
+_caches: dict[Credentials, Any] = {}
+
+
+def _session_cache(credentials: Credentials) -> Any:
+    """TLS sessions to go on with, for as long as the certificate is this one."""
+    if credentials not in _caches:
+        _caches.clear()
+        _caches[credentials] = ssl_session_cache_lru(TLS_SESSIONS)
+    return _caches[credentials]
+
+
 async def dial(address: str, credentials: Credentials, name: str, use: Callable[[Stream], Awaitable[T]]) -> T:
     """Open an exchange with the parent and let `use` drive it. `name`: the parent's DNS name in its certificate."""
     tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
-    options = [*_LIMITS, ("grpc.ssl_target_name_override", name), ("grpc.enable_retries", 0)]
+    options = [
+        *_LIMITS,
+        ("grpc.ssl_target_name_override", name),
+        ("grpc.enable_retries", 0),
+        ("grpc.ssl_session_cache", _session_cache(credentials)),
+    ]
     async with grpc.aio.secure_channel(address, tls, options=options) as channel:
         call = channel.stream_stream(EXCHANGE)(wait_for_ready=False)
         try:
@@ -254,7 +272,17 @@ class Server:
     def __init__(self, credentials: Callable[[], Credentials]) -> None:
         self._credentials = credentials
         self._servers: list[grpc.aio.Server] = []
+        self._in_force: Credentials | None = None
         self.port = self.enrol_port = 0
+
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """None while they are the same: a configuration made anew would end every TLS session that a child goes on
+        with."""
+        now = self._credentials()
+        if now == self._in_force:
+            return None
+        self._in_force = now
+        return self._configuration()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         now = self._credentials()
@@ -265,7 +293,7 @@ class Server:
     ) -> None:
         """Raises StoreError FN-7620 when a port is taken."""
         mutual = grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=True
+            self._configuration(), self._changed, require_client_authentication=True
         )
         server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
         server.add_generic_rpc_handlers((_exchange_handler(on_exchange),))

@@ -7,6 +7,7 @@ Rules
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from datetime import UTC
@@ -49,7 +50,9 @@ class Jobs:
         """Run `function` every so many seconds; a late run is not made up for."""
 
         async def in_the_loop() -> None:  # APScheduler runs a plain function in another thread
-            function()
+            found = function()
+            if inspect.isawaitable(found):
+                await found
 
         self._scheduler.add_job(
             in_the_loop,

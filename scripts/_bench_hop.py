@@ -65,12 +65,12 @@ def note(text: str) -> None:
 
 
 class Node:
-    """A process of _bench_node.py."""
+    """A process of _bench_node.py. `more`: settings, as environment variables."""
 
-    def __init__(self, what: str, home: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(self, what: str, home: Path, *arguments: str, prefix: tuple[str, ...] = (), **more: str) -> None:
         command = [*prefix, sys.executable, str(HERE / "_bench_node.py"), what, str(home), *arguments]
         config = listening(home.name)
-        settings = {"FEDNODE_LISTEN": config.listen, "FEDNODE_ENROL_LISTEN": config.enrol_listen}
+        settings = {"FEDNODE_LISTEN": config.listen, "FEDNODE_ENROL_LISTEN": config.enrol_listen, **more}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings}
         )

@@ -100,9 +100,9 @@ def change(r: random.Random) -> Change:
     return Change(one["uscc"].encode(), msgspec.json.encode(one))
 
 
-async def singles(daemon: Daemon, count: int) -> tuple[list[float], list[float]]:
+async def singles(daemon: Daemon, count: int) -> tuple[list[float], list[float], list[int]]:
     """One change at a time: milliseconds from `append` until the parent's ack is here (so the parent has it on disk),
-    and until the ack is on this node's disk too."""
+    and until the ack is on this node's disk too; bytes of each one's JSON."""
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[float] = loop.create_future()
     stored: asyncio.Future[float] = loop.create_future()
@@ -122,9 +122,10 @@ async def singles(daemon: Daemon, count: int) -> tuple[list[float], list[float]]
     driver._DO[fx.Acked], daemon.engine.acked = on_ack, on_stored  # type: ignore[method-assign]
     r = random.Random(time.time_ns())
     area = daemon.app.trust.area
-    at_parent, here = [], []
+    at_parent, here, sizes = [], [], []
     for _ in range(count):
         one = change(r)
+        sizes.append(len(one.payload))
         heard, stored = loop.create_future(), loop.create_future()
         wanted = daemon.engine.store.lsn + 1  # nothing else writes
         start = time.perf_counter()
@@ -133,7 +134,7 @@ async def singles(daemon: Daemon, count: int) -> tuple[list[float], list[float]]
         here.append((await asyncio.wait_for(stored, WAIT_S) - start) * 1000)
         await asyncio.sleep(0.005)
     driver._DO[fx.Acked], daemon.engine.acked = acked, plain  # type: ignore[method-assign]
-    return at_parent, here
+    return at_parent, here, sizes
 
 
 async def obey(daemon: Daemon) -> None:
@@ -149,8 +150,8 @@ async def obey(daemon: Daemon) -> None:
             sent, received = wire_bytes(order["port"])
             say("wire", sent=sent, received=received)
         elif order["do"] == "singles":
-            at_parent, here = await singles(daemon, order["count"])
-            say("singles", ms=at_parent, stored_ms=here)
+            at_parent, here, sizes = await singles(daemon, order["count"])
+            say("singles", ms=at_parent, stored_ms=here, json=sizes)
         elif order["do"] == "memory":
             say("memory", **memory())
     daemon.stop()

@@ -18,3 +18,19 @@ async def test_regression_a_job_runs_in_the_event_loop() -> None:
         assert await asyncio.wait_for(ran, 30) is threading.current_thread()
     finally:
         jobs.stop()
+
+
+async def test_regression_a_job_that_is_a_coroutine_is_awaited() -> None:
+    """It was called and dropped: the scrub never took a step."""
+    ran = asyncio.Event()
+
+    async def step() -> None:
+        ran.set()
+
+    jobs = Jobs()
+    jobs.every("scrub", 0.01, step)
+    jobs.start()
+    try:
+        await asyncio.wait_for(ran.wait(), 30)
+    finally:
+        jobs.stop()

@@ -1,0 +1,192 @@
+"""scripts/bench link: a village's line. Prints one JSON document; takes two to three minutes, in real time.
+
+Two processes on loopback, mutual TLS, durable at both ends, as in `scripts/bench hop`, with the line of
+`tests/lib/shaper` between them:
+64 kbit/s each way, 600 ms round trip, 5 % of packets lost, a cut every 60 s (rules and limits of that model in its
+docstring). Bytes
+are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and repeated packets not.
+
+    first_...     1,000 licences at a child that then dials: until its store has all of them acknowledged
+    cut_...       6,000 more, in the same session when the line is cut in the middle: the dial after it is in all of
+                  its figures
+    ..._ratio     bytes of both directions / sealed bytes of the segments                              (bar 1.15)
+    ..._of_json   the same / bytes of the licences' JSON                                               (bar 0.30)
+    ..._share     bytes up / what the line could carry from the first of them until the last           (bar 0.90)
+    ..._share_from_dial     the same from dialling until the last ack is stored
+    single_...    one more licence in an idle session: bytes of both directions less its JSON          (bar 600)
+    nothing_...   `fednode sync` with nothing to say: bytes (bar 3,000), round trips of 600 ms on a line that only
+                  delays, with and
+                  without the one that opens the TCP connection (bar 3)
+    rsync_...     the child's log.db by rsync over the same line, where rsync is installed
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/lib"))
+
+import _bench_hop as hop
+from _bench_hop import Node, listening, note, one_value, until
+
+import sample_data
+from fednode.node.app import App
+from fednode.node.daemon import sync_once
+from fednode.node.ingest.source import open_source
+from shaper import Line, Shaper
+
+DATASET = "admin-licence"
+RATE, DELAY_S, LOSS, CUT_S = 8000.0, 0.3, 0.05, 60.0
+SEALED = (
+    "select coalesce(sum(length(s.data)), 0) from segment s join log l on l.id = s.log_id"
+    f" where l.dataset = '{DATASET}' and s.lsn > {{after}}"
+)
+
+
+def write_licences(folder: Path, count: int, seed: int) -> int:
+    """Import licences at the child. Bytes of their JSON."""
+    path = folder / f"licences-{seed}.csv"
+    app = App.open(folder / "1301", listening("1301"))
+    try:
+        records = app.records()
+        declared = records.declared(DATASET)
+        sample_data.write(path, declared, sample_data.records(DATASET, count, seed=seed))
+        report = records.import_rows(DATASET, open_source(path, declared))
+        if report.added != count:
+            raise RuntimeError(f"imported {report.added} of {count}")
+        records.projector.catch_up()
+        made = records.projector.connection.execute(
+            """select sum(length(cast(payload as blob))) from (select payload from record where op = 1 and dataset =
+               (select id from dataset where name = ?) order by id desc limit ?)""",
+            (DATASET, count),
+        ).fetchone()[0]
+        app.poke()
+        return int(made)
+    finally:
+        app.close()
+
+
+class Measured:
+    """Figures of one stretch of the line's time."""
+
+    def __init__(self, folder: Path, line: Shaper) -> None:
+        self.folder, self.line = folder, line
+        self.log = folder / "1301/log.db"
+        self.held = one_value(self.log, "select value from meta where key = 'lsn'")
+        self.up, self.down, self.cuts = line.bytes_up, line.bytes_down, line.cuts
+        line.first_up_at = 0.0
+
+    async def acked(self, name: str, started: float, made: int) -> dict[str, Any]:
+        """Until all that the child holds is acknowledged."""
+        last = one_value(self.log, "select max(s.lsn) from segment s join log l on l.id = s.log_id where l.up = 1")
+        ended = await asyncio.to_thread(until, self.log, "select max(acked) from peer", last)
+        line = self.line
+        sealed = one_value(self.log, SEALED.format(after=self.held))
+        up, down = line.bytes_up - self.up, line.bytes_down - self.down
+        note(f"{name}: {ended - started:.1f} s, {up} up, {down} down, {sealed} sealed")
+        return {
+            f"{name}_s": round(ended - started, 1),
+            f"{name}_sealed_bytes": sealed,
+            f"{name}_bytes_up": up,
+            f"{name}_bytes_down": down,
+            f"{name}_ratio": round((up + down) / sealed, 3),
+            f"{name}_of_json": round((up + down) / made, 3),
+            f"{name}_share": round(up / RATE / (line.last_up_at - line.first_up_at), 3),
+            f"{name}_share_from_dial": round(up / RATE / (ended - started), 3),
+            f"{name}_cuts": line.cuts - self.cuts,
+        }
+
+
+async def bulk(folder: Path, line: Shaper, first: int, more: int) -> dict[str, Any]:
+    made = write_licences(folder, first, 1)
+    measured = Measured(folder, line)
+    measured.held = 0
+    child = Node("daemon", folder / "1301", FEDNODE_PARENT_ADDRESSES=f"127.0.0.1:{line.port}")
+    try:
+        started = (await asyncio.to_thread(child.event, "dialling"))["at"]
+        figures = await measured.acked("first", started, made)
+        figures |= await single(child, line)
+        measured = Measured(folder, line)
+        started = time.monotonic()
+        made = await asyncio.to_thread(write_licences, folder, more, 2)
+        figures |= await measured.acked("cut", started, made)
+        return figures
+    finally:
+        await asyncio.to_thread(child.end)
+
+
+async def single(child: Node, line: Shaper) -> dict[str, Any]:
+    """One changed record at a time in an idle session."""
+    await asyncio.sleep(3)
+    before = line.bytes_up + line.bytes_down
+    found = await asyncio.to_thread(child.order, "singles", "singles", count=2)
+    await asyncio.sleep(3)
+    bytes_each = (line.bytes_up + line.bytes_down - before) / 2
+    return {
+        "single_bytes": round(bytes_each),
+        "single_over_json": round(bytes_each - sum(found["json"]) / 2),
+        "single_ms": [round(one) for one in found["ms"]],
+    }
+
+
+async def nothing(folder: Path, port: int) -> dict[str, Any]:
+    """`fednode sync` by hand with nothing to say, twice: the second goes on with the first one's TLS session."""
+    async with Shaper("127.0.0.1", port, Line(delay_s=DELAY_S)) as line:
+        figures: dict[str, Any] = {}
+        address = (f"127.0.0.1:{line.port}",)
+        app = App.open(folder / "1301", replace(listening("1301"), parent_addresses=address))
+        for name in ("nothing_first", "nothing"):
+            before, start = line.bytes_up + line.bytes_down, time.monotonic()
+            report = await sync_once(app)
+            trips = (time.monotonic() - start) / (2 * DELAY_S)
+            figures[f"{name}_bytes"] = line.bytes_up + line.bytes_down - before
+            figures[f"{name}_frame_bytes"] = report.bytes_sent + report.bytes_received
+            figures[f"{name}_round_trips"] = round(trips, 1)
+        figures["nothing_round_trips_after_tcp"] = round(figures["nothing_round_trips"] - 1, 1)
+        app.close()
+        return figures
+
+
+async def link(folder: Path, first: int, more: int) -> dict[str, Any]:
+    line = Line(RATE, DELAY_S, LOSS, CUT_S, seed=1)
+    result: dict[str, Any] = {"bench": "link", "first": first, "more": more, "machine": hop.machine(folder)}
+    await hop.join(folder)
+    parent = Node("daemon", folder / "13")
+    try:
+        port = int((await asyncio.to_thread(parent.event, "ready"))["port"])
+        async with Shaper("127.0.0.1", port, line) as shaper:
+            result |= await bulk(folder, shaper, first, more)
+            result |= {"packets_lost": shaper.lost, "connections": shaper.connections}
+        result |= await nothing(folder, port)
+    finally:
+        await asyncio.to_thread(parent.end)
+    result["rsync"] = "not installed" if shutil.which("rsync") is None else "not measured"
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench link", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--more", type=int, default=6000)
+    parser.add_argument("--dir", type=Path, help="where to make the folder of the two nodes (default: TMPDIR)")
+    parser.add_argument("--keep", action="store_true", help="leave the folder")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="fednode-bench-", dir=arguments.dir))
+    try:
+        print(json.dumps(asyncio.run(link(folder, arguments.first, arguments.more)), indent=1))
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
