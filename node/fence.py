@@ -6,7 +6,8 @@ Rules
 2. What puts it up (the parent's word is enough, for it holds what this node signed):
    FN-6422  the parent holds more of this node's feed than is here: rolled back
    FN-6423  the parent holds something else at a place of this node's feed: rolled back and written on, or cloned
-   FN-6420  the parent refused a segment of this node's own log: it holds another history
+   FN-6420, FN-6411, FN-6415  the parent refused a segment of this node's own log: it holds another history, which this
+            one contradicts or does not go on from
    FN-5514  the parent knows another store under this incarnation: this one is new, or a copy
    FN-5412, FN-5513  the parent knows a later incarnation of this node
    FN-5515  another installation with these keys is sending, too
@@ -36,7 +37,7 @@ from fednode.sync.wire import HEADS_MAX, Cursor
 META = "fenced"
 PARENTS_WORD = frozenset({"FN-5513", "FN-5514", "FN-5515"})  # codes of a Bye
 FORK = "FN-6420"
-OF_MINE = frozenset({FORK, "FN-5412"})  # refusals of this node's own segments
+OF_MINE = frozenset({FORK, "FN-5412", "FN-6411", "FN-6415"})  # refusals of this node's own segments
 
 
 class Place(Enum):

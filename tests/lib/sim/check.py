@@ -19,7 +19,7 @@ from sim.world import SimNode, World
 
 Rows = dict[tuple[str, str, str], tuple[int, str | None]]
 EXPECTED_OF_THE_REVOKED = frozenset(("FN-5420", "FN-5511", "FN-5508", "FN-6413", "FN-5430", "FN-5431"))
-EXPECTED_OF_THE_RESTORED = frozenset(("FN-6420", "FN-6413", "FN-5412", "FN-5508", "FN-5513"))
+EXPECTED_OF_THE_RESTORED = frozenset(("FN-6420", "FN-6411", "FN-6413", "FN-5412", "FN-5508", "FN-5513"))
 
 
 def check(world: World) -> int:
