@@ -116,6 +116,11 @@ class Suite:
         return hashlib.sha256(data).digest()
 
     @staticmethod
+    def hasher() -> hashlib._Hash:
+        """The same hash, of what comes bit by bit."""
+        return hashlib.sha256()
+
+    @staticmethod
     def mac(key: bytes, data: bytes) -> bytes:
         """32 bytes; also the key derivation of `seal` (a PRF under a uniformly random key)."""
         return hmac.digest(key, data, "sha256")

@@ -146,13 +146,14 @@ def enter(
             # A child does not raise it here: outcomes alone acknowledge what its parent holds, for they bring the
             # cosignatures. Were the link cut before them, the parent would think that they had been heard.
             tx.raise_acked(peer.id, greeting.have.lsn)
+        tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.touch_peer(peer.id, now_ms)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
     link.since, link.restoring = peer.since, restoring
     half = store.partial(identity.node)
     reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
-    acks = () if restoring else _unheard(store, trust, peer, greeting.acked)
+    acks = () if restoring else unheard(store, trust, peer, greeting.acked)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None
     start = greeting.have.lsn if sound else 0
@@ -169,7 +170,13 @@ def note_restored(tx: Transaction, parent: Peer) -> None:
     tx.raise_acked(parent.id, upto)
 
 
-def _unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:
+def heard(store: Store, node: str) -> int:
+    """Up to which arrival number of its own a peer was last seen to have this node's acknowledgements."""
+    return int(store.meta(f"heard/{node}", 0))
+
+
+def unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:
+    """Outcomes of the peer's segments after one of its arrival numbers, for whoever did not hear of them."""
     rows = store.outcomes_for(peer.id, acked, peer.have.lsn, peer.since)
     outcomes = [
         wire.Outcome(

@@ -35,7 +35,7 @@ from fednode.node.projection import Projector
 from fednode.node.store import Store, Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
-from fednode.sync import enrol
+from fednode.sync import bundle, enrol
 from fednode.sync.catalog import Catalog, check_succession
 from fednode.sync.change import CATALOG, NODES, Change
 from fednode.sync.enrol import Token
@@ -56,6 +56,11 @@ SOFTWARE = f"fednode/{fednode.__version__}"
 def real_clock() -> int:
     """This machine's clock, Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def random_bytes(size: int) -> bytes:
+    """The operating system's."""
+    return os.urandom(size)
 
 
 def _encoded(payload: dict[str, Any]) -> bytes:
@@ -233,7 +238,7 @@ class App:
             home.write_addresses(joined.addresses)
             Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key).close()
         app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
-        app._tell_joined(again=False)
+        app.tell_joined(again=False)
         return app
 
     async def _rejoin(self, token: Token, addresses: tuple[str, ...]) -> None:
@@ -243,9 +248,10 @@ class App:
         joined = await _converse(token, self.keys, addresses, self.config, self.clock() // 1000)
         self.install_chain(joined.chain)
         self.home.write_addresses(joined.addresses)
-        self._tell_joined(again=True)
+        self.tell_joined(again=True)
 
-    def _tell_joined(self, *, again: bool) -> None:
+    def tell_joined(self, *, again: bool) -> None:
+        """An event of it."""
         parent = self.trust.parent
         root = self.trust.root_sha256.hex()
         self.journal().note("join", parent=parent.node if parent else "", root=root, again=again)
@@ -317,13 +323,28 @@ class App:
         """Answer a JoinRequest: check the token, certify, log it. Raises PeerError FN-510x."""
         from fednode.proto import fednode_pb2 as messages
 
-        trust, store = self.trust, writer.store
-        trust.refresh(store)
         hashed = enrol.token_hash(request.secret)
         asked = issuing.parse_request(request.request)
-        found = enrol.check_use(store.invitation(hashed), request.node, asked.sign_key, self.now_s)
         if asked.node != request.node:
             raise PeerError("FN-5104", node=asked.node, invited=request.node)
+        node = self._admit(writer, hashed, asked)
+        return messages.JoinReply(
+            chain=self.trust.directory.chain(node), addresses=self.exchange_addresses(), now_ms=self.now_ms()
+        )
+
+    def admit_request(self, writer: Writer, request: bytes, proof: bytes) -> str:
+        """Let a node in that asks by stick: `proof` shows that it has a token of this node's. Its id. Raises PeerError
+        FN-510x, IntegrityError FN-6106."""
+        asked = issuing.parse_request(request)
+        for (hashed,) in writer.store.rows("select token_hash from invite where node = ?", asked.node):
+            if SUITE_1.equal(bundle.request_proof(request, hashed), proof):
+                return self._admit(writer, hashed, asked)
+        raise PeerError("FN-5101", node=asked.node)
+
+    def _admit(self, writer: Writer, hashed: bytes, asked: issuing.Request) -> str:
+        trust, store = self.trust, writer.store
+        trust.refresh(store)
+        found = enrol.check_use(store.invitation(hashed), asked.node, asked.sign_key, self.now_s)
         known = trust.directory.get(found.node)
         if found.used_key is None or known is None or known.sign_key != asked.sign_key:
             revoked = trust.directory.is_revoked(found.node)
@@ -337,9 +358,7 @@ class App:
                 self.journal(writer).within(tx, "enrol", **told)
 
             writer.local(NODES, trust.area, [change], use)
-        return messages.JoinReply(
-            chain=trust.directory.chain(found.node), addresses=self.exchange_addresses(), now_ms=self.now_ms()
-        )
+        return found.node
 
     def _certify(
         self, request: issuing.Request, name: str, level: str, scope: tuple[str, ...], incarnation: int

@@ -290,6 +290,102 @@ class Late(_message.Message):
     first_parent: Cosignature
     def __init__(self, lsn: _Optional[int] = ..., log: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
 
+class Volume(_message.Message):
+    __slots__ = ("header", "commit", "wrap")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    WRAP_FIELD_NUMBER: _ClassVar[int]
+    header: bytes
+    commit: bytes
+    wrap: bytes
+    def __init__(self, header: _Optional[bytes] = ..., commit: _Optional[bytes] = ..., wrap: _Optional[bytes] = ...) -> None: ...
+
+class VolumeHeader(_message.Message):
+    __slots__ = ("version", "suite", "domain", "sender", "incarnation", "recipient", "id", "volume", "made_ms", "key_id")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    MADE_MS_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    domain: str
+    sender: str
+    incarnation: int
+    recipient: str
+    id: bytes
+    volume: int
+    made_ms: int
+    key_id: bytes
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., domain: _Optional[str] = ..., sender: _Optional[str] = ..., incarnation: _Optional[int] = ..., recipient: _Optional[str] = ..., id: _Optional[bytes] = ..., volume: _Optional[int] = ..., made_ms: _Optional[int] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+
+class Opening(_message.Message):
+    __slots__ = ("hello", "after", "upto", "chain", "addresses", "request")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    UPTO_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    hello: bytes
+    after: int
+    upto: int
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    request: bytes
+    def __init__(self, hello: _Optional[bytes] = ..., after: _Optional[int] = ..., upto: _Optional[int] = ..., chain: _Optional[_Iterable[bytes]] = ..., addresses: _Optional[_Iterable[str]] = ..., request: _Optional[bytes] = ...) -> None: ...
+
+class Manifest(_message.Message):
+    __slots__ = ("version", "domain", "sender", "incarnation", "recipient", "id", "made_ms", "volumes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MADE_MS_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    domain: str
+    sender: str
+    incarnation: int
+    recipient: str
+    id: bytes
+    made_ms: int
+    volumes: _containers.RepeatedCompositeFieldContainer[VolumeSum]
+    def __init__(self, version: _Optional[int] = ..., domain: _Optional[str] = ..., sender: _Optional[str] = ..., incarnation: _Optional[int] = ..., recipient: _Optional[str] = ..., id: _Optional[bytes] = ..., made_ms: _Optional[int] = ..., volumes: _Optional[_Iterable[_Union[VolumeSum, _Mapping]]] = ...) -> None: ...
+
+class VolumeSum(_message.Message):
+    __slots__ = ("size", "sha256")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    sha256: bytes
+    def __init__(self, size: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+
+class SignedManifest(_message.Message):
+    __slots__ = ("manifest", "signature")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    manifest: bytes
+    signature: bytes
+    def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class StickRequest(_message.Message):
+    __slots__ = ("version", "request", "proof")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    request: bytes
+    proof: bytes
+    def __init__(self, version: _Optional[int] = ..., request: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
 class ChainRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

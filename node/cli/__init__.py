@@ -36,6 +36,7 @@ LOADERS = {
     "run": "running:run_",
     "sync": "running:sync",
     "status": "running:status",
+    "bundle": "bundle:bundle",
     "refused": "running:refused",
     "rebuild": "running:rebuild",
     "recover": "recovery:recover",

@@ -67,12 +67,29 @@ def _flat(session: Session, found: dict[str, Any]) -> dict[str, Any]:
 @option("--scope", multiple=True, words="option.scope", metavar="CODE")
 @option("--expires", default="7d", show_default=True, words="option.expires", metavar="7d")
 @option("--token-file", words="option.token_out", metavar="FILE")
+@option("--answer", words="option.answer", metavar="STICK")
+@option("--fingerprint", words="option.fingerprint", metavar="DIGITS")
 def invite(
-    session: Session, node: str, level: str, name: str, scope: tuple[str, ...], expires: str, token_file: str | None
+    session: Session,
+    node: str,
+    level: str,
+    name: str,
+    scope: tuple[str, ...],
+    expires: str,
+    token_file: str | None,
+    answer: str | None,
+    fingerprint: str | None,
 ) -> None:
-    """Print a token for a new child."""
+    """Print a token for a new child, or answer the request that it sent by stick."""
     ttl_s = seconds_of(expires)
+    if bool(answer) != bool(fingerprint) or (answer and token_file):
+        raise Refused("FN-2730")
     app = session.app()
+    if answer and fingerprint:
+        from fednode.node.cli.bundle import answered
+
+        answered(session, app, answer, fingerprint, node, level, name, scope, ttl_s)
+        return
     if token_file:  # a token that cannot be written is lost: the file comes first
         with _new_file(Path(token_file)) as file:
             token = app.invite(node, level, name, scope, ttl_s)
@@ -130,11 +147,39 @@ def invites(session: Session) -> None:
 @click.argument("token", required=False)
 @option("--token-file", words="option.token_in", metavar="FILE")
 @option("--address", "addresses", multiple=True, words="option.address", metavar="HOST:PORT")
-def join(session: Session, token: str | None, token_file: str | None, addresses: tuple[str, ...]) -> None:
-    """Join a trust domain with a token."""
+@option("--request", is_flag=True, words="option.request")
+@option("-o", "--output", words="option.stick", metavar="STICK")
+@option("--node", words="option.joining", metavar="NODE")
+@option("--grant", words="option.grant", metavar="STICK")
+@option("--root", words="option.root_digits", metavar="DIGITS")
+def join(
+    session: Session,
+    token: str | None,
+    token_file: str | None,
+    addresses: tuple[str, ...],
+    request: bool,
+    output: str | None,
+    node: str | None,
+    grant: str | None,
+    root: str | None,
+) -> None:
+    """Join a trust domain with a token; without a link in two steps, by stick: --request, then --grant."""
     from fednode.node.app import App
     from fednode.sync.enrol import Token
 
+    if request or grant:
+        from fednode.node.cli import bundle
+
+        if (request and (not output or grant or not (token or token_file or node))) or (
+            grant and (token or token_file)
+        ):
+            raise Refused("FN-2731")
+        if grant:
+            bundle.granted(session, grant, root or "")
+            return
+        text = token or (Path(token_file).read_text(encoding="utf-8", errors="replace") if token_file else "")
+        bundle.asked(session, node or "", Token.decode(text) if text else None, output or "")
+        return
     if bool(token) == bool(token_file):
         raise Refused("FN-2708")
     given = token or Path(token_file or "").read_text(encoding="utf-8", errors="replace")

@@ -27,12 +27,13 @@ from world import keys_of
 
 # Commands that change nothing (get and find of what is not public are audited where they read: node/records).
 READS = {
+    "bundle inspect",
     "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
     "config show", "conflicts", "digest", "find", "get", "invites", "nodes", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
-IN_A_MESH = {"join", "recover", "run", "sync"}
+IN_A_MESH = {"bundle export", "bundle import", "join", "recover", "run", "sync"}
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,223 @@
+"""Joining with nothing but a stick: the node asks, its parent answers, both on files.
+
+Rules
+1. The node makes its keys itself; they wait beside its home (`<home>.joining`, 0700) until the answer comes. Asking
+   again uses the same keys, so that a lost stick costs nothing.
+2. A request is public: keys and their proof of possession. With a token it also shows that its maker has the token,
+   whose secret never leaves (`sync.bundle.request_proof`).
+3. The root is pinned before anything is believed: by the token, or by the fingerprint that the parent's operator reads
+   out. Without a token the parent's operator compares the request's fingerprint in the same way.
+4. The answer is a bundle like any other: the certificate comes in its opening, directory and catalog in its feed.
+
+>>> # asked = ask(home, config, "130102001001", None, Path("/media/stick"), app.rng)
+>>> # app, report = finish(home, config, [Path("/media/stick")], "1234 5678 9012 3456 7890")
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from fednode.crypto import certs, issuing
+from fednode.crypto.certs import Identity
+from fednode.crypto.suite import SUITE_1
+from fednode.node import bundles, stick
+from fednode.node.app import App
+from fednode.node.config import Config
+from fednode.node.home import Home, NodeKeys
+from fednode.node.store import Store
+from fednode.sync import bundle as bun
+from fednode.sync import volume as vol
+from fednode.sync.enrol import Token
+from fednode.sync.errors import PeerError, Refused, StoreError
+
+WAITING = "request.json"
+ROOT_DIGITS = 20
+
+
+class Pending(msgspec.Struct):
+    """What is remembered of a request. `root`: SHA-256 of the root certificate in hex, "" where no token named it."""
+
+    node: str
+    root: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was written."""
+
+    node: str
+    file: str
+    fingerprint: str
+    token: bool
+
+
+def _folder(path: Path) -> Path:
+    path = path.expanduser().absolute()
+    return path.with_name(f"{path.name}.joining")
+
+
+def root_fingerprint(root_sha256: bytes) -> str:
+    """The root certificate's, to be read out."""
+    return vol.digits(root_sha256)
+
+
+def ask(path: Path, config: Config, node: str, token: Token | None, target: Path, rng: Callable[[int], bytes]) -> Asked:
+    """Write a request to join. A node that is there already asks with its own keys, for a fresh certificate. Raises
+    Refused FN-2101 (name), FN-3511 (token of another node), FN-3512 (asked before under another name), StoreError."""
+    node = node or (token.node if token else "")
+    if not certs.NODE_NAME.fullmatch(node) or node == certs.ROOT:
+        raise Refused("FN-2101", node=node)
+    if token is not None and token.node != node:
+        raise Refused("FN-3511", node=node, invited=token.node)
+    keys = _keys(path, config, Pending(node, token.root_sha256.hex() if token else ""), rng)
+    der = issuing.make_request(node, keys.tls, keys.sign, keys.seal)
+    digest = SUITE_1.hash(der)
+    file = target / f"fednode-{digest[:8].hex()}.fnr"
+    stick.write_small(file, bun.encode_request(der, token.hash if token else b""))
+    return Asked(node, str(file), vol.digits(digest), token is not None)
+
+
+def _keys(path: Path, config: Config, pending: Pending, rng: Callable[[int], bytes]) -> NodeKeys:
+    """The node's own, those of a request that waits, or new ones."""
+    if Home.exists(path):
+        app = App.open(path, config)
+        app.close()
+        if app.trust.node != pending.node:
+            raise StoreError("FN-7616", path=str(path))
+        return app.keys
+    Home.check_free(path)
+    folder = _folder(path)
+    there = _load(path)
+    if there is not None:
+        if there.node != pending.node:
+            raise Refused("FN-3512", node=pending.node, before=there.node, path=str(folder))
+        keys = Home(folder).keys(config.passphrase)
+    else:
+        keys = NodeKeys.generate(rng)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            for one in (folder, folder / "keys"):
+                one.mkdir(mode=0o700)
+        except OSError as error:
+            raise StoreError("FN-7617", path=str(folder), reason=error.strerror or str(error)) from error
+        Home(folder).write_keys(keys, config.passphrase)
+    stick.write_small(folder / WAITING, msgspec.json.encode(pending if pending.root or there is None else there))
+    return keys
+
+
+def _load(path: Path) -> Pending | None:
+    file = _folder(path) / WAITING
+    return msgspec.json.decode(file.read_bytes(), type=Pending) if file.is_file() else None
+
+
+# ---------------------------------------------------------------- the parent
+
+
+def invite_and_answer(
+    app: App, request: Path, fingerprint: str, node: str, level: str, name: str, scope: tuple[str, ...], ttl_s: int
+) -> bundles.Exported:
+    """Answer a request that came without a token: invite and let in at once. `fingerprint`: as the node's operator read
+    it out. Raises Refused FN-3509 (not that request), FN-3513 (no request for this node there), and what `App.invite`
+    and `bundles.export` raise."""
+    found = [request] if request.is_file() else list(stick.scan([request]).requests)
+    for path in found:
+        der, _ = bun.parse_request(stick.read_small(path, bun.REQUEST_BYTES_MAX))
+        if issuing.parse_request(der).node != node:
+            continue
+        there = vol.digits(SUITE_1.hash(der))
+        if there != spaced(fingerprint):
+            raise Refused("FN-3509", given=spaced(fingerprint), fingerprint=there)
+        token = Token.decode(app.invite(node, level, name, scope, ttl_s))
+        app.admit_request(app.new_writer(app.store), der, bun.request_proof(der, token.hash))
+        exported = bundles.export(app, node, path.parent)
+        app.poke()
+        return exported
+    raise Refused("FN-3513", path=str(request), node=node)
+
+
+def spaced(fingerprint: str) -> str:
+    """A fingerprint as it is shown, however it was typed."""
+    digits = "".join(one for one in fingerprint if one.isdigit())
+    return " ".join(digits[i : i + 4] for i in range(0, len(digits), 4))
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def finish(
+    path: Path,
+    config: Config,
+    paths: Sequence[Path],
+    root: str,
+    *,
+    rng: Callable[[int], bytes],
+    clock: Callable[[], int],
+    operator: str,
+) -> tuple[App, bundles.Report]:
+    """Take the place that the parent has given this node, and all that came with it. Raises Refused FN-3514 (nothing
+    was asked for here), FN-3515 (no answer there), FN-3516 (the root must be compared first), PeerError FN-6110
+    (another root), FN-6112 (not for these keys), IntegrityError."""
+    again = Home.exists(path)
+    pending = _load(path)
+    if again:
+        app = App.open(path, config, rng=rng, clock=clock, operator=operator)
+        keys, node, pinned = app.keys, app.trust.node, app.trust.root_sha256.hex()
+    elif pending is not None:
+        keys, node, pinned = Home(_folder(path)).keys(config.passphrase), pending.node, pending.root
+    else:
+        raise Refused("FN-3514", path=str(path))
+    mine = [part for part in stick.scan(paths).parts if part.head.header.recipient == node]
+    looks = [one for one in bundles.look(mine) if one.header.key_id == SUITE_1.hash(keys.seal.public)[:8]]
+    if not looks:
+        raise Refused("FN-3515", path=", ".join(map(str, paths)), node=node)
+    opened = bundles.Opened(looks[-1], keys.seal.private)
+    chain = opened.opening.chain
+    identity = _proved(chain, pinned, root, opened, node, keys)
+    if again:
+        app.install_chain(chain)
+        app.home.write_addresses(opened.opening.addresses)
+    else:
+        Home.check_free(path)
+        with Home.create(path) as home:
+            home.write_keys(keys, config.passphrase)
+            home.write_chain(chain)
+            home.write_addresses(opened.opening.addresses)
+            Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key).close()
+        shutil.rmtree(_folder(path), ignore_errors=True)
+        app = App.open(path, config, rng=rng, clock=clock, operator=operator)
+    app.tell_joined(again=again)
+    _forget_requests(paths, identity)
+    return app, bundles.take_in(app, paths)
+
+
+def _proved(
+    chain: tuple[bytes, ...], pinned: str, root: str, opened: bundles.Opened, node: str, keys: NodeKeys
+) -> Identity:
+    found = SUITE_1.hash(chain[-1]) if chain else b""
+    shown = root_fingerprint(found)
+    if not pinned and not root:
+        raise Refused("FN-3516", fingerprint=shown, parent=opened.manifest.header.sender)
+    if (pinned and found.hex() != pinned) or (root and spaced(root) != shown):
+        raise PeerError("FN-6110", found=found.hex(), pinned=pinned or spaced(root))
+    identities = certs.check_chain(chain, found)
+    identity, parent = identities[0], identities[1]
+    mine = (node, keys.sign.public, keys.seal.public, keys.tls.public_der)
+    if (identity.node, identity.sign_key, identity.seal_key, identity.tls_key) != mine:
+        raise PeerError("FN-6112", node=identity.node)
+    opened.manifest.check(parent.sign_key)
+    if parent.node != opened.manifest.header.sender:
+        raise PeerError("FN-6112", node=parent.node)
+    return identity
+
+
+def _forget_requests(paths: Sequence[Path], identity: Identity) -> None:
+    """The request has been answered: it need not travel on."""
+    for path in stick.scan(paths).requests:
+        der, _ = bun.parse_request(stick.read_small(path, bun.REQUEST_BYTES_MAX))
+        if issuing.parse_request(der).sign_key == identity.sign_key:
+            stick.remove(path)
