@@ -639,7 +639,7 @@ class Daemon:
         last: Exception = Unavailable("FN-4506", parent=app.trust.parent.node if app.trust.parent else "")
         for address in app.parent_addresses():
             try:
-                close, _ = await carrier.dial(
+                close, moved = await carrier.dial(
                     address,
                     app.credentials(),
                     app.parent_dns(),
@@ -654,6 +654,8 @@ class Daemon:
             log.warning("exchange with the parent ended", extra={"reason": str(close.error), "address": address})
             self._failing = ""
             if isinstance(close.error, Unavailable):
+                if (moved.acked or moved.received) and not close.retry_after_ms:
+                    return  # the line was cut: dial at once, and count failures anew
                 last = close.error
                 continue
             await self._note_failure(_code(close.error))

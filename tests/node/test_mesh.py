@@ -12,10 +12,12 @@ import pytest
 from fednode.crypto.errors import FednodeError
 from fednode.node import carrier, daemon, status
 from fednode.node.app import App, real_clock
+from fednode.node.driver import Report
 from fednode.node.store import Store
 from fednode.sync import wire
 from fednode.sync.catalog import Catalog
 from fednode.sync.change import NODES, Change
+from fednode.sync.effects import Close
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from mesh import Mesh, Running, configuration, free_port
@@ -63,6 +65,38 @@ def last_error(node: Running) -> str | None:
     """Why the parent is not reached, as `fednode status` shows it."""
     parent = status.collect(node.app)["parent"]
     return None if parent is None else parent["last_error"]
+
+
+async def test_regression_a_line_that_is_cut_again_and_again_is_dialled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cut counted as one more failure to reach the parent: on a line cut every minute the pauses grew to a minute,
+    although every session moved something."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.halt(city)
+        dialler = daemon.Daemon(city.app)
+        cut = Close(Unavailable("FN-4501", address="", reason="cut"))
+        outcomes = [
+            (cut, Report(acked=1)),
+            (cut, Report(received=1)),
+            (cut, Report()),
+            (Close(cut.error, 5), Report(acked=1)),
+        ]
+
+        async def dial(*_: object) -> tuple[Close, Report]:
+            return outcomes.pop(0)
+
+        monkeypatch.setattr(carrier, "dial", dial)
+        for _ in range(2):
+            await dialler._dial_once()
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await dialler._dial_once()
+        monkeypatch.undo()
+        await asyncio.to_thread(dialler.engine.close)
+        await asyncio.to_thread(dialler.projector.stop)
 
 
 async def test_one_exchange_by_hand_beside_a_running_daemon(tmp_path: Path) -> None:
