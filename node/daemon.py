@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import logging
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,11 +25,12 @@ from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import admission, carrier, fence, poke, retention
-from fednode.node.cleaning import clean_log, clean_state
+from fednode.node import admission, carrier, fence, mending, poke, retention
 from fednode.node.config import Config, shown
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
+from fednode.node.follower import Follower
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
+from fednode.node.mending import Mender
 from fednode.node.schedule import Jobs, retrying
 from fednode.node.scrubber import STEP_EVERY_S, Scrubber
 from fednode.node.store import Store
@@ -44,17 +44,13 @@ from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
-    from fednode.node.projection import Projector
 
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
 WATCH_S = 1.0
-TEXT_DELAY_S = 0.5
-CLEAN_RETRY_S = 5.0
 DAILY_LOOK_S = 600.0  # how often to look whether another day has begun
 SWITCH_S = 0.0005
 PROJECT_DELAY_S = 0.003  # an ack goes out first: projecting would hold Python's lock in between
-GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
 BUSY_RETRY_MS = 60_000
 SKEW_WARN_MS = 5 * 60 * 1000
 
@@ -75,64 +71,6 @@ class SyncReport:
     applied: int = 0
 
 
-class ProjectorThread:
-    """Keeps state.db up to date; full text when nothing else has come for a moment. While segments wait to be stored it
-    gives way, for a second at most: both want the same processor, and what is stored first is acknowledged first."""
-
-    def __init__(self, app: App, busy: Callable[[], bool] = lambda: False) -> None:
-        self._app, self._busy = app, busy
-        self._wanted = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="fednode-projector", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._wanted.set()
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._wanted.set()
-        self._thread.join()
-
-    def _give_way(self) -> None:
-        pause = threading.Event()
-        for _ in range(GIVE_WAY_STEPS):
-            if self._stopping or not self._busy():
-                return
-            pause.wait(GIVE_WAY_STEP_S)
-
-    @staticmethod
-    def _clean(projector: Projector) -> bool:
-        return clean_state(projector) or clean_log(projector.store)
-
-    def _run(self) -> None:
-        projector = self._app.new_projector()
-        delay_s = TEXT_DELAY_S
-        try:
-            while not self._stopping:
-                self._wanted.clear()
-                try:
-                    self._give_way()
-                    if projector.step()[1]:
-                        delay_s = TEXT_DELAY_S
-                        continue
-                    if self._wanted.wait(delay_s):
-                        continue
-                    if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):
-                        delay_s = 0.0
-                        continue
-                    if projector.unclean or projector.store.meta("unclean", 0):
-                        self._wanted.wait(CLEAN_RETRY_S)  # somebody was in the way, or it waits for the daily job
-                        continue
-                except FednodeError as error:
-                    log.error("projection stopped", extra={"code": error.code, "params": dict(error.params)})
-                    self._wanted.wait(WATCH_S)
-                self._wanted.wait()
-        finally:
-            projector.close()
-            projector.store.close()
-
-
 class Engine(Hooks):
     """What sessions share: the writer thread, a reading store, admission. Used by the daemon and by one exchange by
     hand.
@@ -142,6 +80,7 @@ class Engine(Hooks):
         self.app = app
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
+        self.mender = Mender(self.store, self.sessions)
         self._on_moved = on_moved
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold = ""  # trouble of the store that could not be told while it lasted
@@ -212,7 +151,8 @@ class Engine(Hooks):
         if not from_parent:
             session.exchange.half = entry.half
         feed, again = admission.feeds(self.store, self.app.trust, entry.link)
-        return Welcome(entry.link, replace(entry.admission, renew=self._renewal(from_parent, restoring)), feed, again)
+        granted = replace(entry.admission, renew=self._renewal(from_parent, restoring))
+        return Welcome(entry.link, granted, feed, again, mending.one(self.store, self.app.trust, entry.link))
 
     def _renewal(self, with_parent: bool, restoring: int | None) -> wire.Renew | None:
         """What to ask the parent for: a new life for a node that takes its history back, or what is due."""
@@ -350,6 +290,17 @@ class Engine(Hooks):
             session.spawn(self._renew(session, effect))
         elif isinstance(effect, fx.RenewAnswered):
             self._renewed(session, effect)
+
+    def admitted(self, session: Session) -> None:
+        self.mender.ask(session)
+
+    def fed(self) -> None:
+        self.mender.look()
+
+    def mended(self, want: wire.Want) -> None:
+        self.mender.mended(want)
+        event: dict[str, Any] = {"log": want.log, "number": want.first}
+        self.soon(_quietly(self.writer.call(lambda w: self.app.journal(w).event("segment.mended", **event))))
 
     def closed(self, session: Session, close: fx.Close) -> None:
         if close.error is not None and not isinstance(close.error, Unavailable):
@@ -528,8 +479,8 @@ class Daemon:
     def __init__(self, app: App) -> None:
         self.app = app
         self.engine = Engine(app, self._project_soon)
-        self.projector = ProjectorThread(app, self.engine.writer.busy)
-        self.scrubber = Scrubber(app, self.engine.writer) if app.config.scrub_days else None
+        self.projector = Follower(app, self.engine.writer.busy)
+        self.scrubber = Scrubber(app, self.engine.writer, self.engine.mender.found) if app.config.scrub_days else None
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
         self._data_version = -1

@@ -171,6 +171,7 @@ class Welcome:
     admission: fx.Admission
     feed: Callable[[int, int], tuple[list[fx.Item], bool]]
     again: Callable[[str, int, int], list[fx.Item]]
+    one: Callable[[str, int], list[fx.Item]] = lambda _log, _first: []
 
 
 @dataclass(slots=True)
@@ -270,6 +271,10 @@ class Session:
         )
         self._handle(effects)
 
+    def ask_segment(self, log: str, first: int) -> None:
+        """Ask the peer for a segment that is damaged here."""
+        self._handle(self.exchange.ask_segment(log, first, self._now_ms()))
+
     def wake(self) -> None:
         """The feed may have grown."""
         self._handle(self.exchange.wake(self._now_ms()))
@@ -326,6 +331,7 @@ class Session:
             return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
         self._handle(self.exchange.admitted(self._welcome.admission, self._now_ms()))
+        self._hooks.admitted(self)
 
     def _do_pull(self, effect: fx.Pull) -> None:
         if self._welcome is None:
@@ -337,12 +343,16 @@ class Session:
             return
         self.report.sent += len(items)
         self._handle(self.exchange.feed(items, drained, self._now_ms()))
+        self._hooks.fed()
 
     def _do_again(self, effect: fx.Again) -> None:
         if self._welcome is None:
             return
         try:
-            items = self._welcome.again(effect.log, effect.first, effect.until)
+            if effect.restore:
+                items = self._welcome.one(effect.log, effect.first)
+            else:
+                items = self._welcome.again(effect.log, effect.first, effect.until)
         except FednodeError as error:
             self._handle(self.exchange.refuse(error, self._now_ms()))
             return
@@ -360,6 +370,8 @@ class Session:
             self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self._now_ms(), STORE_RETRY_MS))
             return
         self.report.received += 1
+        if report.mended is not None:
+            self._hooks.mended(report.mended)
         if report.refused and self.peer is not None:
             self.report.refused.append(("us", report.refused))
         if not self._reports:
@@ -439,6 +451,15 @@ class Hooks:
 
     def trouble(self, session: Session, code: str) -> None:
         """What the peer sent could not be stored."""
+
+    def admitted(self, session: Session) -> None:
+        """The peer is known, the exchange open."""
+
+    def fed(self) -> None:
+        """A feed was read."""
+
+    def mended(self, want: wire.Want) -> None:
+        """A damaged segment is whole again."""
 
     def effect(self, session: Session, effect: fx.Effect) -> None:
         """A clock reading, a renewal, an alert."""

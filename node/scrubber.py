@@ -4,7 +4,8 @@ Rules
 1. It is in nobody's way: it reads on its own connection, rests between segments, and does not go on while segments wait
    to be stored.
 2. Its place is kept at most once in `SAVE_MS`, at a problem and at the end: what a crash forgets is looked at again.
-3. A problem is an alert (`sys.alerts`), an event, and a line of the log.
+3. A damaged segment is fetched again from a neighbour (`node.mending`).
+4. A problem is an alert (`sys.alerts`), an event, and a line of the log.
 
 >>> # scrubber = Scrubber(app, engine.writer); jobs.every("scrub", STEP_EVERY_S, scrubber.step); await scrubber.close()
 """
@@ -15,6 +16,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
@@ -32,13 +34,16 @@ log = logging.getLogger("fednode.scrub")
 STEP_EVERY_S = 10.0
 REST_S = 0.003
 SAVE_MS = 60_000
+DAMAGED = "FN-6601"
 
 
 class Scrubber:
     """Steps of the scrub, one at a time."""
 
-    def __init__(self, app: App, writer: WriterThread) -> None:
-        self._app, self._writer = app, writer
+    def __init__(
+        self, app: App, writer: WriterThread, mend: Callable[[list[tuple[str, int]]], None] = lambda places: None
+    ) -> None:
+        self._app, self._writer, self._mend = app, writer, mend
         self._store = app.new_store()
         self._scrub = Scrub(
             self._store, app.trust.directory, app.trust.node, app.config.scrub_days, lambda: time.monotonic() * 1000
@@ -60,6 +65,7 @@ class Scrubber:
                 if problems or ended or abs(now_ms - self._saved_ms) >= SAVE_MS:
                     self._saved_ms = now_ms
                     await self._writer.call(lambda writer: self._tell(writer, problems, ended))
+                self._mend([(one.log, one.first) for one in problems if one.code == DAMAGED])
             except FednodeError as error:
                 log.error("scrub", extra={"code": error.code, "params": dict(error.params)})
 

@@ -27,7 +27,7 @@ from fednode.crypto import checkpoint
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import sqlite
+from fednode.node import mending, sqlite
 from fednode.node.fence import FORK, OF_MINE, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
 from fednode.node.store import CHECK_BYTES, Store, Transaction
@@ -207,6 +207,8 @@ class Writer:
                 for link, commit in group:
                     done = self._one(tx, clock, link, commit)
                     reports.append((link, done))
+                    if done.mended is not None:  # it is out of its turn
+                        continue
                     link.position = max(link.position, commit.lsn)
                     if done.gap is None:
                         link.holes.discard(commit.lsn)
@@ -256,8 +258,11 @@ class Writer:
                 return self._late(tx, link, commit)
             header = seg.parse(commit.data).header
             log, first, link.seen = str(header.log), header.first, header.root[:CHECK_BYTES]
-            if self._stopped(link, log, first):
+            size = self.store.log_state(header.log).size
+            if first > size and self.store.refused_before(log, first):
                 return Done(commit.lsn, refused="FN-6413")
+            if first < size and self._mend(tx, commit.data):
+                return Done(commit.lsn, mended=Want(log, first, restore=True))
             verified = verify(commit.data, self.store.log_state, self._context(link), commit.first_parent)
             return self._append(tx, clock, link, commit, verified)
         except Gap as gap:
@@ -273,10 +278,15 @@ class Writer:
         except PeerError as error:
             return self._refuse(tx, link, commit, str(held.state.name), held.envelope.header.first, error)
 
-    def _stopped(self, link: Link, log: str, first: int) -> bool:
-        if first <= self.store.log_state(LogName.parse(log)).size:
+    def _mend(self, tx: Transaction, raw: bytes) -> bool:
+        """Whether these bytes took the place of a segment that is damaged here."""
+        envelope = seg.parse(raw)
+        lsn = mending.mend(tx, self.store, envelope, lambda one: seg.unwrap(one, self._key_id, self.keys.seal.private))
+        if lsn is None:
             return False
-        return bool(self.store.refused_before(log, first))
+        held = self.store.segments(lsn - 1, 1)[0]
+        self.stripping.settle(tx, held, announce=True)
+        return True
 
     def _append(
         self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, verified: VerifiedSegment

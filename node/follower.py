@@ -1,0 +1,87 @@
+"""The thread that keeps state.db up to date with log.db.
+
+Rules
+1. What is stored comes first: while segments wait to be stored it gives way, for a second at most.
+2. Full text and indexes on fields are for when nothing else has come for a moment.
+3. It stops at what cannot be read (a damaged segment), says so, and looks again when something was stored.
+
+>>> # follower = Follower(app, engine.writer.busy); follower.wake(); follower.stop()
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fednode.crypto.errors import FednodeError
+from fednode.node.cleaning import clean_log, clean_state
+from fednode.node.projection import Projector
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+
+log = logging.getLogger("fednode.follower")
+TEXT_DELAY_S = 0.5
+GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
+AFTER_TROUBLE_S = 1.0
+CLEAN_RETRY_S = 5.0
+
+
+class Follower:
+    """Keeps state.db up to date; full text when nothing else has come for a moment. While segments wait to be stored it
+    gives way, for a second at most: both want the same processor, and what is stored first is acknowledged first."""
+
+    def __init__(self, app: App, busy: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._busy = app, busy
+        self._wanted = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="fednode-projector", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wanted.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wanted.set()
+        self._thread.join()
+
+    def _give_way(self) -> None:
+        pause = threading.Event()
+        for _ in range(GIVE_WAY_STEPS):
+            if self._stopping or not self._busy():
+                return
+            pause.wait(GIVE_WAY_STEP_S)
+
+    @staticmethod
+    def _clean(projector: Projector) -> bool:
+        return clean_state(projector) or clean_log(projector.store)
+
+    def _run(self) -> None:
+        projector = self._app.new_projector()
+        delay_s = TEXT_DELAY_S
+        try:
+            while not self._stopping:
+                self._wanted.clear()
+                try:
+                    self._give_way()
+                    if projector.step()[1]:
+                        delay_s = TEXT_DELAY_S
+                        continue
+                    if self._wanted.wait(delay_s):
+                        continue
+                    if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):
+                        delay_s = 0.0
+                        continue
+                    if projector.unclean or projector.store.meta("unclean", 0):
+                        self._wanted.wait(CLEAN_RETRY_S)  # somebody was in the way, or it waits for the daily job
+                        continue
+                except FednodeError as error:
+                    log.error("projection stopped", extra={"code": error.code, "params": dict(error.params)})
+                    self._wanted.wait(AFTER_TROUBLE_S)
+                self._wanted.wait()
+        finally:
+            projector.close()
+            projector.store.close()

@@ -1,0 +1,111 @@
+"""Mending: a segment that is damaged here is fetched again from a neighbour, and takes its old place.
+
+Rules
+1. What is damaged is neither served nor forwarded: feeds pass it over, and note it (`Store.damaged`).
+2. Every neighbour with whom a session is open, or opens, is asked for it (`Want.restore`): the parent, and children.
+3. A neighbour gives only what the asker may hold: to its parent what goes up or came from above, to a child what goes
+   down to it and what is of it or below it.
+4. Bytes are taken only where they are the very bytes that were verified when they first came: their hash is the one
+   that the store keeps, or, where that hash is what was damaged, they are what lies there.
+5. A mended segment is announced (`node.resealed`): whom the feed had passed it over gets it.
+
+>>> # mender = Mender(engine.store, engine.sessions); mender.found([("hebei/1301/1/admin-licence", 1000)])
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from fednode.crypto.suite import SUITE_1
+from fednode.node import resealed
+from fednode.node.store import Store, Transaction
+from fednode.node.trust import Trust
+from fednode.sync.change import LogName
+from fednode.sync.effects import Item
+from fednode.sync.feed import Side, goes_down_to
+from fednode.sync.segment import Envelope
+from fednode.sync.wire import Cosignature, Want
+
+if TYPE_CHECKING:
+    from fednode.node.driver import Session
+    from fednode.node.writer import Link
+
+log = logging.getLogger("fednode.mending")
+Place = tuple[str, int]  # a log's name, and the first change of the segment
+
+
+class Mender:
+    """What is damaged here, and who was asked for it. Belongs to the event loop, as the sessions do."""
+
+    def __init__(self, store: Store, sessions: set[Session]) -> None:
+        self._store, self._sessions = store, sessions
+        self._damaged: set[Place] = set()
+
+    def found(self, places: Iterable[Place]) -> None:
+        """Damage was found: ask whoever is connected."""
+        for place in sorted(set(places) - self._damaged):
+            log.warning("damaged segment", extra={"log": place[0], "first": place[1]})
+            self._damaged.add(place)
+            for session in self._sessions:
+                session.ask_segment(*place)
+
+    def look(self) -> None:
+        """Whether a feed met damage."""
+        if self._store.damaged:
+            places, self._store.damaged = self._store.damaged, set()
+            self.found(places)
+
+    def ask(self, session: Session) -> None:
+        """A session has opened: ask for all that is damaged."""
+        for place in sorted(self._damaged):
+            session.ask_segment(*place)
+
+    def mended(self, want: Want) -> None:
+        """It is whole again."""
+        self._damaged.discard((want.log, want.first))
+        log.warning("damaged segment mended", extra={"log": want.log, "first": want.first})
+
+
+def one(store: Store, trust: Trust, link: Link) -> Callable[[str, int], list[Item]]:
+    """What a peer that asks for a single segment gets: that segment, or nothing (rule 3)."""
+
+    def give(name: str, first: int) -> list[Item]:
+        row = store.connection.execute(
+            """select s.lsn, s.data, s.sha256, s.first_time, s.first_signature, l.up, l.down
+               from segment s join log l on l.id = s.log_id where l.name = ? and s.first = ?""",
+            (name, first),
+        ).fetchone()
+        if row is None or SUITE_1.hash(row[1]) != row[2]:
+            return []
+        lsn, data, sha256, time_s, signature, up, down = row
+        held = LogName.parse(name)
+        if link.from_parent:
+            may = bool(up) or trust.side(held) is Side.ABOVE
+        else:
+            below = link.peer.node in [node.node for node in trust.directory.path(held.origin)]
+            may = below or goes_down_to(down, link.peer.scope)
+        given = None if time_s is None else Cosignature(time_s, signature)
+        return [Item(lsn, data, given, digest=sha256)] if may else []
+
+    return give
+
+
+def mend(
+    tx: Transaction, store: Store, envelope: Envelope, content_key: Callable[[Envelope], bytes | None]
+) -> int | None:
+    """Put a neighbour's bytes in the place of a damaged segment (rule 4). Its arrival number; None where nothing is
+    damaged, or these are not the bytes."""
+    header = envelope.header
+    there = store.held_range(header.log, header.first)
+    if there is None:
+        return None
+    lsn, sha256, _, data, _ = there
+    offered = SUITE_1.hash(envelope.raw)
+    if SUITE_1.hash(data) == sha256 or (offered != sha256 and envelope.raw != data):
+        return None
+    (stashed,) = tx.connection.execute("select content_key from segment where lsn = ?", (lsn,)).fetchone()
+    key = content_key(envelope) or (store.unstash(stashed) if stashed else b"")
+    resealed.replace(tx, lsn, envelope.raw, key, announce=True)
+    return lsn

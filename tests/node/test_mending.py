@@ -1,0 +1,120 @@
+"""A damaged segment is fetched again from a neighbour, the parent or a child, and what it stopped goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fednode.crypto.errors import IntegrityError
+from fednode.node import audit
+from fednode.node.daemon import Engine
+from fednode.sync.change import LogName
+from fednode.sync.wire import Want
+from mesh import Mesh, Running
+
+
+def engine(node: Running) -> Engine:
+    """The engine of a daemon that runs."""
+    found: Engine = node.stop.__self__.engine  # type: ignore[attr-defined]
+    return found
+
+
+def log_of(node: Running, origin: str) -> LogName:
+    """The log of the records that a node wrote."""
+    return next(
+        name for _, name, _ in node.app.store.logs() if (name.origin, name.dataset) == (origin, "admin-licence")
+    )
+
+
+def damage(node: Running, name: LogName, *, column: str = "data") -> None:
+    """Flip a bit of the first segment of a log, past all that the program would check."""
+    with node.app.store.write() as tx:
+        log_id = node.app.store.log_id(name)
+        (value,) = tx.connection.execute(
+            f"select {column} from segment where log_id = ? and first = 0", (log_id,)
+        ).fetchone()
+        at = len(value) // 2
+        bad = value[:at] + bytes((value[at] ^ 1,)) + value[at + 1 :]
+        tx.connection.execute(f"update segment set {column} = ? where log_id = ? and first = 0", (bad, log_id))
+
+
+def sound(node: Running) -> bool:
+    return audit.verify_store(node.app.store, node.app.trust).problems == []
+
+
+async def three(mesh: Mesh) -> tuple[Running, Running, Running]:
+    province = await mesh.found()
+    city = await mesh.child(province, "1301", "city")
+    county = await mesh.child(city, "130102", "county")
+    await mesh.until(lambda: county.app.trust.catalog_version == 1)
+    county.write("k1", {"name": "一"})
+    await mesh.until(lambda: "k1" in province.records() and county.pending() == 0)
+    return province, city, county
+
+
+@pytest.mark.parametrize("column", ["data", "sha256"])
+@pytest.mark.parametrize("who", [0, 1, 2])
+async def test_a_damaged_segment_is_fetched_from_whoever_has_it(tmp_path: Path, who: int, column: str) -> None:
+    """At its origin (from the parent), in the middle (from either side), at the top (from the child)."""
+    async with Mesh(tmp_path) as mesh:
+        nodes = await three(mesh)
+        node = nodes[who]
+        name = log_of(node, "130102")
+        for one in nodes:
+            await mesh.halt(one)
+        damage(node, name, column=column)
+        with pytest.raises(IntegrityError, match="FN-6601"):
+            node.app.store.segment_at(node.app.store.log_id(name) or 0, 0)
+        assert not sound(node)
+        for one in nodes:
+            await mesh.run(one)
+        engine(node).mender.found([(str(name), 0)])
+        await mesh.until(lambda: sound(node))
+        assert node.records()["k1"] == {"name": "一"}
+        nodes[2].write("k2", {"name": "二"})
+        await mesh.until(lambda: all("k2" in one.records() for one in nodes))
+        assert all(sound(one) for one in nodes)
+
+
+async def test_a_feed_passes_damage_over_and_sends_it_when_it_is_mended(tmp_path: Path) -> None:
+    """Regression: one damaged segment ended every session whose feed met it."""
+    async with Mesh(tmp_path) as mesh:
+        province, city, county = await three(mesh)
+        await mesh.halt(province)
+        county.write("k2", {"name": "二"})
+        await mesh.until(lambda: county.pending() == 0)
+        await mesh.halt(city)
+        name = log_of(city, "130102")
+        with city.app.store.write() as tx:
+            row = "where log_id = ? and first = 1"
+            log_id = city.app.store.log_id(name)
+            (raw,) = tx.connection.execute(f"select data from segment {row}", (log_id,)).fetchone()
+            bad = raw[:-1] + bytes((raw[-1] ^ 1,))
+            tx.connection.execute(f"update segment set data = ? {row}", (bad, log_id))
+        await mesh.halt(county)
+        await mesh.run(province)
+        await mesh.run(city)
+        city.write("k9", {"name": "九"})
+        await mesh.until(lambda: "k9" in province.records())  # the session goes on
+        assert "k2" not in province.records()
+        await mesh.run(county)
+        await mesh.until(lambda: "k2" in province.records())
+        assert sound(city)
+
+
+async def test_a_neighbour_gives_only_what_the_asker_may_hold(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, city, county = await three(mesh)
+        sibling = await mesh.child(city, "130104", "county")
+        await mesh.until(lambda: sibling.app.trust.catalog_version == 1)
+        (session,) = [one for one in engine(sibling).sessions if one.peer and one.peer.node == "1301"]
+        name = str(log_of(county, "130102"))
+        heard: list[Want] = []
+        session._hooks.mended = heard.append  # type: ignore[method-assign]
+        session.ask_segment(name, 0)
+        await mesh.until(lambda: not session.exchange._inbox.mending)
+        assert heard == []
+        assert not any(
+            one.origin == "130102" and one.dataset == "admin-licence" for _, one, _ in sibling.app.store.logs()
+        )
