@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -387,17 +387,10 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncRepo
     """One exchange with the parent, now. Raises Unavailable (nothing lost), PeerError (refused by the parent),
     StoreError.
     """
-    parent = app.trust.parent
-    if parent is None:
-        raise StoreError("FN-7621")
-    engine = Engine(app)
-    report = SyncReport(parent=parent.node)
-    try:
+    async with _engine(app) as (engine, report):
         await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=up, wants=down))
-    finally:
-        peer = engine.store.peer(parent.node)
+        peer = engine.store.peer(report.parent)
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
-        await engine.stop()
     projector = app.new_projector()
     try:
         report.applied = projector.catch_up()
@@ -426,18 +419,25 @@ async def take_back(app: App) -> SyncReport:
 async def _with_parent(
     app: App, converse: Callable[[Engine, carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
 ) -> SyncReport:
+    async with _engine(app) as (engine, report):
+        await _meet(app, report, lambda stream: converse(engine, stream))
+        if engine.renewal:
+            raise PeerError("FN-5508", code=engine.renewal, detail="Renew")
+    return report
+
+
+@contextlib.asynccontextmanager
+async def _engine(app: App) -> AsyncIterator[tuple[Engine, SyncReport]]:
+    """An engine for one exchange with the parent, and the report of it. Raises StoreError FN-7621 where there is none
+    above."""
     parent = app.trust.parent
     if parent is None:
         raise StoreError("FN-7621")
     engine = Engine(app)
-    report = SyncReport(parent=parent.node)
     try:
-        await _meet(app, report, lambda stream: converse(engine, stream))
-        if engine.renewal:
-            raise PeerError("FN-5508", code=engine.renewal, detail="Renew")
+        yield engine, SyncReport(parent=parent.node)
     finally:
         await engine.stop()
-    return report
 
 
 async def _meet(

@@ -36,7 +36,6 @@ from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError
 
 WAITING = "request.json"
-ROOT_DIGITS = 20
 
 
 class Pending(msgspec.Struct):

@@ -35,7 +35,6 @@ from fednode.sync.feed import goes_down_to
 
 STEP_RECORDS = 2_000
 STEP_VERSIONS = 20_000
-OLDER_THAN_DAYS = 30
 WITHHELD_AFTER_MS = 86_400_000
 WITHHELD = "FN-6430"
 

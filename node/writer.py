@@ -256,14 +256,15 @@ class Writer:
         try:
             if commit.late is not None:
                 return self._late(tx, link, commit)
-            header = seg.parse(commit.data).header
+            envelope = seg.parse(commit.data)
+            header = envelope.header
             log, first, link.seen = str(header.log), header.first, header.root[:CHECK_BYTES]
-            size = self.store.log_state(header.log).size
-            if first > size and self.store.refused_before(log, first):
+            state = self.store.log_state(header.log)
+            if first > state.size and self.store.refused_before(log, first):
                 return Done(commit.lsn, refused="FN-6413")
-            if first < size and self._mend(tx, commit.data):
+            if first < state.size and self._mend(tx, envelope):
                 return Done(commit.lsn, mended=Want(log, first, restore=True))
-            verified = verify(commit.data, self.store.log_state, self._context(link), commit.first_parent)
+            verified = verify(commit.data, lambda _name: state, self._context(link), commit.first_parent)
             return self._append(tx, clock, link, commit, verified)
         except Gap as gap:
             return Done(commit.lsn, gap=Want(gap.log, gap.size))
@@ -278,9 +279,8 @@ class Writer:
         except PeerError as error:
             return self._refuse(tx, link, commit, str(held.state.name), held.envelope.header.first, error)
 
-    def _mend(self, tx: Transaction, raw: bytes) -> bool:
-        """Whether these bytes took the place of a segment that is damaged here."""
-        envelope = seg.parse(raw)
+    def _mend(self, tx: Transaction, envelope: seg.Envelope) -> bool:
+        """Whether this took the place of a segment that is damaged here."""
         lsn = mending.mend(tx, self.store, envelope, lambda one: seg.unwrap(one, self._key_id, self.keys.seal.private))
         if lsn is None:
             return False

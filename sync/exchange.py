@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fednode.crypto.suite import suite
 from fednode.sync import wire
 from fednode.sync.effects import (
     Acked,
@@ -59,7 +58,6 @@ PULL_BYTES = 2 * 1024 * 1024
 EARLY_BYTES_MAX = 2 * WINDOW_BYTES
 BEAT_MS = 20_000
 SILENCE_MS_MAX = 70_000
-_HASH = suite(1).hash
 
 
 class Exchange:
