@@ -23,13 +23,15 @@ from fednode.crypto.certs import Identity
 from fednode.node import fence
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import wire
 from fednode.sync.effects import Admission, HalfSegment, Item
 from fednode.sync.errors import PeerError
-from fednode.sync.exchange import PULL_BYTES, WINDOW_BYTES
+from fednode.sync.exchange import WINDOW_BYTES
+from fednode.sync.side import PULL_BYTES
 
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
 Feed = Callable[[int, int], tuple[list[Item], bool]]

@@ -32,7 +32,8 @@ from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys, pem_of
 from fednode.node.journal import DAEMON, Journal, Throttle
 from fednode.node.projection import Projector
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync import bundle, enrol

@@ -40,7 +40,7 @@ from fednode.sync.bundle import Intake, Opening
 from fednode.sync.effects import Commit
 from fednode.sync.enrol import renewal_due
 from fednode.sync.errors import PeerError, Refused
-from fednode.sync.exchange import PULL_BYTES
+from fednode.sync.side import PULL_BYTES
 
 if TYPE_CHECKING:
     from fednode.node.app import App

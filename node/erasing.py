@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from fednode.node.cleaning import clean_log, clean_state
 from fednode.node.projection import Projector
 from fednode.node.records import Records
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.sync.errors import Refused
 from fednode.sync.strip import erase_change
 

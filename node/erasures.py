@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fednode.crypto.suite import SUITE_1
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.sync.change import RECEIPTS, LogName
 from fednode.sync.feed import Side, goes_down_to, route

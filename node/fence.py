@@ -29,7 +29,8 @@ import msgspec
 from fednode.crypto import checkpoint
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.sync import segment as seg
 from fednode.sync.change import LogName
 from fednode.sync.wire import HEADS_MAX, Cursor

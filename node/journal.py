@@ -25,7 +25,7 @@ from fednode.crypto.canonical import INTEGER_MAX
 from fednode.crypto.errors import FednodeError
 from fednode.node import fence
 from fednode.node.rows import Held
-from fednode.node.store import Transaction
+from fednode.node.transaction import Transaction
 from fednode.node.writer import Refusal, Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, UPSERT, Change
 from fednode.sync.clock import HybridClock

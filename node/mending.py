@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from fednode.crypto.suite import SUITE_1
 from fednode.node import resealed
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.sync.change import LogName
 from fednode.sync.effects import Item

@@ -34,7 +34,7 @@ from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector, Row, field_sql, fts_phrase
-from fednode.node.store import Transaction
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync.catalog import SYSTEM_DATASETS, Dataset, Field

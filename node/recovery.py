@@ -30,7 +30,7 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.certs import iso
 from fednode.crypto.errors import FednodeError
-from fednode.node import daemon, fence
+from fednode.node import fence, syncing
 from fednode.node.admission import note_restored
 from fednode.node.app import App, real_clock
 from fednode.node.config import Config
@@ -178,10 +178,10 @@ class Recovery:
         app = self._load(home)
         try:
             if app.trust.me.incarnation == state.life:
-                asyncio.run(daemon.new_life(app, state.life))
+                asyncio.run(syncing.new_life(app, state.life))
             with app.store.write() as tx:
                 fence.lift(tx)
-            report = asyncio.run(daemon.take_back(app))
+            report = asyncio.run(syncing.take_back(app))
             result.taken, result.bytes_received = report.received, report.bytes_received
             result.refused = report.refused
             peer = app.store.peer(result.parent)

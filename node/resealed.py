@@ -23,7 +23,7 @@ from fednode.sync.effects import Item
 from fednode.sync.wire import Cosignature, Late
 
 if TYPE_CHECKING:
-    from fednode.node.store import Transaction
+    from fednode.node.transaction import Transaction
 
 
 def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announce: bool) -> None:

@@ -28,7 +28,8 @@ from fednode.node import resealed
 from fednode.node.erasures import seal_key
 from fednode.node.home import NodeKeys
 from fednode.node.rows import Held
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, Change, Columns, LogName

@@ -30,8 +30,9 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node import mending, sqlite
 from fednode.node.fence import FORK, OF_MINE, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
-from fednode.node.store import CHECK_BYTES, Store, Transaction
+from fednode.node.store import CHECK_BYTES, Store
 from fednode.node.stripping import Stripping
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, RECEIPTS, Change, LogName

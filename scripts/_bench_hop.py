@@ -45,8 +45,8 @@ from _bench_node import DATASET
 from fednode.node import shipped, sqlite
 from fednode.node.app import App
 from fednode.node.config import Config
-from fednode.node.daemon import sync_once
 from fednode.node.projection import INDEX_ROWS_MIN
+from fednode.node.syncing import sync_once
 from fednode.sync.enrol import Token
 
 HERE = Path(__file__).resolve().parent

@@ -40,8 +40,8 @@ from _bench_hop import Node, listening, note, one_value, until
 
 import sample_data
 from fednode.node.app import App
-from fednode.node.daemon import sync_once
 from fednode.node.ingest.source import open_source
+from fednode.node.syncing import sync_once
 from shaper import Line, Shaper
 
 DATASET = "admin-licence"

@@ -55,14 +55,14 @@ async def _serve(session: Session, app: Any) -> None:
 @option("--down", is_flag=True, words="option.down")
 def sync(session: Session, up: bool, down: bool) -> None:
     """One exchange with the parent, now."""
-    from fednode.node import daemon
+    from fednode.node import syncing
     from fednode.node.fence import standing
 
     _logs(session)
     app = session.app()
     both = up == down
     try:
-        report = asyncio.run(daemon.sync_once(app, up=both or up, down=both or down))
+        report = asyncio.run(syncing.sync_once(app, up=both or up, down=both or down))
     except Unavailable as error:
         pending = _pending(app)
         error.params = {**error.params, "pending": pending}

@@ -25,7 +25,7 @@ from fednode.node.writer import Link, Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, Columns, LogName
 from fednode.sync.effects import Commit, Done
-from fednode.sync.exchange import PULL_BYTES
+from fednode.sync.side import PULL_BYTES
 from fednode.sync.strip import strip
 from world import NOW_S, Stream, World, seed
 

@@ -22,7 +22,8 @@ from fednode.sync.effects import (
     Pull,
     Send,
 )
-from fednode.sync.exchange import Exchange, State
+from fednode.sync.exchange import Exchange
+from fednode.sync.states import State
 from world import Stream
 
 NOW = 1_780_000_000_000

@@ -14,7 +14,7 @@ import pytest
 
 from fednode.crypto import checkpoint
 from fednode.crypto.errors import FednodeError
-from fednode.node import daemon, fence, status
+from fednode.node import fence, status, syncing
 from fednode.node import recovery as module
 from fednode.node.app import App
 from fednode.node.audit import verify_store
@@ -143,7 +143,7 @@ async def test_a_store_that_was_rolled_back_and_written_on_is_a_fork(tmp_path: P
         await mesh.halt(county)
         copy_store(county, tmp_path / "backup")
         county.write("k2", {"name": "二"})
-        await daemon.sync_once(county.app)
+        await syncing.sync_once(county.app)
         restore_store(county, tmp_path / "backup")
         for key in ("k3", "k4", "k5"):
             county.write(key, {"name": key})  # nobody has told it yet
@@ -225,7 +225,7 @@ async def test_a_new_store_under_old_keys_must_recover_first(tmp_path: Path) -> 
         Store.create(tmp_path / "130102" / "log.db", store_id=bytes(16), stash_key=keys.stash_key).close()
         reopen(county)
         with pytest.raises(PeerError, match="FN-5514"):
-            await daemon.sync_once(county.app)
+            await syncing.sync_once(county.app)
         assert fenced(county) == "FN-5514"
         await mesh.until(lambda: ("FN-5514", "130102") in alerts(province))
 
@@ -265,11 +265,11 @@ async def test_a_rolled_back_node_loses_nothing_that_its_parent_or_its_files_hol
         await mesh.halt(county)
         copy_store(county, tmp_path / "backup")
         county.write("k2", {"name": "二"})
-        await daemon.sync_once(county.app)
+        await syncing.sync_once(county.app)
         restore_store(county, tmp_path / "backup")
         county.write("k3", {"name": "三"})  # on the fork: nobody else has it
         with contextlib.suppress(FednodeError):
-            await daemon.sync_once(county.app)
+            await syncing.sync_once(county.app)
         assert fenced(county)
         plan = recovery(county).plan()
         assert (plan.node, plan.parent, plan.life, plan.begun) == ("130102", "1301", 1, False)
@@ -333,7 +333,7 @@ async def test_the_copy_of_a_node_that_recovered_is_refused_and_fenced(tmp_path:
         clone = Running(App.open(tmp_path / "clone", configuration()))
         mesh.running.append(clone)
         with pytest.raises(PeerError, match="FN-5513"):
-            await daemon.sync_once(clone.app)
+            await syncing.sync_once(clone.app)
         assert fenced(clone) == "FN-5513"
 
 

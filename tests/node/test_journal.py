@@ -22,7 +22,8 @@ from fednode.node.journal import (
     Journal,
     alert_key,
 )
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, Change

@@ -8,7 +8,7 @@ import pytest
 
 from fednode.crypto.errors import IntegrityError
 from fednode.node import audit
-from fednode.node.daemon import Engine
+from fednode.node.engine import Engine
 from fednode.sync.change import LogName
 from fednode.sync.wire import Want
 from mesh import Mesh, Running

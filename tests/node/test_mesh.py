@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import carrier, daemon, status
+from fednode.node import carrier, daemon, status, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.driver import Report
 from fednode.node.store import Store
@@ -53,7 +53,7 @@ async def test_the_backlog_grows_while_the_parent_is_away_and_drains_by_itself(t
             city.write(f"k{i}", {"name": str(i)})
         assert city.pending() == 3
         with pytest.raises(Unavailable):
-            await daemon.sync_once(city.app)
+            await syncing.sync_once(city.app)
         assert city.pending() == 3
         await mesh.until(lambda: last_error(city) in ("FN-4501", "FN-4506"))
         await mesh.run(province)
@@ -105,7 +105,7 @@ async def test_one_exchange_by_hand_beside_a_running_daemon(tmp_path: Path) -> N
         city = await mesh.child(province, "1301", "city")
         await mesh.until(lambda: city.app.trust.catalog_version == 1)
         city.write("k", {"name": "x"})
-        report = await daemon.sync_once(city.app)
+        report = await syncing.sync_once(city.app)
         assert report.pending == 0
         await mesh.until(lambda: "k" in province.records())
 
@@ -123,7 +123,7 @@ async def test_a_revoked_node_is_refused_and_the_word_spreads(tmp_path: Path) ->
         await mesh.halt(county)
         county.write("k", {"name": "x"})
         with pytest.raises(PeerError, match="FN-5511"):
-            await daemon.sync_once(county.app)
+            await syncing.sync_once(county.app)
         assert "k" not in province.records()
         # a fresh token lets it come back in a new incarnation, with what it had
         fresh = Token.decode(city.app.invite("130102", "county", "长安区"))
@@ -253,7 +253,7 @@ async def test_a_peer_of_another_trust_domain_cannot_even_connect(tmp_path: Path
         await two.halt(stranger)
         (tmp_path / "two" / "1301" / "addresses").write_text(f"{province.app.config.listen}\n")
         with pytest.raises(Unavailable, match="FN-4501"):
-            await daemon.sync_once(stranger.app)
+            await syncing.sync_once(stranger.app)
         assert province.app.store.refused() == []
 
 

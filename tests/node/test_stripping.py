@@ -16,8 +16,8 @@ from fednode.node.writer import CHECK_BYTES, Link, Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, Change, Columns, LogName
 from fednode.sync.effects import Commit, Done, Item
-from fednode.sync.exchange import PULL_BYTES
 from fednode.sync.log import OwnSegment
+from fednode.sync.side import PULL_BYTES
 from fednode.sync.strip import erase_change, reseal, strip
 from fednode.sync.wire import Cursor, Want
 from world import NOW_S, Stream, World, seed, shop

@@ -17,10 +17,10 @@ from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync.change import NODES, Change
 from fednode.sync.effects import Commit, Done
-from fednode.sync.exchange import PULL_BYTES
 from fednode.sync.feed import EVERY_CHILD, Route
 from fednode.sync.identity import node_payload
 from fednode.sync.log import OwnSegment
+from fednode.sync.side import PULL_BYTES
 from fednode.sync.wire import Cosignature, Late, Want
 from world import NOW_S, Stream, World, seed, shop
 

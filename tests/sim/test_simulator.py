@@ -10,8 +10,9 @@ import pytest
 
 from fednode.node import admission
 from fednode.node.projection import Projector
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
 from fednode.node.stripping import Stripping
+from fednode.node.transaction import Transaction
 from fednode.node.writer import Writer
 from fednode.sync import merge
 from fednode.sync.effects import Done
@@ -115,6 +116,6 @@ def test_it_finds_a_record_that_outlives_its_erase(monkeypatch: pytest.MonkeyPat
 
 
 def test_admission_is_what_the_daemon_uses() -> None:
-    from fednode.node import daemon
+    from fednode.node import engine
 
-    assert daemon.admission is admission
+    assert engine.admission is admission

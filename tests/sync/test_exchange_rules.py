@@ -18,7 +18,8 @@ from fednode.sync.effects import (
     Done,
 )
 from fednode.sync.errors import PeerError, Unavailable
-from fednode.sync.exchange import Exchange, State
+from fednode.sync.exchange import Exchange
+from fednode.sync.states import State
 from sides import NOW, Side, broken, hello, item, pair, settle
 
 # ---------------------------------------------------------------- what is not legal

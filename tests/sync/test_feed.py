@@ -13,9 +13,9 @@ from fednode.node.writer import Link
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, LogName
 from fednode.sync.errors import PeerError
-from fednode.sync.exchange import PULL_BYTES
 from fednode.sync.feed import EVERY_CHILD, Route, Side, goes_down_to, route
 from fednode.sync.log import LogState
+from fednode.sync.side import PULL_BYTES
 from world import Stream, World, seed
 
 # ---------------------------------------------------------------- names

@@ -20,7 +20,8 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import admission, erasing, fence
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
-from fednode.node.store import Store, Transaction
+from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync import clock as hlc

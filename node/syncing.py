@@ -1,0 +1,124 @@
+"""One exchange with the parent, by hand: `fednode sync`, and what `fednode recover` asks of the parent.
+
+It works beside a running daemon, which is told at the end that the store has grown. Nothing is lost when it fails: what
+could not be sent stays pending, what was half received goes on at the chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fednode.node import carrier, poke
+from fednode.node.driver import Report
+from fednode.node.engine import Engine
+from fednode.sync import effects as fx
+from fednode.sync.errors import PeerError, StoreError, Unavailable
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What one exchange moved. `pending`: changes saved here that the parent does not hold yet."""
+
+    parent: str = ""
+    address: str = ""
+    sent: int = 0
+    acked: int = 0
+    received: int = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    pending: int = 0
+    applied: int = 0
+
+
+async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncReport:
+    """One exchange with the parent, now. Raises Unavailable (nothing lost), PeerError (refused by the parent),
+    StoreError.
+    """
+    async with _engine(app) as (engine, report):
+        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=up, wants=down))
+        peer = engine.store.peer(report.parent)
+        report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
+    projector = app.new_projector()
+    try:
+        report.applied = projector.catch_up()
+    finally:
+        projector.close()
+    poke.poke(app.home.run_dir)
+    return report
+
+
+async def new_life(app: App, life: int) -> None:
+    """Ask the parent for a certificate of a new incarnation in the place of `life`, and nothing else. Raises as
+    `sync_once` does."""
+    await _with_parent(
+        app, lambda engine, stream: engine.converse(stream, once=True, feeds=False, wants=False, restoring=life)
+    )
+    if app.trust.me.incarnation == life:
+        raise PeerError("FN-5508", code="FN-5114", detail="Renew")
+
+
+async def take_back(app: App) -> SyncReport:
+    """Take this node's history back from its parent, into the store of `app`. What a cut leaves undone goes on with the
+    next call. Raises as `sync_once` does."""
+    return await _with_parent(app, lambda engine, stream: engine.converse(stream, once=True, feeds=False, restoring=0))
+
+
+async def _with_parent(
+    app: App, converse: Callable[[Engine, carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
+) -> SyncReport:
+    async with _engine(app) as (engine, report):
+        await _meet(app, report, lambda stream: converse(engine, stream))
+        if engine.renewal:
+            raise PeerError("FN-5508", code=engine.renewal, detail="Renew")
+    return report
+
+
+@contextlib.asynccontextmanager
+async def _engine(app: App) -> AsyncIterator[tuple[Engine, SyncReport]]:
+    """An engine for one exchange with the parent, and the report of it. Raises StoreError FN-7621 where there is none
+    above."""
+    parent = app.trust.parent
+    if parent is None:
+        raise StoreError("FN-7621")
+    engine = Engine(app)
+    try:
+        yield engine, SyncReport(parent=parent.node)
+    finally:
+        await engine.stop()
+
+
+async def _meet(
+    app: App, report: SyncReport, converse: Callable[[carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
+) -> None:
+    """One exchange with the parent, at the first of its addresses that answers."""
+    last: Exception = Unavailable("FN-4506", parent=report.parent)
+    for address in app.parent_addresses():
+        report.address = address
+        try:
+            close, moved = await carrier.dial(address, app.credentials(), app.parent_dns(), converse)
+        except Unavailable as error:
+            last = error
+            continue
+        _add(report, moved)
+        if close.error is None:
+            return
+        last = close.error
+        if not isinstance(close.error, Unavailable):
+            break
+    raise last
+
+
+def _add(report: SyncReport, moved: Report) -> None:
+    report.sent += moved.sent
+    report.acked += moved.acked
+    report.received += moved.received
+    report.refused += moved.refused
+    report.bytes_sent += moved.bytes_sent
+    report.bytes_received += moved.bytes_received

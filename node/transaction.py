@@ -1,0 +1,240 @@
+"""What may be written to log.db, all or nothing: a transaction of the store.
+
+Made by `Store.write` only, which begins it (`BEGIN IMMEDIATE`) and commits it (`synchronous=FULL`): when that block has
+ended, all of it is on disk. The rules are the store's (`fednode.node.store`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fednode.crypto.merkle import TreeNode
+from fednode.crypto.suite import SUITE_1
+from fednode.node import sqlite
+from fednode.node.rows import Peer
+from fednode.sync.clock import bound
+from fednode.sync.effects import HalfSegment
+from fednode.sync.errors import StoreError
+from fednode.sync.feed import Route
+from fednode.sync.log import LogState, OwnSegment
+from fednode.sync.verify import VerifiedSegment
+from fednode.sync.wire import Cosignature, Cursor
+
+if TYPE_CHECKING:
+    from fednode.node.store import Store
+
+
+class Transaction:
+    """What may be written, all or nothing. Made by `Store.write` only."""
+
+    def __init__(self, store: Store, connection: sqlite.Connection) -> None:
+        self.store = store
+        self._c = self.connection = connection
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """For modules with a table of their own."""
+        self._c.execute(sql, parameters)
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self._c.execute("insert or replace into meta values (?, ?)", (key, value))
+
+    def next_lsn(self) -> int:
+        return int(self._c.execute("update meta set value = value + 1 where key = 'lsn' returning value").fetchone()[0])
+
+    def append_own(self, own: OwnSegment, route: Route) -> int:
+        """Append an extension of one of this node's logs. Raises StoreError FN-7611 when the log has moved on."""
+        return self._append(
+            *(own.before, own.after, own.nodes, own.raw, own.first, own.count),
+            *(own.content_key, route, None, None, None),
+        )
+
+    def append_verified(
+        self, verified: VerifiedSegment, route: Route, peer_id: int, peer_lsn: int, first_parent: Cosignature | None
+    ) -> int:
+        """Append a segment from a peer. `first_parent`: given with it, or this node's own cosignature. Returns its
+        arrival number.
+        """
+        header = verified.envelope.header
+        return self._append(
+            verified.before,
+            verified.after,
+            verified.nodes,
+            verified.raw,
+            header.first,
+            header.count,
+            verified.content_key,
+            route,
+            first_parent,
+            peer_id,
+            peer_lsn,
+        )
+
+    def _append(
+        self,
+        before: LogState,
+        after: LogState,
+        nodes: list[TreeNode],
+        raw: bytes,
+        first: int,
+        count: int,
+        content_key: bytes,
+        route: Route,
+        first_parent: Cosignature | None,
+        peer_id: int | None,
+        peer_lsn: int | None,
+    ) -> int:
+        log_id = self._move_log(before, after, route)
+        if nodes:
+            self.keep_nodes(log_id, nodes)
+        lsn = self.next_lsn()
+        stash = self.store.stash(content_key, lsn) if content_key else None
+        self._c.execute(
+            "insert into segment values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                lsn,
+                log_id,
+                first,
+                count,
+                after.last_hlc,
+                SUITE_1.hash(raw),
+                stash,
+                first_parent.time_s if first_parent else None,
+                first_parent.signature if first_parent else None,
+                peer_id,
+                peer_lsn,
+                raw,
+            ),
+        )
+        return lsn
+
+    def keep_nodes(self, log_id: int, nodes: list[TreeNode]) -> None:
+        """Nodes of a log's tree, to prove from (`fednode.node.tree`)."""
+        rows = [(log_id, node.level, node.index, node.hash) for node in nodes]
+        self._c.executemany("insert or replace into tree values (?, ?, ?, ?)", rows)
+
+    def _move_log(self, before: LogState, after: LogState, route: Route) -> int:
+        name = after.name
+        frontier = None if after.frontier is None else after.frontier.to_bytes()
+        if before.size == 0:
+            self._c.execute(
+                """insert into log (name, origin, incarnation, dataset, audience, size, root, frontier, last_hlc, up,
+                down)
+                   values (?, ?, ?, ?, ?, 0, x'', null, 0, ?, ?) on conflict do nothing""",
+                (str(name), name.origin, name.incarnation, name.dataset, name.audience, int(route.up), route.down),
+            )
+        row = self._c.execute(
+            "update log set size = ?, root = ?, frontier = ?, last_hlc = ? where name = ? and size = ? returning id",
+            (after.size, after.root, frontier, after.last_hlc, str(name), before.size),
+        ).fetchone()
+        if row is None:
+            raise StoreError("FN-7611", log=str(name), size=before.size)
+        return int(row[0])
+
+    # ------------------------------------------------------------ peers
+
+    def ensure_peer(self, node: str, role: str) -> Peer:
+        self._c.execute(
+            "insert into peer (node, role) values (?, ?) on conflict (node) do update set role = excluded.role",
+            (node, role),
+        )
+        peer = self.store.peer(node)
+        if peer is None:
+            raise StoreError("FN-7607", path=str(self.store.path), reason="peer")
+        return peer
+
+    def set_have(self, peer_id: int, cursor: Cursor) -> None:
+        """How far this node holds the peer's feed."""
+        self._c.execute(
+            "update peer set have_store = ?, have_lsn = ?, have_check = ? where id = ?",
+            (cursor.store, cursor.lsn, cursor.check, peer_id),
+        )
+
+    def meet_store(self, peer_id: int, store: bytes) -> None:
+        """The peer has another store than before: its feed is taken from the start."""
+        self.set_have(peer_id, Cursor(store, 0, b""))
+        self._c.execute("update peer set since = ? where id = ?", (self.store.lsn, peer_id))
+
+    def raise_acked(self, peer_id: int, acked: int) -> None:
+        """The peer holds this node's feed up to here; never goes down."""
+        self._c.execute("update peer set acked = max(acked, ?) where id = ?", (acked, peer_id))
+
+    def touch_peer(self, peer_id: int, now_ms: int, error: str | None = None) -> None:
+        self._c.execute("update peer set last_ms = ?, last_error = ? where id = ?", (now_ms, error, peer_id))
+
+    def note_error(self, peer_id: int, code: str) -> None:
+        """Why a peer was not reached; the time of the last exchange stays."""
+        self._c.execute("update peer set last_error = ? where id = ?", (code, peer_id))
+
+    def set_first_parent(self, lsn: int, given: Cosignature) -> tuple[int, int] | None:
+        """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the
+        projections and
+        the feeds take notice. Returns (log id, lsn of the late entry), or None when nothing follows from it."""
+        row = self._c.execute("select log_id, last_hlc, first_time from segment where lsn = ?", (lsn,)).fetchone()
+        if row is None or (row[2] is not None and row[2] <= given.time_s):
+            return None
+        self._c.execute(
+            "update segment set first_time = ?, first_signature = ? where lsn = ?", (given.time_s, given.signature, lsn)
+        )
+        if row[1] <= bound(given.time_s):
+            return None
+        late = self.next_lsn()
+        self._c.execute(
+            "insert into late (lsn, log_id, segment_lsn, time_s) values (?, ?, ?, ?)", (late, row[0], lsn, given.time_s)
+        )
+        return row[0], late
+
+    def set_witness(self, log: str, witness: str, size: int, given: Cosignature) -> None:
+        """A cosignature by a level above; only the newest of each witness is kept."""
+        self._c.execute(
+            """insert into witness select id, ?, ?, ?, ? from log where name = ?
+               on conflict do update set size = excluded.size, time_s = excluded.time_s, signature = excluded.signature
+               where excluded.size >= size""",
+            (witness, size, given.time_s, given.signature, log),
+        )
+
+    def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
+        """Keep what was refused, once. Returns whether it is news."""
+        cursor = self._c.execute(
+            "insert or ignore into refused (at_ms, peer, code, log, first, params, data) values (?, ?, ?, ?, ?, ?, ?)",
+            (at_ms, peer, code, log, first, params, data),
+        )
+        return bool(cursor.rowcount)
+
+    def forget_refused(self, peer: str) -> int:
+        """Give what a peer sent and was refused another chance: its feed is asked for from the start. Returns how
+        many.
+        """
+        count = self._c.execute("delete from refused where peer = ?", (peer,)).rowcount
+        self._c.execute("update peer set have_lsn = 0, have_check = null where node = ?", (peer,))
+        return int(count)
+
+    def set_partial(self, peer: str, half: HalfSegment | None) -> None:
+        self._c.execute("delete from partial where peer = ?", (peer,))
+        if half is not None:
+            given = half.first_parent
+            self._c.execute(
+                "insert into partial values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    peer,
+                    half.lsn,
+                    half.total,
+                    half.digest,
+                    bytes(half.data),
+                    given.time_s if given else None,
+                    given.signature if given else None,
+                    given.witness if given else None,
+                ),
+            )
+
+    # ------------------------------------------------------------ invitations
+
+    def add_invite(self, token_hash: bytes, node: str, name: str, level: str, scope: str, expires_s: int) -> None:
+        self._c.execute(
+            "insert into invite (token_hash, node, name, level, scope, expires_s) values (?, ?, ?, ?, ?, ?)",
+            (token_hash, node, name, level, scope, expires_s),
+        )
+
+    def use_invite(self, token_hash: bytes, used_s: int, used_key: bytes) -> None:
+        self._c.execute(
+            "update invite set used_s = ?, used_key = ? where token_hash = ?", (used_s, used_key, token_hash)
+        )

@@ -1,0 +1,76 @@
+"""One side of a session: what it knows of itself and the peer, and how it speaks. `fednode.sync.exchange` is what it
+does when it is spoken to.
+
+Rules
+1. Every frame leaves through `_send`, which numbers it.
+2. `_pump` says what the credit allows, asks for more when little is left, and says Idle once when all is said.
+3. A session that was opened for one exchange ends when both feeds are drained and nothing is waited for.
+"""
+
+from __future__ import annotations
+
+from fednode.sync import wire
+from fednode.sync.effects import Close, Effect, HalfSegment, Pull, Send
+from fednode.sync.inbox import Inbox
+from fednode.sync.outbox import Outbox
+from fednode.sync.states import State
+
+QUEUE_BYTES_LOW = 1024 * 1024
+PULL_BYTES = 2 * 1024 * 1024
+
+
+class Side:
+    """What outlives a message, and sending."""
+
+    def __init__(
+        self, *, dials: bool, hello: wire.Hello | None = None, once: bool = False, half: HalfSegment | None = None
+    ) -> None:
+        self.state = State.NEW
+        self._inbox = Inbox(half)
+        self._dials, self._once = dials, once
+        self._hello = hello
+        self._peer: wire.Hello | None = None
+        self._sent_number = self._received_number = 0
+        self._outbox = Outbox()
+        self._pulling = self._drained = self._idle_sent = self._woken = self._renewing = False
+        self._in_vain = 0  # how often the peer asked for what this side no longer holds
+        self._early: list[bytes] = []
+        self._early_bytes = 0
+        self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
+
+    def _send(self, message: wire.Message, now_ms: int) -> Send:
+        self._sent_number += 1
+        self._last_sent_ms = now_ms
+        return Send(wire.encode(self._sent_number, message))
+
+    def _pump(self, now_ms: int) -> list[Effect]:
+        outbox = self._outbox
+        effects: list[Effect] = [self._send(message, now_ms) for message in outbox.take()]
+        if not self._drained and not self._pulling and outbox.bytes_waiting < QUEUE_BYTES_LOW:
+            self._pulling = True
+            effects.append(Pull(outbox.position, PULL_BYTES))
+        elif self._drained and outbox.empty and not self._idle_sent:
+            self._idle_sent = True
+            effects.append(self._send(wire.Idle(outbox.position), now_ms))
+        return effects + self._finish_once(now_ms)
+
+    def _finish_once(self, now_ms: int) -> list[Effect]:
+        outbox = self._outbox
+        if not self._once or self.state is not State.OPEN or not self._drained or not outbox.empty:
+            return []
+        if len(outbox.unacked) > self._in_vain:  # what the peer cannot take without what is lost here stays unanswered
+            return []
+        takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
+        if (takes and not self._inbox.idle) or self._inbox.waiting or self._renewing:
+            return []
+        return self._close(None, now_ms)
+
+    def _close(self, error: Exception | None, now_ms: int, retry_after_ms: int = 0) -> list[Effect]:
+        if self.state is State.CLOSED:
+            return []
+        code = getattr(error, "code", "FN-5500") if error is not None else ""
+        effects: list[Effect] = []
+        if not (self._dials and self.state is State.NEW):  # a child that never spoke owes no farewell
+            effects.append(self._send(wire.Bye(code, str(error or ""), retry_after_ms), now_ms))
+        self.state = State.CLOSED
+        return [*effects, Close(error, retry_after_ms)]
