@@ -27,7 +27,7 @@ from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
-from fednode.sync import wire
+from fednode.sync import versions, wire
 from fednode.sync.effects import Admission, HalfSegment, Item
 from fednode.sync.errors import PeerError
 from fednode.sync.exchange import WINDOW_BYTES
@@ -75,7 +75,15 @@ def hello(
         trust.catalog_version,
         software,
         restore,
+        versions.SPOKEN.low,
+        versions.SPOKEN.high,
     )
+
+
+def protocol(store: Store, node: str) -> int:
+    """The version to speak to a peer that does not answer at once (a bundle): what it spoke when it was last met, the
+    oldest when it never was."""
+    return min(int(store.meta(f"protocol/{node}", versions.SPOKEN.low)), versions.SPOKEN.high)
 
 
 def check_child(trust: Trust, shown: Identity, greeting: wire.Hello) -> Identity:
@@ -149,6 +157,7 @@ def enter(
             # cosignatures. Were the link cut before them, the parent would think that they had been heard.
             tx.raise_acked(peer.id, greeting.have.lsn)
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
+        tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
         tx.touch_peer(peer.id, now_ms)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)

@@ -451,7 +451,7 @@ async def _converse(
             asked = next(conversation)
             while True:
                 if isinstance(asked, enrol.AskChain):
-                    asked = conversation.send(enrol.ChainSeen(*await carrier.fetch_chain(address)))
+                    asked = conversation.send(await carrier.fetch_chain(address))
                     continue
                 request = messages.JoinRequest(
                     node=token.node,

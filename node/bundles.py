@@ -34,8 +34,8 @@ from fednode.node.stick import Part
 from fednode.node.store import Store
 from fednode.node.writer import Link, Writer
 from fednode.sync import bundle as bun
+from fednode.sync import versions, wire
 from fednode.sync import volume as vol
-from fednode.sync import wire
 from fednode.sync.bundle import Intake, Opening
 from fednode.sync.effects import Commit
 from fednode.sync.enrol import renewal_due
@@ -352,6 +352,8 @@ def _opened(app: App, one: Look) -> Opened:
         manifest.check(sender.sign_key)
     if opened.opening.hello.node != sender.node:
         raise PeerError("FN-5510", node=opened.opening.hello.node, certificate=sender.node)
+    hello = opened.opening.hello
+    versions.agree(versions.SPOKEN, versions.Versions(hello.version_min, hello.version_max), hello.software)
     opened.sender, opened.from_parent = sender, trust.directory.parent_of(trust.node) == sender.node
     for _ in opened.messages():
         pass

@@ -30,7 +30,9 @@ from grpc.experimental.session_cache import ssl_session_cache_lru
 
 from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
+from fednode.sync.enrol import ChainSeen
 from fednode.sync.errors import StoreError, Unavailable
+from fednode.sync.versions import Versions
 from fednode.sync.wire import FRAME_BYTES_MAX
 
 EXCHANGE = "/fednode.v1.Exchange/Run"
@@ -166,16 +168,15 @@ def presented_certificate(address: str) -> bytes:
     return der
 
 
-async def fetch_chain(address: str) -> tuple[tuple[bytes, ...], bytes, int]:
-    """(chain, certificate that TLS showed, the server's clock in ms) of an enrolment server: nothing of it is trusted
-    yet.
-    """
+async def fetch_chain(address: str) -> ChainSeen:
+    """What an enrolment server shows: nothing of it is trusted yet. Raises Unavailable FN-4501."""
     leaf = presented_certificate(address)
     certificate = x509.load_der_x509_certificate(leaf)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     dns = names.get_values_for_type(x509.DNSName)
     reply = pb.ChainReply.FromString(await _unary(address, pem_of((leaf,)), dns[0] if dns else None, ENROL_CHAIN, b""))
-    return tuple(reply.chain), leaf, reply.now_ms
+    spoken = Versions(reply.version_min, reply.version_max)
+    return ChainSeen(tuple(reply.chain), leaf, reply.now_ms, spoken)
 
 
 async def join(address: str, root_der: bytes, name: str, request: pb.JoinRequest) -> pb.JoinReply:

@@ -29,7 +29,7 @@ from fednode.node.schedule import Jobs, retrying
 from fednode.node.scrubber import STEP_EVERY_S, Scrubber
 from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
-from fednode.sync import wire
+from fednode.sync import versions
 from fednode.sync.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Daemon:
     async def _chain(self) -> pb.ChainReply:
         chain = self.app.trust.directory.chain(self.app.trust.node)
         return pb.ChainReply(
-            chain=chain, version_min=wire.PROTOCOL_MIN, version_max=wire.PROTOCOL_MAX, now_ms=self.app.now_ms()
+            chain=chain, version_min=versions.SPOKEN.low, version_max=versions.SPOKEN.high, now_ms=self.app.now_ms()
         )
 
     async def _join(self, request: pb.JoinRequest) -> pb.JoinReply:

@@ -225,14 +225,23 @@ class Beat(_message.Message):
     def __init__(self, now_ms: _Optional[int] = ...) -> None: ...
 
 class Bye(_message.Message):
-    __slots__ = ("code", "detail", "retry_after_ms")
+    __slots__ = ("code", "detail", "retry_after_ms", "params")
+    class ParamsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
     code: str
     detail: str
     retry_after_ms: int
-    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+    params: _containers.ScalarMap[str, str]
+    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., params: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Want(_message.Message):
     __slots__ = ("log", "first", "restore")

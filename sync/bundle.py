@@ -104,7 +104,7 @@ def parse_opening(data: bytes) -> Opening:
 
 
 class Intake:
-    """What the frames after the opening mean to the writer, in order."""
+    """What the frames after the opening mean to the writer, in order. Hints that are not known here mean nothing."""
 
     def __init__(self) -> None:
         self._inbox, self._number = Inbox(), 0
@@ -119,6 +119,8 @@ class Intake:
         commit: Commit | None = None
         if isinstance(message, wire.Ack | wire.Fenced):
             return message
+        if isinstance(message, wire.Unknown):
+            return None
         if isinstance(message, wire.Chunk):
             commit = self._inbox.chunk(message)
         elif isinstance(message, wire.Late):

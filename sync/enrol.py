@@ -26,6 +26,7 @@ from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
 from fednode.sync.errors import PeerError, Refused
+from fednode.sync.versions import SPOKEN, Versions, agree
 
 TOKEN_PREFIX = "fednode1."  # noqa: S105 - what every token begins with
 TOKEN_CHARACTERS_MAX = 2048
@@ -106,9 +107,12 @@ class AskChain:
 
 @dataclass(frozen=True, slots=True)
 class ChainSeen:
+    """`speaks`: the protocol versions of the parent."""
+
     chain: tuple[bytes, ...]
     tls_leaf: bytes
     now_ms: int
+    speaks: Versions = SPOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,8 @@ Answer = ChainSeen | JoinSeen
 
 def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Joined]:
     """Join with a token. Raises PeerError FN-6110 (another root), Refused FN-5103 (expired), FN-5113 (this clock is
-    wrong), PeerError with the parent's code when it refuses, IntegrityError when what it sent does not hold."""
+    wrong), PeerError FN-5505 or FN-5518 (no common version) or with the parent's code when it refuses, IntegrityError
+    when what it sent does not hold."""
     seen = yield AskChain()
     if not isinstance(seen, ChainSeen):
         raise RuntimeError("joining: a ChainSeen is due")
@@ -159,6 +164,7 @@ def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Join
         raise
     if seen.tls_leaf != parent.der:
         raise PeerError("FN-6111", node=parent.node)
+    agree(SPOKEN, seen.speaks, "")
     _check_clock(parent, now_s, seen.now_ms)
     answer = yield AskJoin(
         seen.chain[-1], parent.dns, token.secret, issuing.make_request(token.node, keys.tls, keys.sign, keys.seal)

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fednode.sync import wire
+from fednode.sync import versions, wire
 from fednode.sync.effects import (
     Acked,
     Admission,
@@ -56,7 +56,8 @@ SILENCE_MS_MAX = 70_000
 
 
 class Exchange(Side):
-    """One side of one session. `dials`: this side is the child. `once`: end when both feeds are drained."""
+    """One side of one session. `dials`: this side is the child. `once`: end when both feeds are drained.
+    `speaks`: protocol versions, `versions.SPOKEN` where it is left out."""
 
     # ------------------------------------------------------------ life
 
@@ -241,9 +242,8 @@ class Exchange(Side):
     # ------------------------------------------------------------ messages
 
     def _on_hello(self, hello: wire.Hello, now_ms: int) -> list[Effect]:
-        if hello.version_min > wire.PROTOCOL_MAX or hello.version_max < wire.PROTOCOL_MIN:
-            theirs, ours = f"{hello.version_min}-{hello.version_max}", f"{wire.PROTOCOL_MIN}-{wire.PROTOCOL_MAX}"
-            raise PeerError("FN-5505", theirs=theirs, ours=ours)
+        theirs = versions.Versions(hello.version_min, hello.version_max)
+        self.version = versions.agree(self.speaks, theirs, hello.software)
         self._peer = replace(hello, window=min(hello.window, WINDOW_BYTES))
         self.state = State.ADMITTING
         reading = [PeerClock(self._hello_sent_ms, now_ms, hello.now_ms)] if self._dials else []
@@ -293,6 +293,9 @@ class Exchange(Side):
     def _on_beat(self, beat: wire.Beat, now_ms: int) -> list[Effect]:
         return []
 
+    def _on_unknown(self, hint: wire.Unknown, now_ms: int) -> list[Effect]:
+        return []
+
     def _on_bye(self, bye: wire.Bye, now_ms: int) -> list[Effect]:
         self.state = State.CLOSED
         if not bye.code:
@@ -301,7 +304,9 @@ class Exchange(Side):
             return [
                 Close(Unavailable(bye.code, retry_after_ms=bye.retry_after_ms, detail=bye.detail), bye.retry_after_ms)
             ]
-        return [Close(PeerError("FN-5508", code=bye.code, detail=bye.detail), bye.retry_after_ms)]
+        too_old = versions.told(bye.params) if bye.code == versions.TOO_OLD else None
+        error = too_old or PeerError("FN-5508", code=bye.code, detail=bye.detail)
+        return [Close(error, bye.retry_after_ms)]
 
 
 _HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
@@ -318,4 +323,5 @@ _HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
     wire.Fenced: Exchange._on_fenced,
     wire.Beat: Exchange._on_beat,
     wire.Bye: Exchange._on_bye,
+    wire.Unknown: Exchange._on_unknown,
 }

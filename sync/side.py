@@ -9,11 +9,12 @@ Rules
 
 from __future__ import annotations
 
-from fednode.sync import wire
+from fednode.sync import versions, wire
 from fednode.sync.effects import Close, Effect, HalfSegment, Pull, Send
 from fednode.sync.inbox import Inbox
 from fednode.sync.outbox import Outbox
 from fednode.sync.states import State
+from fednode.sync.versions import Versions
 
 QUEUE_BYTES_LOW = 1024 * 1024
 PULL_BYTES = 2 * 1024 * 1024
@@ -23,13 +24,21 @@ class Side:
     """What outlives a message, and sending."""
 
     def __init__(
-        self, *, dials: bool, hello: wire.Hello | None = None, once: bool = False, half: HalfSegment | None = None
+        self,
+        *,
+        dials: bool,
+        hello: wire.Hello | None = None,
+        once: bool = False,
+        half: HalfSegment | None = None,
+        speaks: Versions | None = None,
     ) -> None:
+        self.speaks = speaks or versions.SPOKEN
         self.state = State.NEW
         self._inbox = Inbox(half)
         self._dials, self._once = dials, once
         self._hello = hello
         self._peer: wire.Hello | None = None
+        self.version = 0  # of the session, from the peer's Hello on
         self._sent_number = self._received_number = 0
         self._outbox = Outbox()
         self._pulling = self._drained = self._idle_sent = self._woken = self._renewing = False
@@ -38,7 +47,13 @@ class Side:
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
 
+    def knows(self, kind: type) -> bool:
+        """Whether the peer's version has this kind of message: no other may be sent to it."""
+        return wire.SINCE.get(kind, 0) <= self.version
+
     def _send(self, message: wire.Message, now_ms: int) -> Send:
+        if not self.knows(type(message)):
+            raise RuntimeError(f"{type(message).__name__} in a session of version {self.version}")
         self._sent_number += 1
         self._last_sent_ms = now_ms
         return Send(wire.encode(self._sent_number, message))
@@ -71,6 +86,8 @@ class Side:
         code = getattr(error, "code", "FN-5500") if error is not None else ""
         effects: list[Effect] = []
         if not (self._dials and self.state is State.NEW):  # a child that never spoke owes no farewell
-            effects.append(self._send(wire.Bye(code, str(error or ""), retry_after_ms), now_ms))
+            code = versions.TOO_OLD if code == versions.TOO_OLD_HERE else code
+            params = {name: str(value) for name, value in getattr(error, "params", {}).items()}
+            effects.append(self._send(wire.Bye(code, str(error or ""), retry_after_ms, params), now_ms))
         self.state = State.CLOSED
         return [*effects, Close(error, retry_after_ms)]

@@ -22,7 +22,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_ANY_TIME = (wire.Bye, wire.Beat)
+_ANY_TIME = (wire.Bye, wire.Beat, wire.Unknown)
 LEGAL: dict[State, tuple[type, ...]] = {
     State.NEW: (wire.Hello, wire.Bye),
     State.GREETING: (wire.Hello, wire.Bye),

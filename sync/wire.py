@@ -2,7 +2,8 @@
 
 Rules
 1. What comes in becomes a typed value here, once, or a PeerError FN-55xx; nothing else is raised.
-2. Unknown fields are ignored (a newer peer may send them); an unknown frame is a PeerError.
+2. Unknown fields are ignored (a newer peer may send them); an unknown frame is a PeerError, or `Unknown` where it is a
+   hint (`fednode.sync.versions`, rule 4).
 3. Limits: a frame is at most `FRAME_BYTES_MAX`, a chunk's data at most `CHUNK_BYTES_MAX`. Numbers that go to a store
    fit it (`NUMBER_MAX`), a clock's reading fits a stamp.
 
@@ -12,14 +13,61 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.clock import WALL_MS_MAX
 from fednode.sync.errors import PeerError
+from fednode.sync.frames import (
+    SINCE,
+    Ack,
+    Beat,
+    Bye,
+    Chunk,
+    Cosignature,
+    Credit,
+    Cursor,
+    Fenced,
+    Hello,
+    Idle,
+    Late,
+    Message,
+    Missing,
+    Outcome,
+    Partial,
+    Renew,
+    Renewed,
+    Unknown,
+    Want,
+)
+from fednode.sync.versions import HINTS_FROM
+
+__all__ = [
+    "SINCE",
+    "Ack",
+    "Beat",
+    "Bye",
+    "Chunk",
+    "Cosignature",
+    "Credit",
+    "Cursor",
+    "Fenced",
+    "Hello",
+    "Idle",
+    "Late",
+    "Message",
+    "Missing",
+    "Outcome",
+    "Partial",
+    "Renew",
+    "Renewed",
+    "Unknown",
+    "Want",
+]
 
 CHUNK_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
@@ -29,155 +77,8 @@ OUTCOMES_MAX = 512
 HEADS_MAX = 8
 HEAD_CHARACTERS_MAX = 2048
 NUMBER_MAX = (1 << 63) - 1  # SQLite's integers are signed
-PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """A place in a store's arrival order; `check` is the head of the SHA-256 of the segment there."""
-
-    store: bytes = b""
-    lsn: int = 0
-    check: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """A segment of which `offset` bytes have arrived."""
-
-    lsn: int
-    digest: bytes
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    node: str
-    chain: tuple[bytes, ...]
-    now_ms: int
-    store: bytes
-    have: Cursor = Cursor()
-    acked: int = 0
-    window: int = 0
-    partial: Partial | None = None
-    feeds: bool = True
-    wants: bool = True
-    catalog_version: int = 0
-    software: str = ""
-    restore: bool = False
-    version_min: int = PROTOCOL_MIN
-    version_max: int = PROTOCOL_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Cosignature:
-    """A witness's signature (C2SP tlog-cosignature v1) over a checkpoint, made at `time_s`."""
-
-    time_s: int
-    signature: bytes
-    witness: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """`total` and `digest` (and the first parent's cosignature) come with the first chunk of a segment in a session."""
-
-    lsn: int
-    offset: int
-    data: bytes
-    total: int = 0
-    digest: bytes = b""
-    first_parent: Cosignature | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of the segment at `lsn` of the sender's feed: durable (with the receiver's cosignature) or
-    refused.
-    """
-
-    lsn: int
-    cosignature: Cosignature | None = None
-    refused: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    outcomes: tuple[Outcome, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    lsn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bye:
-    code: str = ""
-    detail: str = ""
-    retry_after_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """`restore`: just the segment that begins there, in place of a damaged one; else all of the log from there on."""
-
-    log: str
-    first: int
-    restore: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    log: str
-    first: int
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """`life`: the incarnation that the child leaves for a new one, 0 for a plain renewal."""
-
-    request: bytes
-    life: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    chain: tuple[bytes, ...]
-    refused: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A first-parent cosignature that lowers a stamp of a segment sent before."""
-
-    lsn: int
-    log: str
-    size: int
-    root: bytes
-    first_parent: Cosignature
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """The sender's own store is not what its logs say: it writes no more. `heads`: notes of what it holds of them."""
-
-    code: str
-    heads: tuple[str, ...] = ()
-
-
-Message = Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced
+LENGTH_DELIMITED = 2  # the wire type of messages
+PARAMS_MAX, PARAM_CHARACTERS_MAX = 12, 200
 
 
 def _cosignature_out(value: Cosignature | None) -> pb.Cosignature | None:
@@ -223,6 +124,11 @@ def _ack_out(m: Ack) -> pb.Frame:
     return pb.Frame(ack=pb.Ack(outcomes=outcomes))
 
 
+def _params(given: Mapping[str, str]) -> dict[str, str]:
+    cut = PARAM_CHARACTERS_MAX
+    return {name[:cut]: given[name][:cut] for name in sorted(given)[:PARAMS_MAX]}
+
+
 def _late_out(m: Late) -> pb.Frame:
     late = pb.Late(lsn=m.lsn, log=m.log, size=m.size, root=m.root, first_parent=_cosignature_out(m.first_parent))
     return pb.Frame(late=late)
@@ -236,7 +142,9 @@ _OUT: dict[type, Callable[..., pb.Frame]] = {
     Credit: lambda m: pb.Frame(credit=pb.Credit(bytes=m.bytes)),
     Idle: lambda m: pb.Frame(idle=pb.Idle(lsn=m.lsn)),
     Beat: lambda m: pb.Frame(beat=pb.Beat(now_ms=m.now_ms)),
-    Bye: lambda m: pb.Frame(bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms)),
+    Bye: lambda m: pb.Frame(
+        bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms, params=_params(m.params))
+    ),
     Want: lambda m: pb.Frame(want=pb.Want(log=m.log, first=m.first, restore=m.restore)),
     Missing: lambda m: pb.Frame(missing=pb.Missing(log=m.log, first=m.first)),
     Renew: lambda m: pb.Frame(renew=pb.Renew(request=m.request, life=m.life)),
@@ -350,7 +258,7 @@ _IN: dict[str, Callable[..., Message]] = {
     "credit": lambda m: Credit(m.bytes),
     "idle": lambda m: Idle(m.lsn),
     "beat": lambda m: Beat(m.now_ms),
-    "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms),
+    "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms, _params(m.params)),
     "want": _want_in,
     "missing": _missing_in,
     "renew": lambda m: Renew(m.request[:CERTIFICATE_BYTES_MAX], m.life),
@@ -359,7 +267,21 @@ _IN: dict[str, Callable[..., Message]] = {
 }
 
 
-def decode(data: bytes) -> tuple[int, Message]:
+def _unknown(frame: pb.Frame) -> Iterator[Any]:
+    found: Any = UnknownFieldSet(frame)  # its stubs do not say that it can be walked through
+    yield from found
+
+
+def _hint(frame: pb.Frame) -> Unknown:
+    """A frame without a body that is known here."""
+    fields = [(one.field_number, one.wire_type) for one in _unknown(frame)]
+    numbers = [number for number, _ in fields]
+    if len(fields) != 1 or numbers[0] < HINTS_FROM or fields[0][1] != LENGTH_DELIMITED:
+        raise PeerError("FN-5503", reason=", ".join(map(str, numbers[:8])) or "empty")
+    return Unknown(numbers[0])
+
+
+def decode(data: bytes) -> tuple[int, Message | Unknown]:
     """Number and message of a frame. Raises PeerError FN-5501 (too large), FN-5502 (malformed), FN-5503 (unknown)."""
     if len(data) > FRAME_BYTES_MAX:
         raise PeerError("FN-5501", size=len(data), limit=FRAME_BYTES_MAX)
@@ -369,5 +291,5 @@ def decode(data: bytes) -> tuple[int, Message]:
         raise PeerError("FN-5502", reason="protobuf") from error
     kind = frame.WhichOneof("body")
     if kind is None:
-        raise PeerError("FN-5503", reason="empty")
+        return frame.number, _hint(frame)
     return frame.number, _IN[kind](getattr(frame, kind))

@@ -40,12 +40,12 @@ config.add_command(show, "show")
 def version(session: Session) -> None:
     """Versions of the program and of what it stands on."""
     from fednode.node import sqlite
-    from fednode.sync import segment, wire
+    from fednode.sync import segment, versions
 
     found = {
         "fednode": fednode.__version__,
-        "protocol_min": wire.PROTOCOL_MIN,
-        "protocol_max": wire.PROTOCOL_MAX,
+        "protocol_min": versions.SPOKEN.low,
+        "protocol_max": versions.SPOKEN.high,
         "segment": segment.VERSION,
         "sqlite": ".".join(map(str, sqlite.version())),
         "python": platform.python_version(),

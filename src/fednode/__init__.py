@@ -6,7 +6,7 @@ their names: `fednode.proto` (the wire contract), `fednode.crypto` (what is prov
 the bare names.
 
 >>> __version__
-'0.1.0'
+'0.2.0'
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

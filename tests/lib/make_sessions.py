@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 
 from chain import COUNTY, TOWNSHIP, VILLAGE, WORLD, Chain  # noqa: E402
 from fednode.crypto import issuing  # noqa: E402
-from fednode.sync import wire  # noqa: E402
+from fednode.sync import versions, wire  # noqa: E402
 from parties import NOW_MS, Party, meet, settle  # noqa: E402
 from world import NOW_S, shop  # noqa: E402
 
@@ -48,7 +48,8 @@ def _write(name: str, lines: list[str]) -> None:
 
 def _session(child: Party, parent: Party) -> list[str]:
     """Each frame in the order in which it was sent within its direction: `>` child to parent, `<` parent to child."""
-    assert child.closed is not None and child.closed.error is None, child.closed
+    assert child.closed is not None
+    assert child.closed.error is None, child.closed
     return [f"> {one.hex()}" for one in child.frames] + [f"< {one.hex()}" for one in parent.frames]
 
 
@@ -61,9 +62,7 @@ def record(folder: Path) -> dict[str, list[str]]:
     county.write(shop("corrected", VILLAGE), audience=VILLAGE)
     settle(*meet(township, county))
     keys = village.keys
-    fresh = WORLD.certificate(
-        VILLAGE, level="village", parent=TOWNSHIP, scope=(VILLAGE,), now_s=NOW_S + 86_400
-    )
+    fresh = WORLD.certificate(VILLAGE, level="village", parent=TOWNSHIP, scope=(VILLAGE,), now_s=NOW_S + 86_400)
     renew = wire.Renew(issuing.make_request(VILLAGE, keys.tls, keys.sign, keys.seal))
     answer = (fresh, *WORLD.places[TOWNSHIP].chain)
     child, parent = meet(village, township, renew=renew, answer=answer, once=False)
@@ -86,7 +85,7 @@ def record(folder: Path) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    version = wire.PROTOCOL_MAX
+    version = versions.SPOKEN.high
     kinds = [f"{type(one).__name__} {wire.encode(n, one).hex()}" for n, one in enumerate(KINDS, 1)]
     _write(f"frames-v{version}.txt", kinds)
     with tempfile.TemporaryDirectory() as temporary:

@@ -7,7 +7,7 @@ frame passes by, so that it can be recorded, or come from a recording.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from chain import WORLD, Node
 from fednode.node import admission, mending
 from fednode.node.writer import Link
 from fednode.sync import effects as fx
-from fednode.sync import wire
+from fednode.sync import versions, wire
 from fednode.sync.exchange import Exchange
+from fednode.sync.versions import Versions
 from world import NOW_S
 
 NOW_MS = NOW_S * 1000
@@ -28,17 +29,22 @@ class Party:
 
     def __init__(
         self, node: Node, peer: str, *, dials: bool, renew: wire.Renew | None = None, answer: tuple[bytes, ...] = (),
-        software: str = "fednode/0.1.0", once: bool = True, **hello: Any,
+        software: str = "fednode/0.1.0", once: bool = True, speaks: Versions | None = None,
     ) -> None:  # fmt: skip
         self.node, self.peer, self.dials, self.renew, self.answer = node, peer, dials, renew, answer
-        self.software = software
+        self.software, self.speaks = software, speaks or versions.SPOKEN
         greeting = admission.hello(node.trust, node.store, NOW_MS, software, node.store.peer(peer), None)
-        self.exchange = Exchange(dials=dials, hello=replace(greeting, **hello) if dials else None, once=once)
+        self.exchange = Exchange(dials=dials, hello=self._spoken(greeting) if dials else None, once=once, speaks=speaks)
         self.other: Party | None = None
         self.inbox: deque[bytes] = deque()
         self.frames: list[bytes] = []
         self.happened: list[fx.Effect] = []
         self.link: Link | None = None
+        self.take_acks: Callable[[tuple[wire.Outcome, ...]], object] | None = None  # in place of the writer
+
+    def _spoken(self, hello: wire.Hello) -> wire.Hello:
+        """As a program says it that speaks these versions."""
+        return replace(hello, version_min=self.speaks.low, version_max=self.speaks.high)
 
     @property
     def sent(self) -> list[wire.Message]:
@@ -73,6 +79,8 @@ class Party:
                     assert self.link is not None
                     reports = [done for _, done in self.node.writer.incoming([(self.link, effect)])]
                     self.do(self.exchange.committed(reports, NOW_MS))
+                case fx.Acked(outcomes, _) if self.take_acks is not None:
+                    self.take_acks(outcomes)
                 case fx.Acked(outcomes, upto):
                     assert self.link is not None
                     told = [(one.lsn, one.cosignature, one.refused) for one in outcomes]
@@ -90,14 +98,17 @@ class Party:
         self.link = entry.link
         self._feed, self._again = admission.feeds(self.node.store, trust, entry.link)
         self._one = mending.one(self.node.store, trust, entry.link)
-        self.do(self.exchange.admitted(replace(entry.admission, renew=self.renew), NOW_MS))
+        reply = entry.admission.reply
+        granted = replace(entry.admission, renew=self.renew, reply=self._spoken(reply) if reply else None)
+        self.do(self.exchange.admitted(granted, NOW_MS))
 
 
 def meet(child: Node, parent: Node, **of_child: Any) -> tuple[Party, Party]:
-    """Both sides of an exchange, nothing sent yet. `of_child` goes to the child's side, `answer` to the parent's."""
-    answer = of_child.pop("answer", ())
+    """Both sides of an exchange, nothing sent yet. `of_child` goes to the child's side; `answer`, and `above` as its
+    `speaks`, to the parent's."""
+    answer, speaks = of_child.pop("answer", ()), of_child.pop("above", None)
     below = Party(child, parent.node, dials=True, **of_child)
-    above = Party(parent, child.node, dials=False, answer=answer, once=bool(of_child.get("once", True)))
+    above = Party(parent, child.node, dials=False, answer=answer, once=bool(of_child.get("once", True)), speaks=speaks)
     below.other, above.other = above, below
     above.start()
     below.start()

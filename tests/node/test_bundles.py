@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import fednode
 from fednode.crypto.errors import IntegrityError
 from fednode.node import bundles, joining, shipped, stick
 from fednode.node.app import App, random_bytes, real_clock
 from fednode.node.config import Config
+from fednode.sync import versions
 from fednode.sync.change import Change
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError
@@ -260,3 +262,18 @@ def test_a_manifest_of_somebody_else_is_no_signature(row: Row) -> None:
     assert one.manifest is not None
     with pytest.raises(IntegrityError, match="FN-6502"):
         one.manifest.check(province.trust.me.sign_key)
+
+
+def test_a_bundle_of_a_program_two_versions_on_says_what_to_install(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    province, city = row.apps
+    write(city, "k")
+    carried = row.stick()
+    ours = versions.SPOKEN
+    monkeypatch.setattr(versions, "SPOKEN", versions.Versions(ours.high + 1, ours.high + 2))
+    bundles.export(city, "parent", carried)
+    monkeypatch.setattr(versions, "SPOKEN", ours)
+    one = only(bundles.take_in(province, [carried]))
+    assert one.error is not None
+    assert (one.error.code, one.error.exit_code) == ("FN-5518", 5)
+    assert one.error.params["install"] == f"fednode>={fednode.__version__}"  # what wrote it
+    assert held(province) == 0

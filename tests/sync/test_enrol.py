@@ -18,6 +18,7 @@ from fednode.sync import enrol
 from fednode.sync.enrol import AskChain, AskJoin, ChainSeen, Invitation, Joined, JoinSeen, Keys, Token
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.identity import LEVELS
+from fednode.sync.versions import Versions
 from world import NOW_S, World, keys_of, seed
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -199,6 +200,14 @@ def test_a_forged_parent_under_the_true_root(world: World) -> None:
     chain = (other.places["13"].chain[0], world.root_der)
     asking, _ = start(world)
     refused(IntegrityError, "FN-6102", asking.send, ChainSeen(chain, chain[0], NOW_S * 1000))
+
+
+@pytest.mark.parametrize(("speaks", "code"), [((0, 0), "FN-5505"), ((7, 8), "FN-5518")])
+def test_a_parent_without_a_common_version_is_not_told_the_secret(
+    world: World, speaks: tuple[int, int], code: str
+) -> None:
+    asking, _ = start(world)
+    refused(PeerError, code, asking.send, Parent(world).chain_seen(speaks=Versions(*speaks)))
 
 
 def test_an_expired_token_is_not_used(world: World) -> None:

@@ -113,7 +113,7 @@ def test_garbage_ends_the_session_and_nothing_else(data: bytes, where: tuple[boo
         assert isinstance(side.closed.error, PeerError | Unavailable)
 
 
-@pytest.mark.parametrize(("low", "high", "fine"), [(1, 1, True), (0, 9, True), (2, 3, False), (0, 0, False)])
+@pytest.mark.parametrize(("low", "high", "fine"), [(1, 1, True), (0, 9, True), (2, 3, True), (0, 0, False)])
 def test_protocol_versions_must_meet(low: int, high: int, fine: bool) -> None:
     _, parent = pair()
     parent.hold_admission = True
@@ -122,6 +122,15 @@ def test_protocol_versions_must_meet(low: int, high: int, fine: bool) -> None:
         assert parent.exchange.state is State.ADMITTING
     else:
         broken(parent, "FN-5505")
+
+
+def test_a_newer_peer_hears_the_code_that_every_version_knows() -> None:
+    _, parent = pair()
+    parent.do(parent.exchange.receive(wire.encode(1, hello("1301", version_min=3, version_max=4)), NOW))
+    assert parent.closed is not None
+    assert parent.closed.error is not None
+    assert parent.closed.error.code == "FN-5518"  # type: ignore[attr-defined]
+    assert parent.sent[-1].code == "FN-5505"  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- frames lost, repeated, early

@@ -61,7 +61,7 @@ messages = st.one_of(
     st.builds(wire.Credit, U64),
     st.builds(wire.Idle, U64),
     st.builds(wire.Beat, U64),
-    st.builds(wire.Bye, st.text("FN-0123456789", max_size=16), WORDS, U64),
+    st.builds(wire.Bye, st.text("FN-0123456789", max_size=16), WORDS, U64, st.dictionaries(WORDS, WORDS, max_size=4)),
     st.builds(wire.Want, WORDS, NUMBER),
     st.builds(wire.Missing, WORDS, NUMBER),
     st.builds(wire.Renew, st.binary(max_size=200)),
@@ -91,7 +91,7 @@ def test_every_kind_of_message_is_tried_above_and_known_on_both_sides() -> None:
     assert len(wire._IN) == len(kinds)
 
 
-KINDS = {"FN-5501", "FN-5502", "FN-5503", *(kind.__name__ for kind in get_args(wire.Message))}
+KINDS = {"Unknown", "FN-5501", "FN-5502", "FN-5503", *(kind.__name__ for kind in get_args(wire.Message))}
 
 
 def kind_of(data: bytes) -> str:
@@ -122,6 +122,18 @@ def test_a_newer_peers_fields_are_ignored_and_its_frames_refused() -> None:
     assert wire.decode(frame + b"\xf8\x07\x01") == (1, wire.Idle(3))  # field 127
     refused("FN-5503", b"\x08\x01" + b"\xfa\x07\x00")
     refused("FN-5503", b"")
+    assert wire.decode(b"\x08\x01" + b"\x82\x40\x00") == (1, wire.Unknown(1024))  # a hint
+    refused("FN-5503", b"\x08\x01" + b"\xfa\x3f\x00", "1023")  # to be understood
+    refused("FN-5503", b"\x08\x01" + b"\x80\x40\x00")  # not a message
+    refused("FN-5503", b"\x08\x01" + b"\x82\x40\x00\x8a\x40\x00")  # two
+
+
+def test_the_params_of_a_bye_are_cut() -> None:
+    given_ = {f"k{i:02}": "v" for i in range(wire.PARAMS_MAX + 1)} | {"a": "x" * 201}
+    _, bye = wire.decode(wire.encode(1, wire.Bye("FN-5505", params=given_)))
+    assert isinstance(bye, wire.Bye)
+    assert len(bye.params) == wire.PARAMS_MAX
+    assert bye.params["a"] == "x" * 200
 
 
 def test_the_frame_limit() -> None:

@@ -1,0 +1,174 @@
+"""What goes over the wire in an exchange, as values. `fednode.sync.wire` makes bytes of them and reads them.
+
+Rules
+1. Immutable, without behaviour. Texts and sizes are limited where bytes become values, not here.
+2. A kind of frame that came after version 1 of the protocol stands in `SINCE` (`fednode.sync.versions`, rule 4).
+
+>>> Outcome(7).refused, Hello("1301", (), 0, b"").version_max >= 2
+('', True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fednode.sync.versions import SPOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a store's arrival order; `check` is the head of the SHA-256 of the segment there."""
+
+    store: bytes = b""
+    lsn: int = 0
+    check: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A segment of which `offset` bytes have arrived."""
+
+    lsn: int
+    digest: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    node: str
+    chain: tuple[bytes, ...]
+    now_ms: int
+    store: bytes
+    have: Cursor = Cursor()
+    acked: int = 0
+    window: int = 0
+    partial: Partial | None = None
+    feeds: bool = True
+    wants: bool = True
+    catalog_version: int = 0
+    software: str = ""
+    restore: bool = False
+    version_min: int = SPOKEN.low
+    version_max: int = SPOKEN.high
+
+
+@dataclass(frozen=True, slots=True)
+class Cosignature:
+    """A witness's signature (C2SP tlog-cosignature v1) over a checkpoint, made at `time_s`."""
+
+    time_s: int
+    signature: bytes
+    witness: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`total` and `digest` (and the first parent's cosignature) come with the first chunk of a segment in a session."""
+
+    lsn: int
+    offset: int
+    data: bytes
+    total: int = 0
+    digest: bytes = b""
+    first_parent: Cosignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the segment at `lsn` of the sender's feed: durable (with the receiver's cosignature) or
+    refused.
+    """
+
+    lsn: int
+    cosignature: Cosignature | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """`params`: what the words for the code name; nothing before version 2."""
+
+    code: str = ""
+    detail: str = ""
+    retry_after_ms: int = 0
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """`restore`: just the segment that begins there, in place of a damaged one; else all of the log from there on."""
+
+    log: str
+    first: int
+    restore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    log: str
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """`life`: the incarnation that the child leaves for a new one, 0 for a plain renewal."""
+
+    request: bytes
+    life: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    chain: tuple[bytes, ...]
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A first-parent cosignature that lowers a stamp of a segment sent before."""
+
+    lsn: int
+    log: str
+    size: int
+    root: bytes
+    first_parent: Cosignature
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The sender's own store is not what its logs say: it writes no more. `heads`: notes of what it holds of them."""
+
+    code: str
+    heads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A hint of a newer peer's that is not known here: it is counted, and means nothing. Never sent."""
+
+    field: int
+
+
+SINCE: dict[type, int] = {}  # the version that brought a kind of frame, of those that came after version 1
+Message = Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced
