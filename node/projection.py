@@ -1,9 +1,10 @@
 """state.db: the record tables that people query, made from log.db and made again from it whenever needed.
 
 Rules
-1. The cursor (arrival number) is committed with the rows that it covers. `synchronous=NORMAL`: a power cut may take
-   the tail, the
-   cursor goes with it, and catching up repairs it.
+1. The cursor (an arrival number, and the checksum of the arrival order up to it) is committed with the rows that it
+   covers. `synchronous=NORMAL`: a power cut may take the tail, the cursor goes with it, and catching up repairs it.
+   Where the log has another checksum at that number (another store; an older copy that was written on since), all is
+   made again.
 2. The winner of a record is what `fednode.sync.merge` says: the same for any order of arrival. Losers are in
    `superseded`, those
    that the winner had not seen are marked as conflicts.
@@ -122,11 +123,12 @@ class Projector:
         self._fresh = int(row[0]) if row else 0  # what was erased up to here was stripped before this was made
 
     def _check_store(self) -> None:
-        """A state.db of another store (restored, copied) is made again."""
-        row = self.connection.execute("select value from meta where key = 'store_id'").fetchone()
-        if row is not None and row[0] == self.store.store_id and self.cursor <= self.store.lsn:
-            return
-        self._clear()
+        """A state.db of another store, or of another history of this one (restored, copied), is made again. One that is
+        older than the checksum is believed by its number."""
+        meta = dict(self.connection.execute("select key, value from meta where key in ('store_id', 'lsn', 'chain')"))
+        there = meta.get("store_id") == self.store.store_id and meta["lsn"] <= self.store.lsn
+        if not there or meta.get("chain") not in (None, self.store.chain_at(meta["lsn"])):
+            self._clear()
 
     def _clear(self) -> None:
         with sqlite.transaction(self.connection, self.path) as c:
@@ -204,7 +206,10 @@ class Projector:
                     count = self._apply(one, columns)
                     applied += 0 if one.name.is_system else count
             forgot = self._forget_waiting()
-            c.execute("insert or replace into meta values ('lsn', ?)", (work[-1][0],))
+            position = work[-1][0]
+            c.execute(
+                "insert or replace into meta values ('lsn', ?), ('chain', ?)", (position, self.store.chain_at(position))
+            )
         self._forgot |= forgot
         return applied, True
 

@@ -10,7 +10,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          levels above, `peer` cursors, `invite` tokens (hashes), `refused` evidence, `partial` half-received segments,
          `verified` how far logs were verified, `tree` inner nodes to prove from, `erased` what was erased (`record_key`
          sealed, until state.db has forgotten it too), `resealed` stripped segments that are sent again (in the arrival
-         order), `withheld` what came stripped and no erase explains, `meta` the rest.
+         order), `withheld` what came stripped and no erase explains, `chain` a running checksum of the arrival order,
+         `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 """
@@ -116,6 +117,12 @@ def m005_erased(db: Database) -> None:
             primary key (log, first)) without rowid""",
     ):
         db.conn.execute(statement)
+
+
+@log_migrations()
+def m006_chain(db: Database) -> None:
+    """A running checksum of the arrival order, from the first segment after this migration on (`Store.chain_at`)."""
+    db.conn.execute("create table chain (lsn integer primary key, sum blob not null)")
 
 
 @state_migrations()

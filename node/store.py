@@ -255,6 +255,12 @@ class Store:
         header = seg.parse(rows[0][0]).header
         return header.log, header.end, header.root
 
+    def chain_at(self, lsn: int) -> bytes:
+        """The checksum of the arrival order up to a number: with the number it is a position that no other history has.
+        Empty before the first segment that has one."""
+        rows = self._rows("select sum from chain where lsn <= ? order by lsn desc limit 1", lsn)
+        return rows[0][0] if rows else b""
+
     # ------------------------------------------------------------ feeds
 
     def checks_at(self, lsn: int) -> tuple[bytes, ...]:

@@ -23,6 +23,8 @@ from fednode.sync.wire import Cosignature, Cursor
 if TYPE_CHECKING:
     from fednode.node.store import Store
 
+CHAIN_BYTES = 8
+
 
 class Transaction:
     """What may be written, all or nothing. Made by `Store.write` only."""
@@ -87,6 +89,7 @@ class Transaction:
         if nodes:
             self.keep_nodes(log_id, nodes)
         lsn = self.next_lsn()
+        self._chain(lsn, log_id, first, after.root)
         stash = self.store.stash(content_key, lsn) if content_key else None
         self._c.execute(
             "insert into segment values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -106,6 +109,11 @@ class Transaction:
             ),
         )
         return lsn
+
+    def _chain(self, lsn: int, log_id: int, first: int, root: bytes) -> None:
+        """The checksum of the arrival order, one segment further (docs/formats.md)."""
+        link = self.store.chain_at(lsn) + b"%d %d %d " % (lsn, log_id, first) + root
+        self._c.execute("insert into chain values (?, ?)", (lsn, SUITE_1.hash(link)[:CHAIN_BYTES]))
 
     def keep_nodes(self, log_id: int, nodes: list[TreeNode]) -> None:
         """Nodes of a log's tree, to prove from (`fednode.node.tree`)."""

@@ -46,9 +46,7 @@ def restore_backup(node: SimNode) -> None:
     if not node.up or node.restoring or not backup.exists() or node.id in node.world.revoked:
         return
     node.crash("a backup is restored")
-    # Projections of a later store are thrown away with it; `state.db` cannot tell by itself where a rollback that
-    # nobody else can see is written over (docs/architecture.md, known limits).
-    for name in (*FILES, "log.db-shm", "state.db", "state.db-wal", "state.db-shm", "state.old"):
+    for name in (*FILES, "log.db-shm"):  # state.db stays: it must notice by itself that its log has another history
         (node.folder / name).unlink(missing_ok=True)
     for name in FILES:
         if (backup / name).exists():
