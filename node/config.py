@@ -4,7 +4,8 @@ Rules
 1. Precedence: flag, environment (`FEDNODE_LISTEN`, `FEDNODE_LOG_LEVEL`, ...), file, default. A `_FILE` variant names a
    file that holds the value (secrets). An empty variable is one that is not set.
 2. Lists are TOML arrays in the file, comma-separated in the environment.
-3. An unknown key, or a value of the wrong kind, is refused with the name that was perhaps meant. Nothing in the file is
+3. Windows, limits and spans of time are texts that `timetable` can read.
+4. An unknown key, or a value of the wrong kind, is refused with the name that was perhaps meant. Nothing in the file is
    ignored in silence. Variables that begin like ours may be anyone's: refused when nearly one of ours, else left alone.
 
 >>> config, origins = load(Path("/nonexistent"), {"FEDNODE_LISTEN": "127.0.0.1:7000"}, {})
@@ -17,11 +18,12 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fednode.node.timetable import parse_duration, parse_span, parse_zone
 from fednode.sync.errors import Refused, StoreError
 
 FILE = "config.toml"
@@ -44,13 +46,30 @@ class Config:
     log_format: str = "text"
     lang: str = ""
     scrub_days: int = 7
+    sync_windows: tuple[str, ...] = ()
+    sync_zone: str = ""
+    sync_urgent: bool = False
+    jobs_scrub: str = "1m"
+    jobs_renewal: str = "1h"
+    jobs_retention: str = "10m"
+    jobs_cleaning: str = "1d"
+    jobs_jitter: int = 10
     passphrase: bytes | None = None
 
 
 CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json"), "lang": ("", "en", "zh")}
-LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
-ADDRESSES = LISTS | {"listen", "enrol_listen"}
-NUMBERS = {"scrub_days": (0, 365)}  # least, greatest
+ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
+LISTS = ADDRESS_LISTS | {"sync_windows"}
+ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
+NUMBERS = {"scrub_days": (0, 365), "jobs_jitter": (0, 50)}  # least, greatest
+SWITCHES = frozenset(("sync_urgent",))
+# What reads a text, or raises ValueError; and how one looks.
+_SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")
+FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "sync_windows": (parse_span, "02:00-03:30, mon-fri 22:00-02:00"),
+    "sync_zone": (parse_zone, "Asia/Shanghai, +08:00"),
+    **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning"), _SPAN_OF_TIME),
+}
 SECRETS = frozenset(("passphrase",))
 NAMES = tuple(field.name for field in fields(Config))
 VARIABLES = frozenset(PREFIX + name.upper() + end for name in NAMES for end in ("", "_FILE"))
@@ -130,6 +149,7 @@ def _secret(path: Path) -> str:
 def _value(name: str, value: Any, where: str) -> Any:
     shown = "***" if name in SECRETS else str(value)[:100]
     choices = ", ".join(CHOICES.get(name, ())) or "-".join(map(str, NUMBERS.get(name, ())))
+    choices = FORMS[name][1] if name in FORMS else "true, false" if name in SWITCHES else choices
     refused = Refused("FN-2602", name=name, value=shown, where=where, choices=choices)
     if name in NUMBERS:
         least, greatest = NUMBERS[name]
@@ -137,6 +157,11 @@ def _value(name: str, value: Any, where: str) -> Any:
         if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= greatest:
             raise refused
         return int(text)
+    if name in SWITCHES:
+        switch = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+        if not isinstance(switch, bool):
+            raise refused
+        return switch
     if name in LISTS:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
@@ -148,6 +173,12 @@ def _value(name: str, value: Any, where: str) -> Any:
         return value.encode()
     if name in CHOICES and value not in CHOICES[name]:
         raise refused
+    if name in FORMS:
+        try:
+            for one in value if name in LISTS else (value,):
+                FORMS[name][0](one)
+        except ValueError as error:
+            raise refused from error
     if name in ADDRESSES:
         for address in value if name in LISTS else (value,):
             match = _ADDRESS.fullmatch(address)

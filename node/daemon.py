@@ -2,15 +2,13 @@
 
 Rules
 1. Changes are pushed: an exchange stays open, and is woken as soon as something was stored, by whichever process.
-2. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on.
-3. A stop is clean: no new sessions, a Bye to those that are open, what is queued is stored, then the end.
-4. Errors end at the session that had them; the daemon goes on.
+2. A stop is clean: no new sessions, a Bye to those that are open, what is queued is stored, then the end.
+3. Errors end at the session that had them; the daemon goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -22,26 +20,24 @@ from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import carrier, poke, retention
 from fednode.node.config import Config, shown
-from fednode.node.engine import Engine, code_of, quietly
+from fednode.node.dialer import Dialer
+from fednode.node.engine import Engine
+from fednode.node.fence import standing
 from fednode.node.follower import Follower
-from fednode.node.journal import REFUSED
-from fednode.node.schedule import Jobs, retrying
-from fednode.node.scrubber import STEP_EVERY_S, Scrubber
-from fednode.node.writer import Writer
+from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, retain
+from fednode.node.journal import DAEMON, REFUSED
+from fednode.node.schedule import Jobs
+from fednode.node.scrubber import Scrubber
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import versions
-from fednode.sync.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
 
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
-WATCH_S = 1.0
-DAILY_LOOK_S = 600.0  # how often to look whether another day has begun
 SWITCH_S = 0.0005
 PROJECT_DELAY_S = 0.003  # an ack goes out first: projecting would hold Python's lock in between
-BUSY_RETRY_MS = 60_000
 
 
 class Daemon:
@@ -55,9 +51,15 @@ class Daemon:
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
         self._data_version = -1
-        self._failing = ""
         self._started = False
         self._dialer: asyncio.Task[None] | None = None
+        self._jobs = Jobs(
+            Ledger(app.home.run_dir, DAEMON),
+            asyncio.get_running_loop().time,
+            app.now_ms,
+            app.rng,
+            app.config.jobs_jitter,
+        )
 
     def stop(self) -> None:
         """Ask for a clean end; safe from a signal handler in the loop."""
@@ -69,7 +71,6 @@ class Daemon:
         """
         app = self.app
         sys.setswitchinterval(SWITCH_S)
-        jobs = Jobs()
         listener = poke.Listener(app.home.run_dir, self._poked)
         try:
             if app.trust.me.may_issue:
@@ -79,19 +80,31 @@ class Daemon:
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
             self.projector.wake()
-            jobs.every("watch", WATCH_S, self._watch)
-            if self.scrubber is not None:
-                jobs.every("scrub", STEP_EVERY_S, self.scrubber.step)
-            jobs.every("retention", DAILY_LOOK_S, self._daily)
-            jobs.start()
+            dialer = Dialer(app, self.engine)
+            self._plan(dialer)
+            self._jobs.start()
             if app.trust.parent is not None:
-                self._dialer = asyncio.create_task(self._dial_for_ever())
+                self._dialer = asyncio.create_task(dialer.run())
             ready(self.server.port, self.server.enrol_port)
             await self._stop.wait()
         finally:
-            jobs.stop()
+            self._jobs.stop()
             listener.close()
             await self._shut()
+
+    def _plan(self, dialer: Dialer) -> None:
+        functions: dict[str, Callable[[], object]] = {
+            "watch": self._watch,
+            "sync": dialer.judge,
+            "renewal": self.engine.renew_when_due,
+            "retention": self._daily,
+            "cleaning": lambda: asyncio.to_thread(clean_up, self.app),
+        }
+        if self.scrubber is not None:
+            functions["scrub"] = self.scrubber.step
+        for job in JOBS:
+            if exists(job, self.app):
+                self._jobs.every(job.name, job.seconds(self.app.config), functions[job.name], jitter=bool(job.setting))
 
     async def _shut(self) -> None:
         if self._dialer is not None:
@@ -118,85 +131,22 @@ class Daemon:
         self.app.trust.refresh(self.engine.store)
         self.engine.moved()
 
-    def _watch(self) -> None:
+    def _watch(self) -> object:
         """Another process may have written without poking."""
         version = self.engine.store.data_version()
-        if version != self._data_version:
-            self._data_version = version
-            self._poked()
+        if version == self._data_version:
+            return IDLE
+        self._data_version = version
+        self._poked()
+        return None
 
-    async def _daily(self) -> None:
-        """Retention by the catalog, and cleaning up, when another day has begun."""
-        now_ms = self.app.now_ms()
-        day = retention.day_of(now_ms).isoformat()
-        if self.engine.store.meta("retention_day") == day:
-            return
-        with contextlib.suppress(Refused):  # behind the fence it makes no change of its own
-            await asyncio.to_thread(self._retain, now_ms)
-
-        def note(writer: Writer) -> None:
-            with writer.store.write() as tx:
-                tx.set_meta("retention_day", day)
-
-        await quietly(self.engine.writer.call(note))
-
-    def _retain(self, now_ms: int) -> None:
-        records = self.app.records(self.app.new_store())
-        try:
-            retention.run_daily(records, now_ms)
-        finally:
-            records.close()
-            records.store.close()
-
-    # ------------------------------------------------------------ the parent
-
-    async def _dial_for_ever(self) -> None:
-        while not self._stop.is_set():
-            async for attempt in retrying():
-                with attempt:
-                    await self._dial_once()
-
-    async def _dial_once(self) -> None:
-        app = self.app
-        last: Exception = Unavailable("FN-4506", parent=app.trust.parent.node if app.trust.parent else "")
-        for address in app.parent_addresses():
-            try:
-                close, moved = await carrier.dial(
-                    address,
-                    app.credentials(),
-                    app.parent_dns(),
-                    lambda stream: self.engine.converse(stream, once=False),
-                )
-            except Unavailable as error:
-                last = error
-                continue
-            if close.error is None:
-                self._failing = ""
-                return
-            log.warning("exchange with the parent ended", extra={"reason": str(close.error), "address": address})
-            self._failing = ""
-            if isinstance(close.error, Unavailable):
-                if (moved.acked or moved.received) and not close.retry_after_ms:
-                    return  # the line was cut: dial at once, and count failures anew
-                last = close.error
-                continue
-            await self._note_failure(code_of(close.error))
-            raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(close.error)) from close.error
-        await self._note_failure(code_of(last))
-        raise last
-
-    async def _note_failure(self, code: str) -> None:
-        """Say in the store, once for each kind of failure, why the parent is not reached: `fednode status` shows it."""
-        parent = self.app.trust.parent
-        if parent is None or code == self._failing:
-            return
-        self._failing = code
-
-        def note(writer: Writer) -> None:
-            with writer.store.write() as tx:
-                tx.note_error(tx.ensure_peer(parent.node, "parent").id, code)
-
-        await quietly(self.engine.writer.call(note))
+    def _daily(self) -> object:
+        """Retention by the catalog, and cleaning up, when another day has begun; not behind the fence, where nothing is
+        changed."""
+        now_ms, store = self.app.now_ms(), self.engine.store
+        if store.meta("retention_day") == retention.day_of(now_ms).isoformat() or standing(store) is not None:
+            return IDLE
+        return asyncio.to_thread(retain, self.app, now_ms)
 
     # ------------------------------------------------------------ enrolment
 

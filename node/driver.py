@@ -275,6 +275,10 @@ class Session:
         """Ask the peer for a segment that is damaged here."""
         self._handle(self.exchange.ask_segment(log, first, self._now_ms()))
 
+    def ask_renewal(self, renew: wire.Renew) -> None:
+        """Ask the parent for a fresh certificate."""
+        self._handle(self.exchange.ask_renewal(renew, self._now_ms()))
+
     def wake(self) -> None:
         """The feed may have grown."""
         self._handle(self.exchange.wake(self._now_ms()))

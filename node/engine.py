@@ -20,6 +20,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node import admission, carrier, fence, mending
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
+from fednode.node.jobs import IDLE
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.mending import Mender
 from fednode.node.store import Store
@@ -125,6 +126,16 @@ class Engine(Hooks):
         if not with_parent or (not restoring and not renewal_due(self.app.trust.me, self.app.now_ms() // 1000)):
             return None
         return wire.Renew(self.app.renewal_request(), restoring or 0)
+
+    def renew_when_due(self) -> object:
+        """Ask the parent for a fresh certificate in a session that has been open for long: a new one asks by itself.
+        `IDLE` where nothing is due."""
+        wanted = self._renewal(True, None)
+        sessions = [one for one in self.sessions if one.link is not None and one.link.from_parent]
+        if wanted is None or not sessions:
+            return IDLE
+        sessions[0].ask_renewal(wanted)
+        return None
 
     async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
         """Check a child by the certificate that TLS verified."""

@@ -2,7 +2,11 @@
 
 Rules
 1. Only `Unavailable` is tried again: exponential with full jitter, capped; a peer that names a delay is obeyed.
-2. A job that fails is logged and runs again at its next time. It runs in the event loop: sessions are the loop's own.
+2. A job that fails is logged, noted in the ledger, and runs again at its next time. It runs in the event loop: sessions
+   are the loop's own.
+3. Waits are counted in the time that the machine has run. APScheduler asks the clock on the wall, which at a village
+   may jump by years or stand still: set back it would run nothing for years, set forward each run that was missed.
+4. A job that is run by hand now (`fednode jobs run`) is left out.
 """
 
 from __future__ import annotations
@@ -10,12 +14,17 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from fednode.crypto.errors import FednodeError
+from fednode.node.jobs import IDLE, Ledger, outcome_of, spread
+from fednode.node.journal import FAILED
 from fednode.sync.errors import Unavailable
 
 RETRY_FIRST_S = 0.5
@@ -40,34 +49,126 @@ def retrying() -> AsyncRetrying:
     return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=_wait, before_sleep=_log, reraise=True)
 
 
+class SteadyTime(tzinfo):
+    """A zone in which it is as late as the machine has run (rule 3). `seconds`: a clock that never jumps."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+
+    def fromutc(self, dt: datetime) -> datetime:
+        return datetime(2000, 1, 1, tzinfo=self) + timedelta(seconds=self._seconds())
+
+    def utcoffset(self, dt: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def dst(self, dt: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, dt: datetime | None) -> str:
+        return "steady"
+
+
+@dataclass(slots=True)
+class _After(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """So long after the last run began, whenever that was to be."""
+
+    wait_s: Callable[[], float]
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.wait_s())
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    function: Callable[[], Any]
+    seconds: float
+
+
 class Jobs:
-    """The node's scheduled jobs, in its event loop."""
+    """The node's scheduled jobs, in its event loop. `seconds`: a clock that never jumps (the loop's); `now_ms`: the
+    corrected clock, for the ledger alone; `rng`: for the jitter, so many per cent of each wait either way."""
 
-    def __init__(self) -> None:
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
+    def __init__(
+        self,
+        ledger: Ledger,
+        seconds: Callable[[], float],
+        now_ms: Callable[[], int],
+        rng: Callable[[int], bytes],
+        jitter_percent: int = 0,
+    ) -> None:
+        self._ledger, self._seconds, self._now_ms, self._rng, self._jitter = (
+            ledger,
+            seconds,
+            now_ms,
+            rng,
+            jitter_percent,
+        )
+        self._scheduler = AsyncIOScheduler(timezone=SteadyTime(seconds))
+        self._jobs: dict[str, _Job] = {}
 
-    def every(self, name: str, seconds: float, function: Callable[[], Any]) -> None:
-        """Run `function` every so many seconds; a late run is not made up for."""
+    def every(self, name: str, seconds: float, function: Callable[[], Any], *, jitter: bool = True) -> None:
+        """Run `function` every so many seconds; a late run is not made up for. The first is due as if the one that the
+        ledger knows of had been the last: a machine that is switched off every night has its daily jobs, too."""
+
+        def wait_s() -> float:
+            return spread(seconds, self._jitter, self._rng) if jitter else seconds
+
+        first = min(wait_s(), max(self._since_last(name, seconds), spread(min(seconds, 60.0), 50, self._rng)))
 
         async def in_the_loop() -> None:  # APScheduler runs a plain function in another thread
-            found = function()
-            if inspect.isawaitable(found):
-                await found
+            await self._turn(name)
 
+        self._jobs[name] = _Job(function, seconds)
         self._scheduler.add_job(
             in_the_loop,
-            "interval",
-            seconds=seconds,
+            _After(wait_s),
             id=name,
             name=name,
             coalesce=True,
             max_instances=1,
-            misfire_grace_time=60,
+            misfire_grace_time=None,
+            next_run_time=datetime.now(self._scheduler.timezone) + timedelta(seconds=first),
         )
+
+    def _since_last(self, name: str, seconds: float) -> float:
+        """What is left of a job's wait, by what the ledger says; all of it has passed where that lies in the future."""
+        began_ms, now_ms = self._ledger.read(name).began_ms, self._now_ms()
+        return seconds - (now_ms - began_ms) / 1000 if began_ms <= now_ms else 0.0
+
+    async def _turn(self, name: str) -> None:
+        job = self._jobs[name]
+        with self._ledger.turn(name) as free:
+            if not free:
+                return
+            began_ms, began_s = self._now_ms(), self._seconds()
+            outcome, code = "", ""
+            try:
+                found = job.function()
+                if inspect.isawaitable(found):
+                    found = await found
+                outcome = IDLE if found is IDLE else ""
+            except FednodeError as error:
+                outcome, code = outcome_of(error), error.code
+                log.error("job", extra={"job": name, "code": code, "params": dict(error.params)})
+            except Exception:  # a bug in one job must not stop the others
+                outcome, code = FAILED, "FN-7001"
+                log.exception("job", extra={"job": name})
+            took_ms = round((self._seconds() - began_s) * 1000)
+            self._ledger.note(name, began_ms, took_ms, outcome, code, next_ms=self.next_ms(name))
+
+    def next_ms(self, name: str) -> int:
+        """When a job runs next, by the corrected clock."""
+        due = self._scheduler.get_job(name)
+        if due is None or due.next_run_time is None:
+            return 0
+        wait: timedelta = due.next_run_time - datetime.now(self._scheduler.timezone)
+        return self._now_ms() + max(0, round(wait.total_seconds() * 1000))
 
     def start(self) -> None:
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
         self._scheduler.start()
+        for name in self._jobs:
+            self._ledger.plan(name, self.next_ms(name))
 
     def stop(self) -> None:
         if self._scheduler.running:

@@ -5,9 +5,10 @@ Rules
    to be stored.
 2. Its place is kept at most once in `SAVE_MS`, at a problem and at the end: what a crash forgets is looked at again.
 3. A damaged segment is fetched again from a neighbour (`node.mending`).
-4. A problem is an alert (`sys.alerts`), an event, and a line of the log.
+4. What a run by hand (`fednode jobs run scrub`) has verified meanwhile is not verified again.
+5. A problem is an alert (`sys.alerts`), an event, and a line of the log.
 
->>> # scrubber = Scrubber(app, engine.writer); jobs.every("scrub", STEP_EVERY_S, scrubber.step); await scrubber.close()
+>>> # scrubber = Scrubber(app, engine.writer); jobs.every("scrub", 60, scrubber.step); await scrubber.close()
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 log = logging.getLogger("fednode.scrub")
-STEP_EVERY_S = 60.0  # 0.2 s of work each: 100 million changes a day
 REST_S = 0.003
 SAVE_MS = 60_000
 DAMAGED = "FN-6601"
@@ -51,6 +51,7 @@ class Scrubber:
         self._turn = asyncio.Lock()
         self._stopping = threading.Event()
         self._saved_ms = 0
+        self._kept = self._store.meta(scrub.META)
 
     async def step(self) -> None:
         """Do what is due. What goes wrong is logged: the next step tries again."""
@@ -59,12 +60,16 @@ class Scrubber:
                 return
             try:
                 now_ms = self._app.now_ms()
+                if self._store.meta(scrub.META) != self._kept:
+                    self._kept = self._store.meta(scrub.META)
+                    self._scrub.state = scrub.load(self._store)
                 last_ms = self._scrub.state.last_ended_ms
                 problems = await asyncio.to_thread(self._scrub.step, now_ms, self._may_go_on)
                 ended = self._scrub.state.last_ended_ms != last_ms
                 if problems or ended or abs(now_ms - self._saved_ms) >= SAVE_MS:
                     self._saved_ms = now_ms
                     await self._writer.call(lambda writer: self._tell(writer, problems, ended))
+                    self._kept = self._store.meta(scrub.META)
                 self._mend([(one.log, one.first) for one in problems if one.code == DAMAGED])
             except FednodeError as error:
                 log.error("scrub", extra={"code": error.code, "params": dict(error.params)})

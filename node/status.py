@@ -20,6 +20,7 @@ import msgspec
 
 from fednode.crypto.certs import Identity
 from fednode.node import audit, fence, scrub, sqlite
+from fednode.node.jobs import window
 from fednode.node.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def identity(me: Identity) -> dict[str, Any]:
 
 
 def collect(app: App) -> dict[str, Any]:
-    """Identity, parent link, backlog, children, store, projections, catalog, certificate, clock, disk."""
+    """Identity, parent link, sync windows, backlog, children, store, projections, catalog, certificate, clock, disk."""
     store, trust = app.store, app.trust
     trust.refresh(store)
     me, now_ms = trust.me, app.now_ms()
@@ -55,6 +56,7 @@ def collect(app: App) -> dict[str, Any]:
         "running": app.home.running(),
         "fenced": _fenced(app),
         "parent": _parent(app),
+        "sync": window(app) if trust.parent is not None else None,
         "children": [_child(app, one.node) for one in trust.directory.children_of(me.node)],
         "store": {
             "lsn": store.lsn,
@@ -142,11 +144,14 @@ def _child(app: App, node: str) -> dict[str, Any]:
 
 
 def _projection(app: App) -> dict[str, Any]:
-    """How far state.db follows; it need not exist yet."""
+    """How far state.db follows; it need not exist yet, or be no more than a file."""
+    nothing = {"lsn": 0, "behind": app.store.lsn, "records": 0}
     if not app.home.state_db.exists():
-        return {"lsn": 0, "behind": app.store.lsn, "records": 0}
+        return nothing
     connection = sqlite.connect(app.home.state_db, synchronous="NORMAL", readonly=True)
     try:
+        if connection.execute("select 1 from sqlite_master where name = 'record'").fetchone() is None:
+            return nothing
         row = connection.execute("select value from meta where key = 'lsn'").fetchone()
         records = connection.execute(
             """select count(*) from record where op = 1

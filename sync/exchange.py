@@ -213,6 +213,13 @@ class Exchange(Side):
             return self._send(want, now_ms)
         return Alert("FN-6412", {"log": want.log, "first": want.first})
 
+    def ask_renewal(self, renew: wire.Renew, now_ms: int) -> list[Effect]:
+        """Ask the parent for a certificate, once: `RenewAnswered` comes of it."""
+        if self.state is not State.OPEN or self._renewing:
+            return []
+        self._renewing = True
+        return [self._send(renew, now_ms)]
+
     def answer_renewal(self, chain: tuple[bytes, ...], refused: str, now_ms: int) -> list[Effect]:
         """The parent's answer."""
         return [self._send(wire.Renewed(chain, refused), now_ms)] if self.state is State.OPEN else []

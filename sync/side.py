@@ -47,6 +47,11 @@ class Side:
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
 
+    @property
+    def dials(self) -> bool:
+        """Whether this side is the child."""
+        return self._dials
+
     def knows(self, kind: type) -> bool:
         """Whether the peer's version has this kind of message: no other may be sent to it."""
         return wire.SINCE.get(kind, 0) <= self.version

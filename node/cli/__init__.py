@@ -37,6 +37,7 @@ LOADERS = {
     "sync": "running:sync",
     "status": "running:status",
     "bundle": "bundle:bundle",
+    "jobs": "jobs:jobs",
     "refused": "running:refused",
     "rebuild": "running:rebuild",
     "recover": "recovery:recover",

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SHAPE_VERSION = 1
 HOME_DEFAULT = "~/.fednode"
 OPERATOR_VARIABLE = "FEDNODE_OPERATOR"
-ABOUT = ("node", "level", "dataset", "area", "retry", "dry_run")  # arguments that an event of a failure may name
+ABOUT = ("node", "level", "dataset", "area", "retry", "job", "dry_run")  # arguments that an event of a failure may name
 
 
 def operator(environ: Mapping[str, str], account: str, uid: int) -> str:

@@ -136,6 +136,7 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         pending = parent["pending_changes"]
         key = "status.pending" if pending else "status.nothing_pending"
         lines.append(words(key, pending=pending, size=human_bytes(parent["pending_bytes"])))
+        lines += _window_lines(session, found["sync"])
     lines.append(
         words(
             "status.store", changes=store["changes"], logs=store["logs"], records=found["projection"]["records"],
@@ -163,6 +164,17 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         heads = [words(f"head.{key}") for key in ("id", "name", "last_exchange", "pending", "state")]
         lines += ["", *table(rows, heads)]
     return lines
+
+
+def _window_lines(session: Session, found: dict[str, Any]) -> list[str]:
+    """What the sync windows say, where there are any."""
+    from fednode.node.cli.journal import local_time
+
+    if not found["windows"]:
+        return []
+    if found["open"]:
+        return [session.words("status.window_open", time=local_time(found["until_ms"]))]
+    return [session.words("status.window_closed", time=local_time(found["next_open_ms"]))]
 
 
 def _verified_lines(session: Session, found: dict[str, Any], age: Callable[[int | None], str]) -> list[str]:

@@ -129,3 +129,26 @@ def test_numbers(tmp_path: Path, given: str, days: int) -> None:
 def test_numbers_that_cannot_be(tmp_path: Path, given: str) -> None:
     error = refusal(home(tmp_path, f"scrub_days = {given}"), {})
     assert (error.code, error.params["choices"]) == ("FN-2602", "0-365")
+
+
+def test_windows_zone_and_spans_of_time(tmp_path: Path) -> None:
+    home(tmp_path, '[sync]\nwindows = ["02:00-03:30", "mon-fri 22:00-02:00"]\nzone = "+08:00"\n[jobs]\nscrub = "30s"\n')
+    config, origins = load(tmp_path, {"FEDNODE_JOBS_RENEWAL": "12h"})
+    assert config.sync_windows == ("02:00-03:30", "mon-fri 22:00-02:00")
+    assert (config.sync_zone, config.jobs_scrub, config.jobs_renewal) == ("+08:00", "30s", "12h")
+    assert origins["sync_windows"] == f"file {tmp_path / 'config.toml'}"
+    assert load(tmp_path, {"FEDNODE_SYNC_WINDOWS": "01:00-02:00, 03:00-04:00"})[0].sync_windows[1] == "03:00-04:00"
+    assert load(tmp_path, {"FEDNODE_SYNC_WINDOWS": ""})[0].sync_windows == config.sync_windows
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *('sync_windows = "always"', 'sync_windows = ["2-3"]', "sync_windows = [2]", 'sync_zone = "Mars"'),
+        *('jobs_scrub = "0s"', 'jobs_scrub = "often"', "jobs_scrub = 60", "jobs_jitter = 51"),
+    ],
+)
+def test_windows_and_spans_that_cannot_be_are_refused_with_an_example(tmp_path: Path, given: str) -> None:
+    error = refusal(home(tmp_path, given), {})
+    assert error.code == "FN-2602"
+    assert error.params["choices"]

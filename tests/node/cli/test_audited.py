@@ -29,7 +29,7 @@ from world import keys_of
 READS = {
     "bundle inspect",
     "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
-    "config show", "conflicts", "digest", "find", "get", "invites", "nodes", "status", "version",
+    "config show", "conflicts", "digest", "find", "get", "invites", "jobs", "nodes", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
@@ -141,6 +141,7 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "delete": _delete,
     "erase": _erase,
     "compact": lambda desk: desk.run("compact"),
+    "jobs run": lambda desk: desk.run("jobs", "run", "cleaning"),
     "refused": lambda desk: desk.run("refused", "--retry", "1301"),
     "rebuild": lambda desk: desk.run("rebuild"),
     "alerts close": _close,
