@@ -55,8 +55,12 @@ class SteadyTime(tzinfo):
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
 
-    def fromutc(self, dt: datetime) -> datetime:
+    def time(self) -> datetime:
+        """How late it is."""
         return datetime(2000, 1, 1, tzinfo=self) + timedelta(seconds=self._seconds())
+
+    def fromutc(self, dt: datetime) -> datetime:
+        return self.time()
 
     def utcoffset(self, dt: datetime | None) -> timedelta:
         return timedelta(0)
@@ -103,7 +107,8 @@ class Jobs:
             rng,
             jitter_percent,
         )
-        self._scheduler = AsyncIOScheduler(timezone=SteadyTime(seconds))
+        self._steady = SteadyTime(seconds)
+        self._scheduler = AsyncIOScheduler(timezone=self._steady)
         self._jobs: dict[str, _Job] = {}
 
     def every(self, name: str, seconds: float, function: Callable[[], Any], *, jitter: bool = True) -> None:
@@ -127,7 +132,7 @@ class Jobs:
             coalesce=True,
             max_instances=1,
             misfire_grace_time=None,
-            next_run_time=datetime.now(self._scheduler.timezone) + timedelta(seconds=first),
+            next_run_time=self._steady.time() + timedelta(seconds=first),
         )
 
     def _since_last(self, name: str, seconds: float) -> float:
@@ -161,7 +166,7 @@ class Jobs:
         due = self._scheduler.get_job(name)
         if due is None or due.next_run_time is None:
             return 0
-        wait: timedelta = due.next_run_time - datetime.now(self._scheduler.timezone)
+        wait: timedelta = due.next_run_time - self._steady.time()
         return self._now_ms() + max(0, round(wait.total_seconds() * 1000))
 
     def start(self) -> None:
