@@ -59,8 +59,9 @@ def hello(
     feeds: bool = True,
     wants: bool = True,
     restore: bool = False,
+    window: int = WINDOW_BYTES,
 ) -> wire.Hello:
-    """This node's greeting to a peer."""
+    """This node's greeting to a peer. `window`: bytes that the peer may send before it is given credit."""
     return wire.Hello(
         trust.node,
         (),
@@ -68,7 +69,7 @@ def hello(
         store.store_id,
         peer.have if peer else wire.Cursor(),
         peer.acked if peer else 0,
-        WINDOW_BYTES,
+        window,
         wire.Partial(half.lsn, half.digest, len(half.data)) if half else None,
         feeds,
         wants,

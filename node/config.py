@@ -4,7 +4,8 @@ Rules
 1. Precedence: flag, environment (`FEDNODE_LISTEN`, `FEDNODE_LOG_LEVEL`, ...), file, default. A `_FILE` variant names a
    file that holds the value (secrets). An empty variable is one that is not set.
 2. Lists are TOML arrays in the file, comma-separated in the environment.
-3. Windows, limits and spans of time are texts that `timetable` can read.
+3. Windows, limits and spans of time are texts that `timetable` can read. A table of `[[sync.limits]]` with from, to,
+   limit and, if need be, days is the same as one such text.
 4. An unknown key, or a value of the wrong kind, is refused with the name that was perhaps meant. Nothing in the file is
    ignored in silence. Variables that begin like ours may be anyone's: refused when nearly one of ours, else left alone.
 
@@ -23,7 +24,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fednode.node.timetable import parse_duration, parse_span, parse_zone
+from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
 from fednode.sync.errors import Refused, StoreError
 
 FILE = "config.toml"
@@ -48,6 +49,8 @@ class Config:
     scrub_days: int = 7
     sync_windows: tuple[str, ...] = ()
     sync_zone: str = ""
+    sync_limit: str = ""
+    sync_limits: tuple[str, ...] = ()
     sync_urgent: bool = False
     jobs_scrub: str = "1m"
     jobs_renewal: str = "1h"
@@ -59,7 +62,7 @@ class Config:
 
 CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json"), "lang": ("", "en", "zh")}
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
-LISTS = ADDRESS_LISTS | {"sync_windows"}
+LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
 NUMBERS = {"scrub_days": (0, 365), "jobs_jitter": (0, 50)}  # least, greatest
 SWITCHES = frozenset(("sync_urgent",))
@@ -67,6 +70,8 @@ SWITCHES = frozenset(("sync_urgent",))
 _SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")
 FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     "sync_windows": (parse_span, "02:00-03:30, mon-fri 22:00-02:00"),
+    "sync_limit": (parse_rate, "32k, 1.5M (bits per second, 2.4k at least; 0: none)"),
+    "sync_limits": (parse_limit, "mon-fri 08:00-18:00 32k"),
     "sync_zone": (parse_zone, "Asia/Shanghai, +08:00"),
     **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning"), _SPAN_OF_TIME),
 }
@@ -164,6 +169,8 @@ def _value(name: str, value: Any, where: str) -> Any:
         return switch
     if name in LISTS:
         items = value.split(",") if isinstance(value, str) else value
+        if name == "sync_limits" and isinstance(items, list | tuple):
+            items = [_limit_text(one) for one in items]
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
             raise refused
         value = tuple(item.strip() for item in items if item.strip())
@@ -185,6 +192,15 @@ def _value(name: str, value: Any, where: str) -> Any:
             if match is None or int(match[1]) > 65535:
                 raise refused
     return value
+
+
+def _limit_text(table: Any) -> Any:
+    """One of `[[sync.limits]]` as a text; what is none is left as it is."""
+    if not isinstance(table, dict) or not {"from", "to", "limit"} <= table.keys() <= {"days", "from", "to", "limit"}:
+        return table
+    if not all(isinstance(one, str) for one in table.values()):
+        return table
+    return f"{table.get('days', '')} {table['from']}-{table['to']} {table['limit']}".strip()
 
 
 def shown(config: Config) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Rules
 1. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on.
 2. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
    goes on at that chunk in the next one. `fednode sync` by hand does not ask for windows.
-3. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
+3. A limit on the line that begins or ends begins a new session: the greeting says how much may come at once.
+4. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
 
 >>> # dialer = Dialer(app, engine); jobs.every("sync", JUDGE_S, dialer.judge); await dialer.run()
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fednode.node import carrier
 from fednode.node.engine import Engine, code_of, quietly
-from fednode.node.jobs import IDLE, windows
+from fednode.node.jobs import IDLE, limit, windows
 from fednode.node.schedule import retrying
 from fednode.node.writer import Writer
 from fednode.sync.errors import Unavailable
@@ -36,16 +37,19 @@ class Dialer:
         self._app, self._engine = app, engine
         self._table = windows(app.config)
         self._open = asyncio.Event()
+        self._limited = False
         self._failing = ""
 
     def judge(self) -> object:
         """Open or close the line, as the windows say. `IDLE` where it stays as it is."""
-        now_open = self._table.open_until(self._app.now_ms()) is not None
+        now_ms = self._app.now_ms()
+        now_open = self._table.open_until(now_ms) is not None
+        was, self._limited = self._limited, bool(limit(self._app.config, now_ms))
         moved = now_open != self._open.is_set()
         if moved:
             log.info("sync window", extra={"open": now_open})
             (self._open.set if now_open else self._open.clear)()
-        if not now_open:  # also what was being dialled when the window ended
+        if not now_open or was != self._limited:  # also what was being dialled when the window ended
             for session in list(self._engine.sessions):
                 if session.exchange.dials:
                     session.end(None)

@@ -5,8 +5,9 @@ Rules
 1. The event loop owns the exchanges and one reading Store; one writer thread owns the Writer and its Store. Nothing
    else writes.
 2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports.
-3. After each group it says what moved (`moved`): sessions whose feed may have grown are woken, projections too.
-4. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged,
+3. No more is handed to the line than it takes soon (`AHEAD_BYTES`), so the engine goes on deciding what comes first.
+4. After each group it says what moved (`moved`): sessions whose feed may have grown are woken, projections too.
+5. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged,
    the peer
    comes back later; the node goes on reading and serving what it has.
 
@@ -28,6 +29,7 @@ from typing import Any
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node.carrier import Stream
+from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
 from fednode.node.store import Store
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import effects as fx
@@ -198,6 +200,7 @@ class Session:
         now_ms: Callable[[], int],
         admit: Callable[[wire.Hello], Awaitable[Welcome]],
         hooks: Hooks,
+        pacer: Pacer | None = None,
     ) -> None:
         self.exchange, self.report = exchange, Report()
         self.peer: Identity | None = None
@@ -213,6 +216,9 @@ class Session:
         self._answered = 0
         self._acking = False
         self._jobs: set[asyncio.Future[None]] = set()
+        self._pacer = pacer
+        self._queued = 0  # bytes handed over that the line has not taken
+        self._more()
 
     def spawn(self, job: Coroutine[Any, Any, None]) -> None:
         """Run a job of this session beside it."""
@@ -230,7 +236,8 @@ class Session:
 
     async def run(self) -> fx.Close:
         """Drive it to its end. Never raises for the peer's or the network's faults: see Close.error."""
-        tasks = [asyncio.create_task(job()) for job in (self._read, self._write, self._tick)]
+        jobs = (self._read, self._write, self._tick, *((self._grant,) if self._pacer is not None else ()))
+        tasks = [asyncio.create_task(job()) for job in jobs]
         for task in tasks:
             task.add_done_callback(self._ended)
         try:
@@ -297,10 +304,32 @@ class Session:
     async def _write(self) -> None:
         try:
             while (data := await self._out.get()) is not None:
+                if self._pacer is not None:
+                    await self._pacer.before(len(data))
                 await self._stream.write(data)
                 self.report.bytes_sent += len(data)
+                self._queued -= len(data)
+                self._more()
         except Unavailable as error:
             self._finish(fx.Close(error))
+
+    def _more(self) -> None:
+        """Take more of what is to be sent as soon as little is left in front of the line: what waits in the exchange
+        can still be overtaken by what is urgent, and a Bye need not wait for it."""
+        ahead, chunk = (AHEAD_BYTES, wire.CHUNK_BYTES_MAX)
+        if self._pacer is not None:
+            ahead, chunk = self._pacer.ahead_bytes, self._pacer.chunk_bytes
+        if self._queued <= ahead // 2:
+            self._handle(self.exchange.ready(ahead - self._queued, self._now_ms(), chunk))
+
+    async def _grant(self) -> None:
+        """Under a limit: let the peer go on as fast as it allows."""
+        pacer = self._pacer
+        while pacer is not None:
+            await pacer.pause(GRANT_S)
+            effects, granted = self.exchange.grant(pacer.allowed(), self._now_ms())
+            pacer.let_in(granted)
+            self._handle(effects)
 
     async def _tick(self) -> None:
         while True:
@@ -319,6 +348,7 @@ class Session:
             _DO[type(effect)](self, effect)
 
     def _do_send(self, effect: fx.Send) -> None:
+        self._queued += len(effect.data)
         self._out.put_nowait(effect.data)
 
     def _do_admit(self, effect: fx.Admit) -> None:

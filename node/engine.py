@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, fence, mending
+from fednode.node import admission, carrier, fence, jobs, mending
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
-from fednode.node.jobs import IDLE
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.mending import Mender
+from fednode.node.pacing import Pacer
 from fednode.node.store import Store
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import clock, wire
@@ -133,7 +133,7 @@ class Engine(Hooks):
         wanted = self._renewal(True, None)
         sessions = [one for one in self.sessions if one.link is not None and one.link.from_parent]
         if wanted is None or not sessions:
-            return IDLE
+            return jobs.IDLE
         sessions[0].ask_renewal(wanted)
         return None
 
@@ -157,8 +157,10 @@ class Engine(Hooks):
         feeds: bool = True,
         wants: bool = True,
         restoring: int | None = None,
+        limit: int | None = None,
     ) -> tuple[fx.Close, Report]:
-        """One exchange with the parent over an open stream. `restoring`: to take this node's history back, leaving that
+        """One exchange with the parent over an open stream. `limit`: bits per second, where not as the settings say;
+        `restoring`: to take this node's history back, leaving that
         incarnation for a new one (0: that is done)."""
         parent = self.app.trust.parent
         if parent is None:
@@ -167,8 +169,10 @@ class Engine(Hooks):
         peer = self.store.peer(parent.node)
         app = self.app
         place = (app.trust, self.store, app.now_ms(), app.software, peer, half)
-        hello = admission.hello(*place, feeds, wants, restoring is not None)
-        exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half)
+        pacer = self._pacer(limit)
+        window = pacer.window if pacer is not None else ex.WINDOW_BYTES
+        hello = admission.hello(*place, feeds, wants, restoring is not None, window)
+        exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half, paced=pacer is not None)
         session = Session(
             stream,
             exchange,
@@ -177,12 +181,22 @@ class Engine(Hooks):
             self.app.now_ms,
             lambda h: self.admit_parent(session, h, restoring),
             self,
+            pacer,
         )
         session.shown = parent.node
         close, report = await self._run(session)
         if code_of(close.error) in fence.PARENTS_WORD:
             await quietly(self.writer.call(lambda writer: writer.fence(code_of(close.error))))
         return close, report
+
+    def _pacer(self, limit: int | None) -> Pacer | None:
+        """What holds a session with the parent to its limit; None where there is none now."""
+        app = self.app
+
+        def rate() -> int:
+            return jobs.limit(app.config, app.now_ms()) if limit is None else limit
+
+        return Pacer(rate, self._loop.time) if rate() else None
 
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
         """One exchange with a child that has connected."""

@@ -31,7 +31,7 @@ from fednode.node import retention, scrub
 from fednode.node.config import Config
 from fednode.node.erasing import clean
 from fednode.node.journal import DONE, FAILED, REFUSED
-from fednode.node.timetable import Timetable, parse_duration, parse_span
+from fednode.node.timetable import Timetable, parse_duration, parse_limit, parse_rate, parse_span, rate_at
 from fednode.sync.enrol import renewal_due
 from fednode.sync.errors import PeerError, Refused, StoreError
 
@@ -258,8 +258,15 @@ def windows(config: Config) -> Timetable:
     return Timetable([parse_span(one) for one in config.sync_windows], config.sync_zone)
 
 
+def limit(config: Config, now_ms: int) -> int:
+    """What an exchange with the parent may use of the line now, bits per second; 0: all of it."""
+    return rate_at(
+        [parse_limit(one) for one in config.sync_limits], parse_rate(config.sync_limit), config.sync_zone, now_ms
+    )
+
+
 def window(app: App) -> dict[str, Any]:
-    """How the sync windows stand, by the corrected clock."""
+    """How the sync windows stand, and what of the line may be used, by the corrected clock."""
     table, now_ms = windows(app.config), app.now_ms()
     until_ms = table.open_until(now_ms)
     return {
@@ -268,6 +275,7 @@ def window(app: App) -> dict[str, Any]:
         "open": until_ms is not None,
         "until_ms": until_ms if table.spans else None,
         "next_open_ms": table.next_open(now_ms),
+        "limit_bit_s": limit(app.config, now_ms) or None,
     }
 
 

@@ -37,12 +37,12 @@ class SyncReport:
     applied: int = 0
 
 
-async def sync_once(app: App, *, up: bool = True, down: bool = True) -> SyncReport:
-    """One exchange with the parent, now. Raises Unavailable (nothing lost), PeerError (refused by the parent),
-    StoreError.
+async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int | None = None) -> SyncReport:
+    """One exchange with the parent, now, whatever the sync windows say. `limit`: bits per second (0: none), where not
+    as the settings say. Raises Unavailable (nothing lost), PeerError (refused by the parent), StoreError.
     """
     async with _engine(app) as (engine, report):
-        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=up, wants=down))
+        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=up, wants=down, limit=limit))
         peer = engine.store.peer(report.parent)
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
     projector = app.new_projector()

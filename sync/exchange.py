@@ -176,6 +176,16 @@ class Exchange(Side):
             self._idle_sent = False
         return self._pump(now_ms)
 
+    def ready(self, room: int, now_ms: int, chunk_bytes: int = wire.CHUNK_BYTES_MAX) -> list[Effect]:
+        """The line takes so many bytes of segments now, in chunks of at most so many."""
+        self._outbox.room, self._outbox.chunk_bytes = room, chunk_bytes
+        return self._pump(now_ms) if self.state is State.OPEN and not self._outbox.empty else []
+
+    def grant(self, bytes_max: int, now_ms: int) -> tuple[list[Effect], int]:
+        """Under a limit on what comes in: give the peer credit, `bytes_max` at most. And how much that was."""
+        granted = self._inbox.grant(bytes_max) if self.state is State.OPEN else 0
+        return ([self._send(wire.Credit(granted), now_ms)] if granted else []), granted
+
     def resend(self, log: str, first: int, items: Sequence[Item], now_ms: int) -> list[Effect]:
         """The answer to Again; no items: this side does not hold them either."""
         if self.state is not State.OPEN:

@@ -4,7 +4,9 @@ Rules
 1. The peer may send `allowed` bytes, and one chunk more; what is committed or refused gives its bytes back (`credit`).
 2. Chunks come in order and without a hole; a segment is whole when its digest is right. What a cut left of one (`half`)
    goes on where it ended, if the peer sends the very same.
-3. What came too early is asked for once (`early`); asked the same twice, the peer has not got it either.
+3. Under a limit (`paced`) credit is not given back by what is committed, but as fast as the limit allows (`grant`);
+   what is held in memory stays below `HELD_BYTES_MAX`.
+4. What came too early is asked for once (`early`); asked the same twice, the peer has not got it either.
 
 >>> inbox = Inbox(allowed=10)
 >>> inbox.chunk(wire.Chunk(1, 0, b"ab", 3, hash_of(b"abc"))), inbox.chunk(wire.Chunk(1, 2, b"c")).data
@@ -24,6 +26,7 @@ from fednode.sync.errors import PeerError
 from fednode.sync.segment import ENVELOPE_BYTES_MAX
 
 CREDIT_BATCH_BYTES = 64 * 1024
+HELD_BYTES_MAX = 4 * 1024 * 1024
 hash_of = suite(1).hash
 
 
@@ -36,6 +39,7 @@ class Inbox:
     window: int = 0
     allowed: int = 0
     idle: bool = False
+    paced: bool = False
     mending: set[wire.Want | None] = field(default_factory=set)
     _committing: dict[int, int] = field(default_factory=dict)
     _owed: int = 0
@@ -58,6 +62,8 @@ class Inbox:
         if self.allowed < -wire.CHUNK_BYTES_MAX:
             raise PeerError("FN-5506", over=-self.allowed)
         half = self._begin(chunk) if chunk.total else self.half
+        if self.paced:
+            self._owed += len(chunk.data)
         if half is None or half.lsn != chunk.lsn or chunk.offset != len(half.data):
             raise PeerError("FN-5507", lsn=chunk.lsn, offset=chunk.offset)
         half.data += chunk.data
@@ -89,8 +95,9 @@ class Inbox:
     def done(self, lsn: int) -> int:
         """The writer is through with it. Its bytes."""
         freed = self._committing.pop(lsn, 0)
-        self.allowed += freed
-        self._owed += freed
+        if not self.paced:
+            self.allowed += freed
+            self._owed += freed
         return freed
 
     def filled(self, lsn: int) -> None:
@@ -98,7 +105,7 @@ class Inbox:
         self._holes.pop(lsn, None)
 
     def early(self, lsn: int, want: wire.Want) -> bool:
-        """Whether to ask for what precedes it (rule 3)."""
+        """Whether to ask for what precedes it (rule 4)."""
         if self._holes.get(lsn) == want:
             del self._holes[lsn]
             return False
@@ -110,8 +117,21 @@ class Inbox:
         self._holes = {lsn: asked for lsn, asked in self._holes.items() if (asked.log, asked.first) != (log, first)}
         self.mending.discard(wire.Want(log, first, restore=True))
 
+    def grant(self, bytes_max: int) -> int:
+        """Under a limit: bytes to give back now, of `bytes_max` that it allows; a good part of the window, or what the
+        peer waits for."""
+        held = sum(self._committing.values()) + (len(self.half.data) if self.half is not None else 0)
+        granted = min(self._owed, bytes_max, HELD_BYTES_MAX - held - self.allowed)
+        if granted <= 0 or (granted < self.window // 4 and self.allowed > 0):
+            return 0
+        self._owed -= granted
+        self.allowed += granted
+        return granted
+
     def credit(self, freed: int) -> int:
         """Bytes to give back now: a good part of the window, or all when the writer has nothing left."""
+        if self.paced:
+            return 0
         rest = self._owed and not self._committing and freed > CREDIT_BATCH_BYTES
         if not rest and self._owed < max(1, self.window // 4):
             return 0

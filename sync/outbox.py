@@ -1,7 +1,8 @@
 """What one side of an exchange still has to send: items of its feed, cut into chunks, under the peer's credit.
 
 Rules
-1. At most `credit` bytes of segments go out; late cosignatures are small and free.
+1. At most `credit` bytes of segments go out, and no more than the line takes now (`room`, and a part of a chunk): what
+   is handed over cannot be overtaken any more. Late cosignatures are small and free.
 2. An item that a cut left half sent goes on at the byte that the peer holds (`partial`), if it is the very same item
    and the first that is sent.
 3. What must be sent again goes before all else, but never into the middle of an item that has begun.
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from fednode.sync import wire
 from fednode.sync.effects import Item
 
+ROOM_MAX = 1 << 62  # whoever does not say how much the line takes takes everything
+
 
 @dataclass(slots=True)
 class _Outgoing:
@@ -32,7 +35,8 @@ class _Outgoing:
 @dataclass(slots=True)
 class Outbox:
     """`position`: last arrival number put in; `credit`: bytes that may be sent; `unacked`: items that went in and were
-    not answered, `heard`: the greatest that was; `partial`: what the peer holds of one of them."""
+    not answered, `heard`: the greatest that was; `partial`: what the peer holds of one of them; `room`: bytes that the
+    line takes now; `chunk_bytes`: the largest chunk."""
 
     position: int = 0
     credit: int = 0
@@ -40,6 +44,8 @@ class Outbox:
     unacked: set[int] = field(default_factory=set)
     heard: int = 0
     bytes_waiting: int = 0
+    room: int = ROOM_MAX
+    chunk_bytes: int = wire.CHUNK_BYTES_MAX
     _queue: deque[_Outgoing] = field(default_factory=deque)
 
     @property
@@ -85,7 +91,7 @@ class Outbox:
 
     def take(self) -> Iterator[wire.Chunk | wire.Late]:
         """What may be sent now."""
-        while self._queue and (self.credit > 0 or self._queue[0].item.late):
+        while self._queue and (min(self.credit, self.room) > 0 or self._queue[0].item.late):
             out = self._queue[0]
             if out.item.late is not None:
                 self._queue.popleft()
@@ -95,10 +101,11 @@ class Outbox:
 
     def _chunk(self, out: _Outgoing) -> wire.Chunk:
         item, offset, first = out.item, out.offset, not out.introduced
-        data = item.data[offset : offset + min(wire.CHUNK_BYTES_MAX, self.credit)]
+        data = item.data[offset : offset + min(self.chunk_bytes, self.credit)]
         out.introduced = True
         out.offset += len(data)
         self.credit -= len(data)
+        self.room -= len(data)
         self.bytes_waiting -= len(data)
         if out.offset == len(item.data):
             self._queue.popleft()

@@ -31,10 +31,11 @@ class Side:
         once: bool = False,
         half: HalfSegment | None = None,
         speaks: Versions | None = None,
+        paced: bool = False,
     ) -> None:
         self.speaks = speaks or versions.SPOKEN
         self.state = State.NEW
-        self._inbox = Inbox(half)
+        self._inbox = Inbox(half, paced=paced)
         self._dials, self._once = dials, once
         self._hello = hello
         self._peer: wire.Hello | None = None

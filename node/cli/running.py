@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fednode.node.cli.frame import Session, command, human_bytes, human_ms, option, table
-from fednode.sync.errors import Unavailable
+from fednode.node.timetable import Unreadable, parse_rate, rate_text
+from fednode.sync.errors import Refused, Unavailable
 
 
 def _logs(session: Session, flags: dict[str, Any] | None = None) -> None:
@@ -53,7 +54,8 @@ async def _serve(session: Session, app: Any) -> None:
 @command("help.sync", "sync")
 @option("--up", is_flag=True, words="option.up")
 @option("--down", is_flag=True, words="option.down")
-def sync(session: Session, up: bool, down: bool) -> None:
+@option("--limit", metavar="RATE", words="option.rate")
+def sync(session: Session, up: bool, down: bool, limit: str | None) -> None:
     """One exchange with the parent, now."""
     from fednode.node import syncing
     from fednode.node.fence import standing
@@ -62,7 +64,11 @@ def sync(session: Session, up: bool, down: bool) -> None:
     app = session.app()
     both = up == down
     try:
-        report = asyncio.run(syncing.sync_once(app, up=both or up, down=both or down))
+        rate = parse_rate(limit) if limit is not None else None
+    except Unreadable as error:
+        raise Refused("FN-2734", value=limit) from error
+    try:
+        report = asyncio.run(syncing.sync_once(app, up=both or up, down=both or down, limit=rate))
     except Unavailable as error:
         pending = _pending(app)
         error.params = {**error.params, "pending": pending}
@@ -167,14 +173,17 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
 
 
 def _window_lines(session: Session, found: dict[str, Any]) -> list[str]:
-    """What the sync windows say, where there are any."""
+    """What the sync windows and the limit say, where there are any."""
     from fednode.node.cli.journal import local_time
 
-    if not found["windows"]:
-        return []
-    if found["open"]:
-        return [session.words("status.window_open", time=local_time(found["until_ms"]))]
-    return [session.words("status.window_closed", time=local_time(found["next_open_ms"]))]
+    lines = []
+    if found["windows"] and found["open"]:
+        lines.append(session.words("status.window_open", time=local_time(found["until_ms"])))
+    elif found["windows"]:
+        lines.append(session.words("status.window_closed", time=local_time(found["next_open_ms"])))
+    if found["limit_bit_s"]:
+        lines.append(session.words("status.limit", rate=rate_text(found["limit_bit_s"])))
+    return lines
 
 
 def _verified_lines(session: Session, found: dict[str, Any], age: Callable[[int | None], str]) -> list[str]:

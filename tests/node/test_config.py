@@ -141,9 +141,34 @@ def test_windows_zone_and_spans_of_time(tmp_path: Path) -> None:
     assert load(tmp_path, {"FEDNODE_SYNC_WINDOWS": ""})[0].sync_windows == config.sync_windows
 
 
+def test_limits_by_the_time_of_day(tmp_path: Path) -> None:
+    home(
+        tmp_path,
+        """[sync]
+        limit = "1.5M"
+        [[sync.limits]]
+        days = "mon-fri"
+        from = "08:00"
+        to = "18:00"
+        limit = "32k"
+        [[sync.limits]]
+        from = "06:00"
+        to = "22:00"
+        limit = "128k"
+        """,
+    )
+    config, _ = load(tmp_path, {})
+    assert config.sync_limit == "1.5M"
+    assert config.sync_limits == ("mon-fri 08:00-18:00 32k", "06:00-22:00 128k")
+    assert load(tmp_path, {"FEDNODE_SYNC_LIMITS": "08:00-18:00 32k"})[0].sync_limits == ("08:00-18:00 32k",)
+
+
 @pytest.mark.parametrize(
     "given",
     [
+        *('sync_limit = "32x"', 'sync_limit = "1k"', "sync_limit = 32", 'sync_limits = ["32k"]', "sync_limits = [1]"),
+        *('[[sync.limits]]\nfrom = "1:00"\nto = "2:00"', "[[sync.limits]]\nfrom = 1\nto = 2\nlimit = 3"),
+        '[[sync.limits]]\nfrom = "1:00"\nto = "2:00"\nlimit = "32k"\nrate = "x"',
         *('sync_windows = "always"', 'sync_windows = ["2-3"]', "sync_windows = [2]", 'sync_zone = "Mars"'),
         *('jobs_scrub = "0s"', 'jobs_scrub = "often"', "jobs_scrub = 60", "jobs_jitter = 51"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import engine, jobs, status, syncing
+from fednode.node import dialer, engine, jobs, status, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.jobs import Ledger
 from fednode.sync.enrol import Token
@@ -89,6 +89,34 @@ async def test_the_window_is_judged_by_the_corrected_clock(tmp_path: Path) -> No
         city = await mesh.start(app)
         city.write("k1", {"name": "a"})
         await mesh.until(lambda: "k1" in province.records())
+
+
+async def test_a_limit_that_begins_begins_a_new_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dialled: list[int] = []
+    dial = dialer.carrier.dial
+
+    async def counted(*given: Any) -> Any:
+        dialled.append(status.collect(app)["sync"]["limit_bit_s"] or 0)
+        return await dial(*given)
+
+    monkeypatch.setattr(dialer.carrier, "dial", counted)
+    hands = Hands()
+    hands.turn_to("07:00")
+    async with Mesh(tmp_path, hands) as mesh:
+        province = await mesh.found()
+        app = await village(mesh, province, sync_limits=("08:00-18:00 800k",), sync_zone="+08:00")
+        city = await mesh.start(app)
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        city.write("k1", {"name": "a"})
+        await mesh.until(lambda: "k1" in province.records())
+        assert dialled == [0]
+        hands.turn_to("09:00")
+        await mesh.until(lambda: dialled == [0, 800_000])
+        city.write("k2", {"name": "b"})
+        await mesh.until(lambda: "k2" in province.records())
+        city.write("k3", {"name": "c"})
+        report = await syncing.sync_once(city.app, limit=64_000)
+        assert report.pending == 0
 
 
 async def test_regression_a_certificate_is_renewed_in_a_session_that_stays_open(
