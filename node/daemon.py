@@ -52,7 +52,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._data_version = -1
         self._started = False
-        self._dialer: asyncio.Task[None] | None = None
+        self._dialer = Dialer(app, self.engine)
+        self._dialing: asyncio.Task[None] | None = None
         self._jobs = Jobs(
             Ledger(app.home.run_dir, DAEMON),
             asyncio.get_running_loop().time,
@@ -80,11 +81,10 @@ class Daemon:
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
             self.projector.wake()
-            dialer = Dialer(app, self.engine)
-            self._plan(dialer)
+            self._plan()
             self._jobs.start()
             if app.trust.parent is not None:
-                self._dialer = asyncio.create_task(dialer.run())
+                self._dialing = asyncio.create_task(self._dialer.run())
             ready(self.server.port, self.server.enrol_port)
             await self._stop.wait()
         finally:
@@ -92,10 +92,10 @@ class Daemon:
             listener.close()
             await self._shut()
 
-    def _plan(self, dialer: Dialer) -> None:
+    def _plan(self) -> None:
         functions: dict[str, Callable[[], object]] = {
             "watch": self._watch,
-            "sync": dialer.judge,
+            "sync": self._dialer.judge,
             "renewal": self.engine.renew_when_due,
             "retention": self._daily,
             "cleaning": lambda: asyncio.to_thread(clean_up, self.app),
@@ -107,14 +107,15 @@ class Daemon:
                 self._jobs.every(job.name, job.seconds(self.app.config), functions[job.name], jitter=bool(job.setting))
 
     async def _shut(self) -> None:
-        if self._dialer is not None:
-            self._dialer.cancel()
+        self._dialer.stop()
+        if self._dialing is not None:
+            self._dialing.cancel()
         for session in list(self.engine.sessions):
             session.end(None)
         await asyncio.sleep(0)
         await self.server.stop(GRACE_S)
-        if self._dialer is not None:
-            await asyncio.gather(self._dialer, return_exceptions=True)
+        if self._dialing is not None:
+            await asyncio.gather(self._dialing, return_exceptions=True)
         if self.scrubber is not None:
             await self.scrubber.close()
         if self._started:

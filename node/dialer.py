@@ -39,6 +39,11 @@ class Dialer:
         self._open = asyncio.Event()
         self._limited = False
         self._failing = ""
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Dial no more. `run` ends when it is cancelled, too; but gRPC may swallow that while a call is ending."""
+        self._stopping = True
 
     def judge(self) -> object:
         """Open or close the line, as the windows say. `IDLE` where it stays as it is."""
@@ -56,13 +61,13 @@ class Dialer:
         return None if moved else IDLE
 
     async def run(self) -> None:
-        """For ever: until it is cancelled."""
+        """Until `stop`, or until it is cancelled."""
         self.judge()
-        while True:
+        while not self._stopping:
             await self._open.wait()
             async for attempt in retrying():
                 with attempt:
-                    if self._open.is_set():
+                    if self._open.is_set() and not self._stopping:
                         await self._once()
 
     async def _once(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,26 @@ async def test_the_daemon_goes_on_from_where_a_scrub_by_hand_left_off(tmp_path: 
         assert found["problems"] == 0
         state = status.collect(province.app)["verified"]["scrub"]
         assert state["started_ms"]
+
+
+async def test_regression_a_cancellation_that_is_swallowed_ends_the_dialer_all_the_same(tmp_path: Path) -> None:
+    """gRPC may swallow it while a call is ending: the dialer dialled again, and the daemon waited for it for ever."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        app = await village(mesh, province)
+        dialling: Any = asyncio.Event()
+        unused: Any = None
+        one = dialer.Dialer(app, unused)
+
+        async def swallows() -> None:
+            dialling.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+
+        one._once = swallows  # type: ignore[method-assign]
+        task = asyncio.create_task(one.run())
+        await dialling.wait()
+        one.stop()
+        task.cancel()
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 10)
+        app.close()
