@@ -52,7 +52,8 @@ class Dialer:
         was, self._limited = self._limited, bool(limit(self._app.config, now_ms))
         moved = now_open != self._open.is_set()
         if moved:
-            log.info("sync window", extra={"open": now_open})
+            if self._table.spans:
+                log.info("sync window", extra={"open": now_open})
             (self._open.set if now_open else self._open.clear)()
         if not now_open or was != self._limited:  # also what was being dialled when the window ended
             for session in list(self._engine.sessions):

@@ -90,10 +90,10 @@ async def test_regression_a_line_that_is_cut_again_and_again_is_dialled_at_once(
 
         monkeypatch.setattr(carrier, "dial", dial)
         for _ in range(2):
-            await dialler._dial_once()
+            await dialler._dialer._once()
         for _ in range(2):
             with pytest.raises(Unavailable):
-                await dialler._dial_once()
+                await dialler._dialer._once()
         monkeypatch.undo()
         await asyncio.to_thread(dialler.engine.close)
         await asyncio.to_thread(dialler.projector.stop)
