@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,6 +45,8 @@ JOIN_S = 30.0
 KEEPALIVE_MS = 30_000
 SESSIONS_MAX = 6_000
 TLS_SESSIONS = 8
+BUSY = "FN-4508"
+RETRY_METADATA = "fednode-retry-ms"
 
 _LIMITS = [
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX + 1024),
@@ -76,8 +79,17 @@ class Stream(Protocol):
     async def write(self, data: bytes) -> None: ...
 
 
+def _busy(metadata: Any) -> Unavailable:
+    """The peer has no room now, and may have said when it will."""
+    text = next((value for key, value in metadata or () if key == RETRY_METADATA and isinstance(value, str)), "")
+    retry_ms = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+    return Unavailable(BUSY, retry_after_ms=retry_ms, seconds=-(-retry_ms // 1000))
+
+
 def _gone(error: grpc.RpcError, address: str) -> Unavailable:
     code = error.code() if hasattr(error, "code") else None
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return _busy(error.trailing_metadata() if hasattr(error, "trailing_metadata") else None)
     details = error.details() if hasattr(error, "details") else str(error)
     return Unavailable("FN-4501", address=address, reason=f"{code.name if code else ''}: {(details or '')[:300]}")
 
@@ -102,6 +114,8 @@ class _Call:
         except grpc.RpcError as error:
             raise _gone(error, self._address) from error
         except Exception as error:  # grpc.aio raises InvalidStateError and the like once a call is over
+            if self._call.done() and await self._call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise _busy(await self._call.trailing_metadata()) from error
             raise Unavailable("FN-4501", address=self._address, reason=str(error)) from error
 
 
@@ -208,7 +222,8 @@ class _Served:
             raise Unavailable("FN-4501", address=self._peer, reason=str(error)) from error
 
 
-OnExchange = Callable[[Stream, bytes], Awaitable[None]]  # stream, the child's certificate (DER) as TLS verified it
+# Stream, the child's certificate (DER) as TLS verified it. Raises Unavailable when there is no room.
+OnExchange = Callable[[Stream, bytes], Awaitable[None]]
 OnChain = Callable[[], Awaitable[pb.ChainReply]]
 OnJoin = Callable[[pb.JoinRequest], Awaitable[pb.JoinReply]]
 
@@ -228,7 +243,11 @@ def _exchange_handler(on_exchange: OnExchange) -> _Handler:
         auth = context.auth_context()
         shown = auth.get("x509_pem_cert", [b""])[0]
         certificate = x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
-        await on_exchange(_Served(context, context.peer()), certificate)
+        try:
+            await on_exchange(_Served(context, context.peer()), certificate)
+        except Unavailable as busy:
+            retry = ((RETRY_METADATA, str(busy.retry_after_ms)),)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy.code, retry)
 
     return _Handler({EXCHANGE: grpc.stream_stream_rpc_method_handler(run)})
 

@@ -52,6 +52,8 @@ class Config:
     sync_limit: str = ""
     sync_limits: tuple[str, ...] = ()
     sync_urgent: bool = False
+    serve_sessions: int = 2000
+    serve_quantum: str = "1m"
     jobs_scrub: str = "1m"
     jobs_renewal: str = "1h"
     jobs_retention: str = "10m"
@@ -64,7 +66,7 @@ CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("t
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
-NUMBERS = {"scrub_days": (0, 365), "jobs_jitter": (0, 50)}  # least, greatest
+NUMBERS = {"scrub_days": (0, 365), "jobs_jitter": (0, 50), "serve_sessions": (1, 6000)}  # least, greatest
 SWITCHES = frozenset(("sync_urgent",))
 # What reads a text, or raises ValueError; and how one looks.
 _SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")
@@ -74,6 +76,7 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     "sync_limits": (parse_limit, "mon-fri 08:00-18:00 32k"),
     "sync_zone": (parse_zone, "Asia/Shanghai, +08:00"),
     **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning"), _SPAN_OF_TIME),
+    "serve_quantum": _SPAN_OF_TIME,
 }
 SECRETS = frozenset(("passphrase",))
 NAMES = tuple(field.name for field in fields(Config))

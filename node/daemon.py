@@ -133,7 +133,8 @@ class Daemon:
         self.engine.moved()
 
     def _watch(self) -> object:
-        """Another process may have written without poking."""
+        """Another process may have written without poking; children may wait for their turn."""
+        self.engine.take_turns()
         version = self.engine.store.data_version()
         if version == self._data_version:
             return IDLE

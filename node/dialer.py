@@ -2,10 +2,11 @@
 
 Rules
 1. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on.
-2. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
+2. A parent that is busy says when to come again, and is obeyed.
+3. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
    goes on at that chunk in the next one. `fednode sync` by hand does not ask for windows.
-3. A limit on the line that begins or ends begins a new session: the greeting says how much may come at once.
-4. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
+4. A limit on the line that begins or ends begins a new session: the greeting says how much may come at once.
+5. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
 
 >>> # dialer = Dialer(app, engine); jobs.every("sync", JUDGE_S, dialer.judge); await dialer.run()
 """
@@ -84,6 +85,8 @@ class Dialer:
                 )
             except Unavailable as error:
                 last = error
+                if error.retry_after_ms:  # it is the parent that says so: its other addresses are no way round
+                    break
                 continue
             if close.error is None:
                 self._failing = ""
@@ -91,9 +94,12 @@ class Dialer:
             log.warning("exchange with the parent ended", extra={"reason": str(close.error), "address": address})
             self._failing = ""
             if isinstance(close.error, Unavailable):
-                if (moved.acked or moved.received) and not close.retry_after_ms:
+                asked = close.retry_after_ms or close.error.retry_after_ms
+                if (moved.acked or moved.received) and not asked:
                     return  # the line was cut: dial at once, and count failures anew
                 last = close.error
+                if asked:
+                    break
                 continue
             await self._note_failure(code_of(close.error))
             raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(close.error)) from close.error

@@ -206,6 +206,7 @@ class Session:
         self.peer: Identity | None = None
         self.shown = ""  # who the peer is by its certificate, before it is let in
         self.link: Link | None = None
+        self.seat = 0  # of whom this node serves (node/turns)
         self._stream, self._writer, self._store, self._now_ms = stream, writer, store, now_ms
         self._admit, self._hooks = admit, hooks
         self._welcome: Welcome | None = None

@@ -24,6 +24,8 @@ from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.mending import Mender
 from fednode.node.pacing import Pacer
 from fednode.node.store import Store
+from fednode.node.timetable import parse_duration
+from fednode.node.turns import Turns, Wait
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import clock, wire
 from fednode.sync import effects as fx
@@ -53,6 +55,8 @@ class Engine(Hooks):
         self._untold = ""  # trouble of the store that could not be told while it lasted
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
+        self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
+        self._seated: dict[int, Session] = {}
         self.renewal = ""  # why the last one was refused
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
 
@@ -198,8 +202,29 @@ class Engine(Hooks):
 
         return Pacer(rate, self._loop.time) if rate() else None
 
+    def _clock_ms(self) -> int:
+        """The time that the machine has run."""
+        return round(self._loop.time() * 1000)
+
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
-        """One exchange with a child that has connected."""
+        """One exchange with a child that has connected. Raises Unavailable FN-4508 when it is not its turn."""
+        node = certs.parse(certificate).node
+        turn = self.turns.ask(node, self._clock_ms())
+        if isinstance(turn, Wait):
+            raise Unavailable(carrier.BUSY, retry_after_ms=turn.retry_ms, seconds=-(-turn.retry_ms // 1000))
+        try:
+            await self._serve(stream, certificate, turn)
+        finally:
+            self._seated.pop(turn, None)
+            self.turns.leave(turn, self._clock_ms())
+
+    def take_turns(self) -> None:
+        """Part from sessions whose time is over while others wait."""
+        for seat, retry_ms in self.turns.over(self._clock_ms(), lambda one: self._seated[one].exchange.quiet):
+            busy = Unavailable(carrier.BUSY, retry_after_ms=retry_ms, seconds=-(-retry_ms // 1000))
+            self._seated[seat].end(busy, retry_ms)
+
+    async def _serve(self, stream: carrier.Stream, certificate: bytes, seat: int) -> None:
         exchange = ex.Exchange(dials=False)
         session = Session(
             stream,
@@ -211,6 +236,7 @@ class Engine(Hooks):
             self,
         )
         session.shown = certs.parse(certificate).node
+        self._seated[seat], session.seat = session, seat
         close, _ = await self._run(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
             log.warning("session ended", extra={"peer": name_of(session), "reason": str(close.error)})
@@ -284,6 +310,7 @@ class Engine(Hooks):
 
     def admitted(self, session: Session) -> None:
         self.mender.ask(session)
+        self.turns.let_in(session.seat, self._clock_ms())
 
     def fed(self) -> None:
         self.mender.look()

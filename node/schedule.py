@@ -20,7 +20,7 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random, wait_random_exponential
 
 from fednode.crypto.errors import FednodeError
 from fednode.node.jobs import IDLE, Ledger, outcome_of, spread
@@ -29,14 +29,19 @@ from fednode.sync.errors import Unavailable
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 60.0
+ASKED_MAX_S = 3600.0  # no peer makes this node wait for longer
+ASKED_SPREAD = 0.1
 log = logging.getLogger("fednode.schedule")
 
 
-def _wait(state: RetryCallState) -> float:
+def wait_s(state: RetryCallState) -> float:
+    """How long to wait before the next attempt: as long as the peer asked for, and a little more, so that not all whom
+    it told the same come at once; where it asked for nothing, exponential with full jitter."""
     error = state.outcome.exception() if state.outcome else None
-    asked = getattr(error, "retry_after_ms", 0) or 0
-    jitter: float = wait_random_exponential(multiplier=RETRY_FIRST_S, max=RETRY_MAX_S)(state)
-    return max(asked / 1000, jitter)
+    asked_s = min((getattr(error, "retry_after_ms", 0) or 0) / 1000, ASKED_MAX_S)
+    if asked_s:
+        return asked_s + float(wait_random(0, asked_s * ASKED_SPREAD + RETRY_FIRST_S)(state))
+    return float(wait_random_exponential(multiplier=RETRY_FIRST_S, max=RETRY_MAX_S)(state))
 
 
 def _log(state: RetryCallState) -> None:
@@ -46,7 +51,7 @@ def _log(state: RetryCallState) -> None:
 
 def retrying() -> AsyncRetrying:
     """Attempts without end, until one is not ended by Unavailable."""
-    return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=_wait, before_sleep=_log, reraise=True)
+    return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_s, before_sleep=_log, reraise=True)
 
 
 class SteadyTime(tzinfo):

@@ -105,12 +105,14 @@ async def _meet(
             close, moved = await carrier.dial(address, app.credentials(), app.parent_dns(), converse)
         except Unavailable as error:
             last = error
+            if error.retry_after_ms:
+                break
             continue
         _add(report, moved)
         if close.error is None:
             return
         last = close.error
-        if not isinstance(close.error, Unavailable):
+        if not isinstance(close.error, Unavailable) or close.error.retry_after_ms:
             break
     raise last
 

@@ -315,12 +315,11 @@ class Exchange(Side):
 
     def _on_bye(self, bye: wire.Bye, now_ms: int) -> list[Effect]:
         self.state = State.CLOSED
+        ms = bye.retry_after_ms
         if not bye.code:
             return [Close(None, bye.retry_after_ms)]
         if bye.code.startswith("FN-4"):
-            return [
-                Close(Unavailable(bye.code, retry_after_ms=bye.retry_after_ms, detail=bye.detail), bye.retry_after_ms)
-            ]
+            return [Close(Unavailable(bye.code, retry_after_ms=ms, detail=bye.detail, seconds=-(-ms // 1000)), ms)]
         too_old = versions.told(bye.params) if bye.code == versions.TOO_OLD else None
         error = too_old or PeerError("FN-5508", code=bye.code, detail=bye.detail)
         return [Close(error, bye.retry_after_ms)]

@@ -54,6 +54,11 @@ class Inbox:
         """Whether something is half here, with the writer, or asked for."""
         return bool(self._committing or self._holes or self.mending) or self.half is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether the peer has more to say, or something of it is on its way."""
+        return not self.idle or self.waiting
+
     def chunk(self, chunk: wire.Chunk) -> Commit | None:
         """The next bytes; the segment when it is whole. Raises PeerError FN-5506 (credit), FN-5507 (order), FN-6401,
         FN-6405."""

@@ -53,6 +53,11 @@ class Side:
         """Whether this side is the child."""
         return self._dials
 
+    @property
+    def quiet(self) -> bool:
+        """Whether both sides have said all that they have, and all of it is answered."""
+        return self._drained and self._outbox.empty and not self._outbox.unacked and not self._inbox.busy
+
     def knows(self, kind: type) -> bool:
         """Whether the peer's version has this kind of message: no other may be sent to it."""
         return wire.SINCE.get(kind, 0) <= self.version

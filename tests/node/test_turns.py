@@ -1,0 +1,281 @@
+"""Turns: 5,000 children whose window opens at the same minute, in virtual time; and what must hold whatever they do."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fednode.node import turns
+from fednode.node.turns import ADMITTING_MAX, OF_ONE_MAX, RETRY_MS_MAX, Turns, Wait
+
+CHILDREN = 5_000
+
+
+@dataclass
+class Child:
+    """`work_ms`: how long its exchange takes altogether; endless for one whose backlog never ends."""
+
+    work_ms: int
+    endless: bool = False
+    first_ms: int = -1
+    seated_ms: int = -1
+    done_ms: int = -1
+    asked: int = 0
+    sat: int = 0
+    began_ms: int = 0
+    ends: int = 0  # the generation of its end that counts
+
+
+@dataclass
+class Night:
+    """A parent at 02:00, and its children, as events in the order of time."""
+
+    seats: int
+    quantum_ms: int
+    children: dict[str, Child]
+    seed: int = 7
+    let_in_ms: int = 50
+    events: list[tuple[int, int, str, str]] = field(default_factory=list)
+    most: int = 0
+    most_admitting: int = 0
+    most_waiting: int = 0
+    asks: int = 0
+
+    def run(self, until_ms: int) -> None:
+        self.turns, self.rng = Turns(self.seats, self.quantum_ms), random.Random(self.seed)
+        self.seat_of: dict[str, int] = {}
+        self.count = 0
+        for name in self.children:
+            self.at(self.rng.randrange(5_000), "ask", name)  # the jitter of clocks on the wall
+        self.at(1_000, "look", "")
+        while self.events:
+            now_ms, _, what, name = heapq.heappop(self.events)
+            if now_ms > until_ms or self.all_done():
+                return
+            getattr(self, f"on_{what}")(now_ms, name)
+            self.most = max(self.most, self.turns.taken)
+            self.most_admitting = max(self.most_admitting, self.turns.admitting)
+            self.most_waiting = max(self.most_waiting, self.turns.waiting)
+
+    def at(self, when_ms: int, what: str, name: str) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (when_ms, self.count, what, name))
+
+    def all_done(self) -> bool:
+        return all(child.done_ms >= 0 for child in self.children.values() if not child.endless)
+
+    def retry(self, now_ms: int, name: str, asked_ms: int) -> None:
+        """What a child does that is told to wait: never earlier, a little later."""
+        self.at(now_ms + asked_ms + self.rng.randrange(asked_ms // 10 + 500), "ask", name)
+
+    def on_ask(self, now_ms: int, name: str) -> None:
+        child = self.children[name]
+        child.first_ms = now_ms if child.first_ms < 0 else child.first_ms
+        child.asked += 1
+        self.asks += 1
+        got = self.turns.ask(name, now_ms)
+        if isinstance(got, Wait):
+            self.retry(now_ms, name, got.retry_ms)
+            return
+        child.seated_ms = now_ms if child.seated_ms < 0 else child.seated_ms
+        child.sat += 1
+        child.began_ms = now_ms
+        self.seat_of[name] = got
+        self.at(now_ms + self.let_in_ms, "in", name)
+
+    def on_in(self, now_ms: int, name: str) -> None:
+        child = self.children[name]
+        self.turns.let_in(self.seat_of[name], now_ms)
+        child.ends += 1
+        if not child.endless:
+            self.at(now_ms + child.work_ms, "end", f"{name} {child.ends}")
+
+    def on_end(self, now_ms: int, what: str) -> None:
+        name, generation = what.split()
+        child = self.children[name]
+        if child.ends == int(generation):
+            child.done_ms = now_ms
+            self.turns.leave(self.seat_of.pop(name), now_ms)
+
+    def on_look(self, now_ms: int, _: str) -> None:
+        at = {seat: name for name, seat in self.seat_of.items()}
+        for seat, retry_ms in self.turns.over(now_ms, lambda _seat: False):
+            child = self.children[at[seat]]
+            child.work_ms -= now_ms - child.began_ms
+            child.ends += 1
+            self.turns.leave(self.seat_of.pop(at[seat]), now_ms)
+            self.retry(now_ms, at[seat], retry_ms)
+        self.at(now_ms + 1_000, "look", "")
+
+
+def village(number: int) -> str:
+    return f"1301{number:08}"
+
+
+def test_five_thousand_children_at_two_in_the_morning_are_all_served() -> None:
+    rng = random.Random(1)
+    children = {village(n): Child(rng.choice((500, 2_000, 8_000))) for n in range(CHILDREN)}
+    night = Night(200, 60_000, children)
+    night.run(3_600_000)
+    assert night.all_done()
+    assert night.most == 200
+    assert night.most_admitting <= ADMITTING_MAX
+    assert night.most_waiting <= CHILDREN
+    last_ms = max(child.done_ms for child in children.values())
+    work_ms = sum(child.work_ms + night.let_in_ms for child in children.values())
+    assert last_ms <= 2 * work_ms / 200 + 30_000  # seats are not left empty for long
+    assert night.asks <= 6 * CHILDREN  # nobody hammers
+    assert night.turns.waiting == 0
+
+
+def test_endless_backlogs_delay_nobody_for_long() -> None:
+    """A hundred children with more to say than a night takes hold every seat; each gives it up after a quantum."""
+    children = {village(n): Child(1_000, endless=n < 100) for n in range(600)}
+    night = Night(50, 20_000, children)
+    night.run(1_800_000)
+    assert night.all_done()
+    waits = [child.seated_ms - child.first_ms for child in children.values() if not child.endless]
+    assert max(waits) <= (600 // 50 + 2) * 20_000 + turns.GRACE_MS
+    assert sum(waits) / len(waits) < 120_000
+    assert night.most == 50
+
+
+def test_who_has_waited_longer_is_seated_first() -> None:
+    one = Turns(1, 60_000)
+    assert one.ask("a", 0) == 1
+    first, second = one.ask("b", 10), one.ask("c", 20)
+    assert isinstance(first, Wait)
+    assert isinstance(second, Wait)
+    assert first.retry_ms < second.retry_ms  # it grows with the queue
+    one.leave(1, 60_000)
+    due_ms = 20 + second.retry_ms
+    assert isinstance(one.ask("d", due_ms), Wait)  # a newcomer
+    assert isinstance(one.ask("c", due_ms), Wait)  # b is due, and was before
+    assert one.ask("b", due_ms) == 2
+
+
+def test_who_does_not_come_in_time_loses_its_place() -> None:
+    one = Turns(1, 60_000)
+    one.ask("a", 0)
+    told = one.ask("b", 0)
+    assert isinstance(told, Wait)
+    one.leave(1, 1_000)
+    late_ms = 2 * told.retry_ms + turns.GRACE_MS
+    assert isinstance(one.ask("c", late_ms), Wait)
+    assert one.ask("c", late_ms + 1) == 2
+    assert one.waiting == 0
+
+
+def test_a_seat_is_given_up_only_for_somebody_who_is_due() -> None:
+    one = Turns(2, 60_000)
+    for name in ("a", "b"):
+        seat = one.ask(name, 0)
+        assert isinstance(seat, int)
+        one.let_in(seat, 10)
+    assert one.over(10**9, lambda _seat: True) == []
+    told = one.ask("c", 0)
+    assert isinstance(told, Wait)
+    assert one.over(0, lambda _seat: True) == []  # it is not due yet, and they have just begun
+    assert one.over(told.retry_ms, lambda _seat: False) == []  # they move, and have had no quantum
+    (ended,) = one.over(told.retry_ms, lambda seat: seat == 2)  # one is quiet: that one
+    assert ended[0] == 2
+    assert one.over(told.retry_ms, lambda seat: seat == 2) == []  # it is ending already
+    one.leave(2, told.retry_ms + 5)
+    assert one.ask("c", told.retry_ms + 10) == 3
+
+
+def test_the_longest_gives_up_its_seat_first() -> None:
+    one = Turns(2, 60_000)
+    for name, at_ms in (("a", 0), ("b", 5)):
+        seat = one.ask(name, at_ms)
+        assert isinstance(seat, int)
+        one.let_in(seat, at_ms)
+    told = one.ask("c", 100_000 - 9_000)
+    assert isinstance(told, Wait)
+    assert [seat for seat, _ in one.over(100_000, lambda _seat: False)] == [1]
+
+
+def test_a_busy_session_stays_until_its_quantum() -> None:
+    one = Turns(1, 60_000)
+    one.ask("a", 0)
+    one.let_in(1, 0)
+    one.ask("b", 0)
+    one.ask("b", 45_000)  # due ten seconds later
+    assert one.over(59_999, lambda _seat: False) == []
+    assert [seat for seat, _ in one.over(60_000, lambda _seat: False)] == [1]
+
+
+def test_one_child_has_three_sessions_at_most() -> None:
+    one = Turns(100, 60_000)
+    seats = [one.ask("a", 0) for _ in range(OF_ONE_MAX + 1)]
+    assert seats[:OF_ONE_MAX] == [1, 2, 3]
+    assert isinstance(seats[-1], Wait)
+    one.leave(2, 0)
+    assert one.ask("a", 0) == 4
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_who_is_being_let_in_is_limited(over: int) -> None:
+    one = Turns(10_000, 60_000)
+    for n in range(ADMITTING_MAX - 1 + over):
+        assert isinstance(one.ask(village(n), 0), int)
+    assert isinstance(one.ask("x", 0), Wait if over else int)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_queue_is_limited(monkeypatch: pytest.MonkeyPatch, over: int) -> None:
+    monkeypatch.setattr(turns, "WAITING_MAX", 20)
+    one = Turns(1, 60_000)
+    one.ask("a", 0)
+    for n in range(19 + over):
+        one.ask(village(n), 0)
+    told = one.ask("x", 0)
+    assert one.waiting == 20
+    assert (told == Wait(RETRY_MS_MAX)) is bool(over)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "let_in", "leave", "over", "pass"]), st.integers(0, 11), st.integers(0, 90_000)),
+    max_size=120,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5), STEPS)
+def test_whatever_they_do_the_seats_are_as_many_and_the_books_agree(seats: int, steps: list[Any]) -> None:
+    one, now_ms = Turns(seats, 20_000), 0
+    open_seats: dict[int, str] = {}
+    for what, number, more_ms in steps:
+        if what == "pass":
+            now_ms += more_ms
+        elif what == "ask":
+            got = one.ask(f"n{number}", now_ms)
+            if isinstance(got, int):
+                open_seats[got] = f"n{number}"
+            else:
+                assert turns.RETRY_MS_MIN <= got.retry_ms <= RETRY_MS_MAX
+        elif open_seats and what in ("let_in", "leave"):
+            seat = sorted(open_seats)[number % len(open_seats)]
+            if what == "let_in":
+                one.let_in(seat, now_ms)
+            else:
+                one.leave(seat, now_ms)
+                one.leave(seat, now_ms)  # twice is once
+                del open_seats[seat]
+        elif what == "over":
+            given_up = [seat for seat, _ in one.over(now_ms, lambda seat: seat % 2 == 0)]
+            assert set(given_up) <= set(open_seats)
+        assert one.taken == len(open_seats) <= seats
+        assert 0 <= one.admitting <= one.taken
+        assert one._numbers == sorted(one._numbers) == [ticket.number for ticket in one._waiting.values()]
+    for seat in list(open_seats):
+        one.leave(seat, now_ms)
+    assert (one.taken, one.admitting, one._of) == (0, 0, {})
+    # whoever was told to wait and does not come again blocks nobody for ever
+    assert isinstance(one.ask("newcomer", now_ms + 2 * RETRY_MS_MAX + turns.GRACE_MS + 1), int)
