@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fednode.crypto.certs import Identity
-from fednode.node import fence
+from fednode.node import fence, urgent
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -217,6 +217,16 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         return store.feed_down(scope, after, size, log, first, until, also)
 
     return down, _again(down)
+
+
+def hurry(store: Store, link: Link) -> Callable[[int, int], urgent.Found]:
+    """What of a peer's feed goes ahead of its turn. Nothing to a child that takes its history back: it takes all."""
+    if link.restoring:
+        return lambda _after, beyond: ([], beyond, False)
+    if link.from_parent:
+        return store.hurry_up
+    scope = link.peer.scope
+    return lambda after, beyond: store.hurry_down(scope, after, beyond)
 
 
 def _subtree(store: Store, trust: Trust, node: str) -> tuple[int, ...]:

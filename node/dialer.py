@@ -5,8 +5,9 @@ Rules
 2. A parent that is busy says when to come again, and is obeyed.
 3. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
    goes on at that chunk in the next one. `fednode sync` by hand does not ask for windows.
-4. A limit on the line that begins or ends begins a new session: the greeting says how much may come at once.
-5. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
+4. Where the settings say so, what is urgent goes up outside the windows, too: an errand, which takes nothing else.
+5. A limit on the line that begins or ends begins a new session: the greeting says how much may come at once.
+6. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
 
 >>> # dialer = Dialer(app, engine); jobs.every("sync", JUDGE_S, dialer.judge); await dialer.run()
 """
@@ -17,7 +18,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fednode.node import carrier
+from fednode.node import carrier, urgent
 from fednode.node.engine import Engine, code_of, quietly
 from fednode.node.jobs import IDLE, limit, windows
 from fednode.node.schedule import retrying
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.daemon")
 BUSY_RETRY_MS = 60_000
+ERRAND_RETRY_S = 60.0
 
 
 class Dialer:
@@ -41,10 +43,14 @@ class Dialer:
         self._limited = False
         self._failing = ""
         self._stopping = False
+        self._errand: asyncio.Task[None] | None = None
+        self._errand_at_s = 0.0
 
     def stop(self) -> None:
         """Dial no more. `run` ends when it is cancelled, too; but gRPC may swallow that while a call is ending."""
         self._stopping = True
+        if self._errand is not None:
+            self._errand.cancel()
 
     def judge(self) -> object:
         """Open or close the line, as the windows say. `IDLE` where it stays as it is."""
@@ -58,8 +64,10 @@ class Dialer:
             (self._open.set if now_open else self._open.clear)()
         if not now_open or was != self._limited:  # also what was being dialled when the window ended
             for session in list(self._engine.sessions):
-                if session.exchange.dials:
+                if session.exchange.dials and not session.errand:
                     session.end(None)
+        if not now_open and self._app.config.sync_urgent and not self._stopping:
+            self._send_errand()
         return None if moved else IDLE
 
     async def run(self) -> None:
@@ -71,6 +79,51 @@ class Dialer:
                 with attempt:
                     if self._open.is_set() and not self._stopping:
                         await self._once()
+
+    # ------------------------------------------------------------ errands
+
+    def _due(self) -> int:
+        """The last arrival number of what is urgent and not with the parent yet; 0 where nothing is."""
+        parent, store = self._app.trust.parent, self._engine.store
+        peer = store.peer(parent.node) if parent is not None else None
+        if parent is None or peer is None:
+            return 0
+        return urgent.pending(store, max(peer.acked, int(store.meta(f"hurried/{parent.node}", 0))))
+
+    def _send_errand(self) -> None:
+        loop = asyncio.get_running_loop()
+        if (self._errand is not None and not self._errand.done()) or loop.time() < self._errand_at_s:
+            return
+        if (last := self._due()) > 0:
+            self._errand_at_s = loop.time() + ERRAND_RETRY_S
+            self._errand = loop.create_task(self._run_errand(last))
+
+    async def _run_errand(self, last: int) -> None:
+        """Take what is urgent up; tried again after a while where it fails."""
+        app = self._app
+        for address in app.parent_addresses():
+            try:
+                close, _ = await carrier.dial(
+                    address,
+                    app.credentials(),
+                    app.parent_dns(),
+                    lambda stream: self._engine.converse(stream, once=True, wants=False, errand=True),
+                )
+            except Unavailable as error:
+                log.info("errand", extra={"reason": str(error)})
+                continue
+            if close.error is None:
+                await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
+                self._errand_at_s = 0.0
+            return
+
+    def _note_errand(self, writer: Writer, last: int) -> None:
+        parent = self._app.trust.parent
+        if parent is not None:
+            with writer.store.write() as tx:
+                tx.set_meta(f"hurried/{parent.node}", last)
+
+    # ------------------------------------------------------------ the exchange
 
     async def _once(self) -> None:
         app = self._app

@@ -36,6 +36,7 @@ from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync import wire
 from fednode.sync.errors import Unavailable
+from fednode.sync.side import HURRY_FROM_BYTES
 
 log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
@@ -174,6 +175,7 @@ class Welcome:
     feed: Callable[[int, int], tuple[list[fx.Item], bool]]
     again: Callable[[str, int, int], list[fx.Item]]
     one: Callable[[str, int], list[fx.Item]] = lambda _log, _first: []
+    hurry: Callable[[int, int], tuple[list[fx.Item], int, bool]] = lambda _after, beyond: ([], beyond, False)
 
 
 @dataclass(slots=True)
@@ -206,6 +208,7 @@ class Session:
         self.peer: Identity | None = None
         self.shown = ""  # who the peer is by its certificate, before it is let in
         self.link: Link | None = None
+        self.errand = False  # outside the sync windows, with what is urgent
         self.seat = 0  # of whom this node serves (node/turns)
         self._stream, self._writer, self._store, self._now_ms = stream, writer, store, now_ms
         self._admit, self._hooks = admit, hooks
@@ -218,6 +221,7 @@ class Session:
         self._acking = False
         self._jobs: set[asyncio.Future[None]] = set()
         self._pacer = pacer
+        exchange.hurry_from = HURRY_FROM_BYTES
         self._queued = 0  # bytes handed over that the line has not taken
         self._more()
 
@@ -380,6 +384,16 @@ class Session:
         self._handle(self.exchange.feed(items, drained, self._now_ms()))
         self._hooks.fed()
 
+    def _do_hurry(self, effect: fx.Hurry) -> None:
+        if self._welcome is None:
+            return
+        try:
+            items, seen, more = self._welcome.hurry(effect.after, effect.beyond)
+        except FednodeError as error:
+            self._handle(self.exchange.refuse(error, self._now_ms()))
+            return
+        self._handle(self.exchange.hurried(items, seen, more, self._now_ms()))
+
     def _do_again(self, effect: fx.Again) -> None:
         if self._welcome is None:
             return
@@ -463,6 +477,7 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.Send: Session._do_send,
     fx.Admit: Session._do_admit,
     fx.Pull: Session._do_pull,
+    fx.Hurry: Session._do_hurry,
     fx.Again: Session._do_again,
     fx.Commit: Session._do_commit,
     fx.Acked: Session._do_acked,

@@ -123,7 +123,8 @@ class Engine(Hooks):
             session.exchange.half = entry.half
         feed, again = admission.feeds(self.store, self.app.trust, entry.link)
         granted = replace(entry.admission, renew=self._renewal(from_parent, restoring))
-        return Welcome(entry.link, granted, feed, again, mending.one(self.store, self.app.trust, entry.link))
+        one = mending.one(self.store, self.app.trust, entry.link)
+        return Welcome(entry.link, granted, feed, again, one, admission.hurry(self.store, entry.link))
 
     def _renewal(self, with_parent: bool, restoring: int | None) -> wire.Renew | None:
         """What to ask the parent for: a new life for a node that takes its history back, or what is due."""
@@ -146,10 +147,13 @@ class Engine(Hooks):
         identity = admission.check_child(self.app.trust, certs.parse(certificate), hello)
         return await self._welcome(session, identity, hello, from_parent=False)
 
-    async def admit_parent(self, session: Session, hello: wire.Hello, restoring: int | None = None) -> Welcome:
+    async def admit_parent(
+        self, session: Session, hello: wire.Hello, restoring: int | None = None, errand: bool = False
+    ) -> Welcome:
         """Check the parent; TLS has verified its name."""
         parent = admission.check_parent(self.app.trust, hello)
-        return await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
+        welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
+        return replace(welcome, feed=lambda _after, _bytes_max: ([], True)) if errand else welcome
 
     # ------------------------------------------------------------ sessions
 
@@ -162,8 +166,10 @@ class Engine(Hooks):
         wants: bool = True,
         restoring: int | None = None,
         limit: int | None = None,
+        errand: bool = False,
     ) -> tuple[fx.Close, Report]:
         """One exchange with the parent over an open stream. `limit`: bits per second, where not as the settings say;
+        `errand`: only what is urgent goes up (`node.urgent`);
         `restoring`: to take this node's history back, leaving that
         incarnation for a new one (0: that is done)."""
         parent = self.app.trust.parent
@@ -183,10 +189,12 @@ class Engine(Hooks):
             self.writer,
             self.store,
             self.app.now_ms,
-            lambda h: self.admit_parent(session, h, restoring),
+            lambda h: self.admit_parent(session, h, restoring, errand),
             self,
             pacer,
         )
+        if errand:
+            session.errand, exchange.hurry_from = True, -1
         session.shown = parent.node
         close, report = await self._run(session)
         if code_of(close.error) in fence.PARENTS_WORD:

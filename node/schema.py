@@ -11,7 +11,7 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          `verified` how far logs were verified, `tree` inner nodes to prove from, `erased` what was erased (`record_key`
          sealed, until state.db has forgotten it too), `resealed` stripped segments that are sent again (in the arrival
          order), `withheld` what came stripped and no erase explains, `chain` a running checksum of the arrival order,
-         `meta` the rest.
+         `urgent` what goes ahead of its turn, `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 """
@@ -123,6 +123,18 @@ def m005_erased(db: Database) -> None:
 def m006_chain(db: Database) -> None:
     """A running checksum of the arrival order, from the first segment after this migration on (`Store.chain_at`)."""
     db.conn.execute("create table chain (lsn integer primary key, sum blob not null)")
+
+
+@log_migrations()
+def m007_urgent(db: Database) -> None:
+    """Which segments go ahead of their turn (`node.urgent`). What is in the store already is looked at once."""
+    for statement in (
+        "create table urgent (lsn integer primary key)",
+        """insert into urgent select s.lsn from segment s join log l on l.id = s.log_id
+           where l.dataset in ('sys.nodes', 'sys.catalog', 'sys.alerts', 'sys.receipts')
+              or s.lsn in (select by_lsn from erased)""",
+    ):
+        db.conn.execute(statement)
 
 
 @state_migrations()

@@ -26,7 +26,7 @@ from typing import Any
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
-from fednode.node import resealed, sqlite
+from fednode.node import resealed, sqlite, urgent
 from fednode.node.rows import Backlog, Held, Peer
 from fednode.node.schema import log_migrations, migrate
 from fednode.node.transaction import Transaction
@@ -305,6 +305,15 @@ class Store:
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
         return self._items(where, parameters, after, until, bytes_max, part=bool(log), ids=ids)
+
+    def hurry_up(self, after: int, beyond: int) -> urgent.Found:
+        """What of the parent's feed goes ahead of its turn (`node.urgent`)."""
+        return urgent.find(self, "l.up = 1", after, beyond)
+
+    def hurry_down(self, scope: tuple[str, ...], after: int, beyond: int) -> urgent.Found:
+        """The same for a child with this scope."""
+        ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
+        return urgent.find(self, f"s.log_id in ({ids})", after, beyond)
 
     @staticmethod
     def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:

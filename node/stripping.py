@@ -24,7 +24,7 @@ from typing import Any
 from fednode.crypto import canonical
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import resealed
+from fednode.node import resealed, urgent
 from fednode.node.erasures import seal_key
 from fednode.node.home import NodeKeys
 from fednode.node.rows import Held
@@ -115,6 +115,8 @@ class Stripping:
                 row,
             )
             wanted.setdefault(log, []).append(seq)
+        if wanted:
+            urgent.mark(tx, lsn)
         for log, seqs in wanted.items():
             self._strip_all(tx, log, seqs)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.merkle import TreeNode
 from fednode.crypto.suite import SUITE_1
-from fednode.node import sqlite
+from fednode.node import sqlite, urgent
 from fednode.node.rows import Peer
 from fednode.sync.clock import bound
 from fednode.sync.effects import HalfSegment
@@ -108,6 +108,8 @@ class Transaction:
                 raw,
             ),
         )
+        if urgent.by_log(after.name, count):
+            urgent.mark(self, lsn)
         return lsn
 
     def _chain(self, lsn: int, log_id: int, first: int, root: bytes) -> None:

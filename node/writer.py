@@ -18,7 +18,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -206,9 +206,9 @@ class Writer:
             with self.store.write() as tx:
                 clock = HybridClock(int(self.store.meta("hlc", 0)))
                 for link, commit in group:
-                    done = self._one(tx, clock, link, commit)
+                    done = replace(self._one(tx, clock, link, commit), ahead=commit.ahead)
                     reports.append((link, done))
-                    if done.mended is not None:  # it is out of its turn
+                    if done.mended is not None or commit.ahead:  # it is out of its turn
                         continue
                     link.position = max(link.position, commit.lsn)
                     if done.gap is None:

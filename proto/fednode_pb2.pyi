@@ -165,20 +165,22 @@ class Partial(_message.Message):
     def __init__(self, lsn: _Optional[int] = ..., digest: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("lsn", "offset", "data", "total", "digest", "first_parent")
+    __slots__ = ("lsn", "offset", "data", "total", "digest", "first_parent", "ahead")
     LSN_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FIRST_PARENT_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
     lsn: int
     offset: int
     data: bytes
     total: int
     digest: bytes
     first_parent: Cosignature
-    def __init__(self, lsn: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., total: _Optional[int] = ..., digest: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
+    ahead: bool
+    def __init__(self, lsn: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., total: _Optional[int] = ..., digest: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ..., ahead: _Optional[bool] = ...) -> None: ...
 
 class Cosignature(_message.Message):
     __slots__ = ("time_s", "signature", "witness")

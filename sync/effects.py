@@ -46,13 +46,15 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there),
-    `refused`, or `gap`. `mended`: what was asked for, where it took a damaged segment's place."""
+    `refused`, or `gap`. `mended`: what was asked for, where it took a damaged segment's place; `ahead`: it came ahead
+    of its turn."""
 
     lsn: int
     cosignature: wire.Cosignature | None = None
     refused: str = ""
     gap: wire.Want | None = None
     mended: wire.Want | None = None
+    ahead: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class HalfSegment:
     digest: bytes
     data: bytearray = field(default_factory=bytearray)
     first_parent: wire.Cosignature | None = None
+    ahead: bool = False
 
 
 # ---------------------------------------------------------------- what comes out
@@ -90,6 +93,15 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Hurry:
+    """Fetch what is urgent in the feed beyond an arrival number, each with all that precedes it in its log after
+    another one (`after`: up to there everything is sent); then call `hurried`."""
+
+    after: int
+    beyond: int
+
+
+@dataclass(frozen=True, slots=True)
 class Again:
     """The peer lacks a log from `first` on: fetch its segments up to arrival number `until`; then call `resend`.
     `restore`: just the one that begins there, wherever it lies: the peer's own is damaged."""
@@ -102,12 +114,14 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Verify, make durable; then call `committed`. `late` instead of `data` for a late cosignature."""
+    """Verify, make durable; then call `committed`. `late` instead of `data` for a late cosignature. `ahead`: it comes
+    ahead of its turn, and moves no cursor."""
 
     lsn: int
     data: bytes
     first_parent: wire.Cosignature | None = None
     late: wire.Late | None = None
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,5 +178,6 @@ class Close:
 
 
 Effect = (
-    Send | Admit | Pull | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Alert | Close
+    Send | Admit | Pull | Hurry | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced
+    | Alert | Close
 )  # fmt: skip

@@ -158,6 +158,7 @@ class Exchange(Side):
         """The feed has grown."""
         if self.state is not State.OPEN or not (self._hello and self._hello.feeds and self._peer and self._peer.wants):
             return []
+        self._urgent = True
         if self._pulling:
             self._woken = True
             return []
@@ -174,6 +175,16 @@ class Exchange(Side):
         if items:
             self._outbox.add(items)
             self._idle_sent = False
+        return self._pump(now_ms)
+
+    def hurried(self, items: Sequence[Item], seen: int, more: bool, now_ms: int) -> list[Effect]:
+        """The answer to Hurry: what goes ahead, in arrival order; up to where the feed was looked through, and whether
+        there is more to be had when this is sent."""
+        self._hurrying, self._hurried = False, max(self._hurried, seen)
+        self._urgent = more and bool(items)
+        if self.state is not State.OPEN:
+            return []
+        self._outbox.add_ahead(items)
         return self._pump(now_ms)
 
     def ready(self, room: int, now_ms: int, chunk_bytes: int = wire.CHUNK_BYTES_MAX) -> list[Effect]:
@@ -207,6 +218,8 @@ class Exchange(Side):
         for report in reports:
             freed += self._inbox.done(report.lsn)
             self._inbox.mending.discard(report.mended)
+            if report.gap is not None and report.ahead:
+                continue  # it will come in its turn
             if report.gap is not None:
                 effects.append(self._too_early(report.lsn, report.gap, now_ms))
                 continue

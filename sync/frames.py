@@ -64,7 +64,8 @@ class Cosignature:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`total` and `digest` (and the first parent's cosignature) come with the first chunk of a segment in a session."""
+    """`total` and `digest` (and the first parent's cosignature) come with the first chunk of a segment in a session.
+    `ahead`: the segment comes ahead of its turn in the feed, the receiver's cursor stays (from version 2 on)."""
 
     lsn: int
     offset: int
@@ -72,6 +73,7 @@ class Chunk:
     total: int = 0
     digest: bytes = b""
     first_parent: Cosignature | None = None
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Inbox:
         if hash_of(data) != half.digest:
             raise PeerError("FN-6405", lsn=chunk.lsn)
         self._committing[half.lsn] = self._committing.get(half.lsn, 0) + half.total
-        return Commit(half.lsn, data, half.first_parent)
+        return Commit(half.lsn, data, half.first_parent, ahead=half.ahead)
 
     def _begin(self, chunk: wire.Chunk) -> HalfSegment:
         if chunk.total > ENVELOPE_BYTES_MAX or len(chunk.digest) != 32:
@@ -89,7 +89,7 @@ class Inbox:
         half = self.half
         if half is None or (half.lsn, half.digest) != (chunk.lsn, chunk.digest) or chunk.offset == 0:
             half = self.half = HalfSegment(chunk.lsn, chunk.total, chunk.digest)
-        half.first_parent = chunk.first_parent
+        half.first_parent, half.ahead = chunk.first_parent, chunk.ahead
         return half
 
     def late(self, late: wire.Late) -> Commit:

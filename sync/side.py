@@ -4,19 +4,22 @@ does when it is spoken to.
 Rules
 1. Every frame leaves through `_send`, which numbers it.
 2. `_pump` says what the credit allows, asks for more when little is left, and says Idle once when all is said.
-3. A session that was opened for one exchange ends when both feeds are drained and nothing is waited for.
+3. Where more waits than `hurry_from` bytes, what is urgent in the feed is asked for, and goes ahead of it.
+4. A session that was opened for one exchange ends when both feeds are drained and nothing is waited for.
 """
 
 from __future__ import annotations
 
 from fednode.sync import versions, wire
-from fednode.sync.effects import Close, Effect, HalfSegment, Pull, Send
+from fednode.sync.effects import Close, Effect, HalfSegment, Hurry, Pull, Send
 from fednode.sync.inbox import Inbox
-from fednode.sync.outbox import Outbox
+from fednode.sync.outbox import ROOM_MAX, Outbox
 from fednode.sync.states import State
 from fednode.sync.versions import Versions
 
 QUEUE_BYTES_LOW = 1024 * 1024
+HURRY_FROM_BYTES = 64 * 1024
+HURRY_SINCE = 2  # the protocol version that knows Chunk.ahead
 PULL_BYTES = 2 * 1024 * 1024
 
 
@@ -43,6 +46,9 @@ class Side:
         self._sent_number = self._received_number = 0
         self._outbox = Outbox()
         self._pulling = self._drained = self._idle_sent = self._woken = self._renewing = False
+        self.hurry_from = ROOM_MAX  # a driver that carries out `Hurry` says HURRY_FROM_BYTES
+        self._hurried = 0  # up to where the feed was looked through for what is urgent
+        self._hurrying, self._urgent = False, True
         self._in_vain = 0  # how often the peer asked for what this side no longer holds
         self._early: list[bytes] = []
         self._early_bytes = 0
@@ -71,6 +77,12 @@ class Side:
 
     def _pump(self, now_ms: int) -> list[Effect]:
         outbox = self._outbox
+        if self._hurrying:  # nothing more goes out before the answer
+            return []
+        late = outbox.bytes_waiting > self.hurry_from and not outbox.hurrying
+        if late and self._urgent and self.version >= HURRY_SINCE:
+            self._hurrying = True
+            return [Hurry(outbox.sent, self._hurried)]
         effects: list[Effect] = [self._send(message, now_ms) for message in outbox.take()]
         if not self._drained and not self._pulling and outbox.bytes_waiting < QUEUE_BYTES_LOW:
             self._pulling = True

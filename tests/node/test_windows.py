@@ -16,6 +16,7 @@ from fednode.node.app import App, real_clock
 from fednode.node.jobs import Ledger
 from fednode.sync.enrol import Token
 from fednode.sync.errors import Refused
+from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
 
 YEAR_MS = 365 * 86_400_000
@@ -90,6 +91,29 @@ async def test_the_window_is_judged_by_the_corrected_clock(tmp_path: Path) -> No
         city = await mesh.start(app)
         city.write("k1", {"name": "a"})
         await mesh.until(lambda: "k1" in province.records())
+
+
+async def test_what_is_urgent_goes_up_outside_the_windows_where_the_settings_say_so(tmp_path: Path) -> None:
+    hands = Hands()
+    hands.turn_to("01:00")
+    async with Mesh(tmp_path, hands) as mesh:
+        province = await mesh.found()
+        windows: dict[str, Any] = {"sync_windows": ("02:00-03:30",), "sync_zone": "+08:00"}
+        city = await mesh.start(await village(mesh, province, sync_urgent=True, **windows))
+        await syncing.sync_once(city.app)
+        city.write("k1", {"name": "a"})
+        await syncing.sync_once(city.app)
+        assert "k1" in province.records()
+        city.write("k2", {"name": "b"}, dataset="admin-penalty")
+        writer = city.app.new_writer()
+        log = city.app.trust.log_name("admin-licence", "1301")
+        writer.local("admin-licence", "1301", [erase_change(log, 0, "court order")])
+        writer.store.close()
+        await mesh.until(lambda: "k1" not in province.records())
+        assert "k2" not in province.records()  # it waits for its window
+        hands.turn_to("02:30")
+        await mesh.until(lambda: "k2" in province.records() and city.pending() == 0)
+        assert province.app.store.refused() == [] == city.app.store.refused()
 
 
 async def test_a_limit_that_begins_begins_a_new_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from fednode.node.stripping import Stripping
 from fednode.node.transaction import Transaction
 from fednode.node.writer import Writer
 from fednode.sync import merge
-from fednode.sync.effects import Done
+from fednode.sync.effects import Done, HalfSegment
 from fednode.sync.errors import Refused
-from fednode.sync.wire import Cursor
+from fednode.sync.inbox import Inbox
+from fednode.sync.wire import Chunk, Cursor
 from sim.story import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,3 +121,22 @@ def test_admission_is_what_the_daemon_uses() -> None:
     from fednode.node import engine
 
     assert engine.admission is admission
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_it_finds_an_urgent_segment_that_moves_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes ahead of its turn taken for what comes in its turn: all before it would never be asked for again."""
+    begin = Inbox._begin
+
+    def in_turn(self: Inbox, chunk: Chunk) -> HalfSegment:
+        return begin(self, replace(chunk, ahead=False))
+
+    monkeypatch.setattr(Inbox, "_begin", in_turn)
+    assert breaks(monkeypatch, range(12)) != ""
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_urgent_segments_go_ahead_in_the_simulator() -> None:
+    assert all(run(seed).hurried for seed in range(604, 606))

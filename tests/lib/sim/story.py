@@ -42,6 +42,7 @@ class Result:
     records: int
     quiet_after_ms: int
     resumed: int
+    hurried: int
 
 
 def run(seed: int, faults: Faults | None = None) -> Result:
@@ -63,7 +64,7 @@ def _run(seed: int, faults: Faults | None) -> Result:
             world.clock.run_until(world.clock.now_ms + STEP_MS)
         quiet = world.clock.now_ms - start
         records = check(world)
-        return Result(seed, world.clock.digest(), world.clock.happened, records, quiet, world.resumed)
+        return Result(seed, world.clock.digest(), world.clock.happened, records, quiet, world.resumed, world.hurried)
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}") from error
     finally:

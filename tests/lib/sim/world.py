@@ -17,7 +17,7 @@ from typing import Any
 
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, erasing, fence
+from fednode.node import admission, erasing, fence, urgent
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store
@@ -39,6 +39,7 @@ from sim.network import Clockwork, Faults, Wire
 TICK_MS = 20_000
 REDIAL_MS = (200, 8_000)
 BOOT_MS = (100, 20_000)
+SLOW_ROOM_BYTES, SLOW_MS = 1_000, 100
 
 
 class Crash(Exception):
@@ -67,6 +68,10 @@ class End:
         self.out: Wire | None = None
         self.commits: dict[int, tuple[str, int]] = {}
         self._feed: admission.Feed | None = None
+        self._hurried: Callable[[int, int], urgent.Found] | None = None
+        if session.slow:
+            exchange.hurry_from = 0
+            exchange.ready(SLOW_ROOM_BYTES, node.now_ms(), SLOW_ROOM_BYTES)
         self._again: admission.Again | None = None
 
     @property
@@ -76,6 +81,11 @@ class End:
     def receive(self, data: bytes) -> None:
         if self.node.up and self.session.open:
             self.handle(self.exchange.receive(data, self.node.now_ms()))
+
+    def more(self) -> None:
+        """The line takes a little more: what waits meanwhile can be overtaken by what is urgent."""
+        if self.session.slow and self.session.open and self.node.up:
+            self.handle(self.exchange.ready(SLOW_ROOM_BYTES, self.node.now_ms(), SLOW_ROOM_BYTES))
 
     def handle(self, effects: list[fx.Effect]) -> None:
         for effect in effects:
@@ -90,6 +100,8 @@ class End:
             self.session.world.resumed += 1
         if self.out is not None:
             self.out.send(effect.data)
+        if self.session.slow and isinstance(message, wire.Chunk):
+            self.session.world.clock.at(SLOW_MS, self.more)
 
     def _check_durable(self, ack: wire.Ack) -> None:
         for outcome in ack.outcomes:
@@ -124,6 +136,7 @@ class End:
             self.exchange.half = entry.half
         self.link = entry.link
         self._feed, self._again = admission.feeds(node.store, node.trust, entry.link)
+        self._hurried = admission.hurry(node.store, entry.link)
         renew = node.recovery.asks() if restoring else None
         self.handle(self.exchange.admitted(replace(entry.admission, renew=renew), now))
         node.watch_alarms()
@@ -132,6 +145,12 @@ class End:
         assert self._feed is not None
         items, drained = self._feed(effect.after, effect.bytes_max)
         self.handle(self.exchange.feed(items, drained, self.node.now_ms()))
+
+    def _hurry(self, effect: fx.Hurry) -> None:
+        assert self._hurried is not None
+        items, seen, more = self._hurried(effect.after, effect.beyond)
+        self.session.world.hurried += len(items)
+        self.handle(self.exchange.hurried(items, seen, more, self.node.now_ms()))
 
     def _resend(self, effect: fx.Again) -> None:
         assert self._again is not None
@@ -196,6 +215,7 @@ _DO: dict[type, Callable[[End, Any], None]] = {
     fx.Send: End._send,
     fx.Admit: End._admit,
     fx.Pull: End._pull,
+    fx.Hurry: End._hurry,
     fx.Again: End._resend,
     fx.Commit: End._commit,
     fx.Acked: End._acked,
@@ -213,6 +233,7 @@ class SimSession:
 
     def __init__(self, world: World, child: SimNode, parent: SimNode) -> None:
         self.world, self.open = world, True
+        self.slow = world.clock.chance(0.5)  # a line that takes a little at a time
         half = child.store.partial(parent.id)
         back = child.restoring
         place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
@@ -491,7 +512,7 @@ class World:
         self.alarms: set[tuple[str, str]] = set()
         self.restored: set[str] = set()
         self.erased: set[tuple[str, str, int]] = set()
-        self.resumed = 0
+        self.resumed = self.hurried = 0
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
         for member in members().values():
