@@ -6,7 +6,7 @@ Rules
 2. Where there is none in common, the older side is told which package to install: FN-5505 at the newer side, FN-5518
    at the older one, whichever of them found it. The Bye carries FN-5505, which version 1 knows.
 3. Fields may be added to any message at any time, as long as it is right to ignore them: whoever does not know one
-   does.
+   does. One that must be understood goes only to a session that speaks its version (`side.HURRY_SINCE`).
 4. Frames may be added, with a version. A kind that must be understood has a field number below `HINTS_FROM` and goes
    only to a peer whose session speaks that version (`SINCE`); whoever gets one that it does not know ends the session
    (FN-5503). A hint has a number from `HINTS_FROM` up: whoever does not know it counts it and goes on, from version 2
