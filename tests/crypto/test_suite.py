@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+import fednode.crypto.suite as suites
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1, suite
 
@@ -168,6 +170,102 @@ def test_a_signature_holds_for_its_key_and_message_alone() -> None:
         with pytest.raises(IntegrityError) as caught:
             SUITE_1.verify(public, message, given)
         assert caught.value.code == "FN-6201"
+
+
+def add(left: tuple[int, int], right: tuple[int, int]) -> tuple[int, int]:
+    (x1, y1), (x2, y2) = left, right
+    bend = D * x1 * x2 * y1 * y2
+    return (x1 * y2 + x2 * y1) * pow(1 + bend, -1, P) % P, (y1 * y2 + x1 * x2) * pow(1 - bend, -1, P) % P
+
+
+def times(factor: int, point: tuple[int, int]) -> tuple[int, int]:
+    total = (0, 1)
+    while factor:
+        if factor & 1:
+            total = add(total, point)
+        point, factor = double(point), factor >> 1
+    return total
+
+
+def encode(point: tuple[int, int]) -> bytes:
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+ORDER = 2**252 + 27742317777372353535851937790883648493
+BASE = decode((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+NEUTRAL, EIGHTH = (0, 1), decode(bytes.fromhex(SMALL_ORDER[4]))
+
+
+def odd(nonce: int, on_r: tuple[int, int], on_key: tuple[int, int], message: bytes) -> tuple[bytes, bytes, int]:
+    """A public key and a signature that only who has the private key can make, with points of small order added to R
+    and to the key; and the challenge."""
+    private = int.from_bytes(hashlib.sha256(b"odd").digest(), "little") % ORDER
+    public, r = encode(add(times(private, BASE), on_key)), encode(add(times(nonce, BASE), on_r))
+    challenge = int.from_bytes(hashlib.sha512(r + public + message).digest(), "little") % ORDER
+    return public, r + ((nonce + challenge * private) % ORDER).to_bytes(32, "little"), challenge
+
+
+def accepted(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        SUITE_1.verify(public, message, signature)
+    except IntegrityError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("nonce", "on_r", "on_key", "good"),
+    [
+        (7, NEUTRAL, NEUTRAL, True),
+        (7, EIGHTH, NEUTRAL, False),  # the equation with the cofactor holds, that without does not
+        (7, double(double(EIGHTH)), NEUTRAL, False),
+        (0, NEUTRAL, NEUTRAL, True),  # R is the neutral element: libsodium refuses it, OpenSSL does not
+        (0, EIGHTH, NEUTRAL, False),
+    ],
+)
+def test_of_two_libraries_the_verdict_is_openssls(
+    nonce: int, on_r: tuple[int, int], on_key: tuple[int, int], good: bool
+) -> None:
+    public, signature, _ = odd(nonce, on_r, on_key, b"message")
+    assert accepted(public, b"message", signature) is good
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, b"message")
+    except InvalidSignature:
+        assert not good
+    else:
+        assert good
+
+
+def test_a_key_of_mixed_order_verifies_as_with_openssl() -> None:
+    """For such a key it hangs on the message whether the equation without the cofactor holds: one in eight does."""
+    verdicts = []
+    for n in range(40):
+        message = bytes((n,))
+        public, signature, challenge = odd(7, NEUTRAL, EIGHTH, message)
+        verdicts.append(accepted(public, message, signature))
+        assert verdicts[-1] is (challenge % 8 == 0)
+    assert any(verdicts)
+
+
+def test_a_libsodium_that_accepts_more_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    loose = odd(7, EIGHTH, NEUTRAL, b"message")
+    monkeypatch.setattr(suites, "crypto_sign_open", lambda signed, public: signed[64:])
+    suites._is_strict.cache_clear()
+    try:
+        assert not accepted(loose[0], b"message", loose[1])
+        assert not accepted(PUBLIC, b"message", bytes(64))
+        assert accepted(PUBLIC, b"message", SUITE_1.sign(SEED, b"message"))
+    finally:
+        suites._is_strict.cache_clear()
+
+
+def test_what_strictness_is_asked_with_holds_by_the_equation_with_the_cofactor() -> None:
+    public, signature = suites._LOOSE
+    r, s = signature[:32], int.from_bytes(signature[32:], "little")
+    challenge = int.from_bytes(hashlib.sha512(r + public).digest(), "little") % ORDER
+    assert times(8 * s, BASE) == add(times(8, decode(r)), times(8 * challenge, decode(public)))
+    assert times(s, BASE) != add(decode(r), times(challenge, decode(public)))
+    assert suites._is_strict(), "this libsodium could be used no longer: verification takes twice as long"
 
 
 # ---------------------------------------------------------------- encryption
