@@ -27,7 +27,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
-from fednode.node import poke
+from fednode.node import heap, poke
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys, pem_of
 from fednode.node.journal import DAEMON, Journal, Throttle
@@ -120,6 +120,7 @@ class App:
         operator: str = DAEMON,
     ) -> App:
         """`open` for a home that was looked at."""
+        heap.keep_warm()
         keys = home.keys(config.passphrase)
         chain = home.chain()
         me = certs.check_chain(chain, SUITE_1.hash(chain[-1]))[0]

@@ -87,6 +87,15 @@ class Store:
     def close(self) -> None:
         self._c.close()
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """No connection to the database for a while: for who starts processes by fork (`fednode.node.workers`)."""
+        self._c.close()
+        try:
+            yield
+        finally:
+            self._c = sqlite.connect(self.path, synchronous="FULL")
+
     @property
     def stash_key(self) -> bytes:
         """For a process of one's own that reads this store."""

@@ -212,9 +212,9 @@ def _plain(compressed: bytes) -> pb.Body:
 
 def _checked(body: pb.Body) -> tuple[list[int], list[int], list[int], bytes, list[int], list[int]]:
     """Lengths of keys and payloads, stamps, ops, bases, stripped positions, when all of it fits together. Repeated
-    fields become lists once: each look at one of protobuf's own costs more than a look at a list."""
-    key_lengths, payload_lengths = list(body.key_lengths), list(body.payload_lengths)
-    deltas, bases, stripped = list(body.hlc_deltas), list(body.bases), list(body.stripped)
+    fields become lists once, by a slice: each look at one of protobuf's own costs more than a look at a list."""
+    key_lengths, payload_lengths = body.key_lengths[:], body.payload_lengths[:]
+    deltas, bases, stripped = body.hlc_deltas[:], body.bases[:], body.stripped[:]
     count = len(key_lengths)
     ops = body.ops or bytes((UPSERT,)) * count
     wrong = (

@@ -33,15 +33,12 @@ def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
     from fednode.node import retention, workers
 
     app = session.app()
-    with bar(session, "verify.progress") as update:
-        report = workers.verify(
-            app.store,
-            app.trust,
-            full=full,
-            only=only,
-            jobs=jobs or 0,
-            progress=lambda done, total: update(done, total, done),
-        )
+    # The bar has a thread, and processes are started before there is any.
+    with (
+        workers.prepared(app.store, app.trust, full=full, only=only, jobs=jobs or 0) as verify_all,
+        bar(session, "verify.progress") as update,
+    ):
+        report = verify_all(lambda done, total: update(done, total, done))
     if not only:
         status.note_verified(app.store, app.now_ms(), report)
     counts = {name: getattr(report, name) for name in ("logs", "segments", "changes", "carried", "stripped")}
