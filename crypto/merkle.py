@@ -28,8 +28,10 @@ HASH_BYTES = 32
 PROOF_HASHES_MAX = 65  # of a tree of 2^64 leaves
 EMPTY_ROOT = sha256(b"").digest()
 KEPT_LEVEL = 8
-_HEAD = Struct(">BBQBIH")
+_HEAD = Struct(">QBIH")
 _MAGIC = b"F1"
+# Hashes that have taken in the first bytes: a copy costs less than a new one, and less than to join them to the rest.
+_COMMITMENT, _LEAF, _NODE = sha256(b"\x02"), sha256(b"\x00\x01"), sha256(b"\x01")
 
 
 def commitment(salt: bytes, payload: bytes) -> bytes:
@@ -39,7 +41,7 @@ def commitment(salt: bytes, payload: bytes) -> bytes:
 
 def leaf(hlc: int, op: int, schema_version: int, key: bytes, committed: bytes) -> bytes:
     """The leaf hash of one change."""
-    return sha256(_HEAD.pack(0, 1, hlc, op, schema_version, len(key)) + key + committed).digest()
+    return sha256(b"\x00\x01" + _HEAD.pack(hlc, op, schema_version, len(key)) + key + committed).digest()
 
 
 def leaves(
@@ -53,11 +55,16 @@ def leaves(
     """The leaf hashes of many changes. `salts`: 32 bytes for each, joined."""
     if len(salts) != 32 * len(hlcs):
         raise ValueError("one salt of 32 bytes for each change")  # a short one would be guessable
-    pack, hashed = _HEAD.pack, sha256
-    return [
-        hashed(pack(0, 1, hlc, op, schema_version, len(key)) + key + hashed(b"\x02" + salt + payload).digest()).digest()
-        for hlc, op, key, (salt,), payload in zip(hlcs, ops, keys, iter_unpack("32s", salts), payloads, strict=True)
-    ]
+    commitments, hashers, pack = _COMMITMENT.copy, _LEAF.copy, _HEAD.pack
+    found = []
+    for hlc, op, key, (salt,), payload in zip(hlcs, ops, keys, iter_unpack("32s", salts), payloads, strict=True):
+        commitment_ = commitments()
+        commitment_.update(salt)
+        commitment_.update(payload)
+        leaf_ = hashers()
+        leaf_.update(pack(hlc, op, schema_version, len(key)) + key + commitment_.digest())
+        found.append(leaf_.digest())
+    return found
 
 
 def node(left: bytes, right: bytes) -> bytes:
@@ -67,8 +74,13 @@ def node(left: bytes, right: bytes) -> bytes:
 
 def _pairs(level: Sequence[bytes]) -> list[bytes]:
     """The parents of an even number of neighbours."""
-    hashed = sha256
-    return [hashed(b"\x01" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=True)]
+    hashers, each = _NODE.copy, iter(level)
+    found = []
+    for left, right in zip(each, each, strict=True):
+        node_ = hashers()
+        node_.update(left + right)
+        found.append(node_.digest())
+    return found
 
 
 def subtrees(first: int, hashes: Sequence[bytes]) -> list[bytes]:

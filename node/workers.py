@@ -8,10 +8,10 @@ Rules
    from the first moment, while the others start.
 3. Ctrl-C is for the process that started them: it starts nothing more, waits for the runs under way (a fraction of a
    second), and ends.
-4. A worker is started by fork where that is safe, which takes a hundredth of a second; a fresh interpreter takes a third
-   of one. Safe is: on Linux, with no other thread, and with no connection to the database. A child that inherits one
-   takes its parent's locks for its own (https://www.sqlite.org/howtocorrupt.html, section 2.6), so the store is closed
-   meanwhile (`Store.away`), and who else has it open in this process is looked for.
+4. A worker is started by fork where that is safe: a hundredth of a second; a fresh interpreter takes a third of one.
+   Safe is: on Linux, with no other thread, and with no connection to the database. A child that inherits one takes its
+   parent's locks for its own (https://www.sqlite.org/howtocorrupt.html, section 2.6), so the store is closed meanwhile
+   (`Store.away`), and who else has it open in this process is looked for.
 5. A small store is verified without (`worth_it`).
 
 >>> worth_it(1_000, jobs=8), worth_it(10_000_000, jobs=1), worth_it(10_000_000, jobs=8)
