@@ -16,6 +16,14 @@ are up to date, before the exchange starts. Progress goes to stderr.
                            appended in the daemon's writer thread until the parent's ack for it is here, so that it is
                            durable at the parent; `single_stored_...`: until that ack is durable at the child too;
                            `single_bytes` is counted as `wire_bytes_per_change`
+
+    with --audit: what of the CPU of the bulk goes into proving (`_bench_meter.py` says what counts), of
+    import                 the child's process, from the first row until all are durable in its log
+    ack, visible           both daemons together, from dialling until the child has every acknowledgement, until the
+                           parent's record table has all of it
+    way                    import and visible: the whole way of a change
+    writer_of_ack          the wall time from dialling to the last acknowledgement in which the parent's writer proves:
+                           as much sooner it would come at most
 """
 
 from __future__ import annotations
@@ -56,6 +64,7 @@ VISIBLE = (  # counting is dear: only once there are enough rows of whatever kin
     f" then (select count(*) from record where {OF_THE_DATASET}) else 0 end"
 )
 POLL_S = 0.003
+METERED = {"BENCH_METER": "1"}
 SETTLE_S = 2.0
 WAIT_S = 600.0
 
@@ -154,8 +163,25 @@ async def join(folder: Path) -> None:
     await asyncio.to_thread(parent.end)
 
 
-def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node, Node, int]:
-    """The backlog goes over."""
+Spent = tuple[float, dict[str, float]]
+
+
+def spent(before: dict[str, Any], after: dict[str, Any]) -> Spent:
+    """CPU seconds between two looks at a process: all, and by what was proved."""
+    parts = {part: seconds - before["audit"][part] for part, seconds in after["audit"].items()}
+    return after["cpu_s"] - before["cpu_s"], parts
+
+
+def share(*some: Spent) -> dict[str, Any]:
+    """What of the CPU of several processes goes into proving."""
+    cpu = sum(one[0] for one in some)
+    parts = {part: sum(one[1][part] for one in some) for part in some[0][1]}
+    shares = {part: round(seconds / cpu, 4) for part, seconds in parts.items()}
+    return {"cpu_s": round(cpu, 2), "share": round(sum(parts.values()) / cpu, 4), **shares}
+
+
+def bulk(folder: Path, changes: int, profile: str, imported: Spent | None) -> tuple[dict[str, Any], Node, Node, int]:
+    """The backlog goes over. `imported`: what its making took, when the CPU is asked for (--audit)."""
 
     def spy(name: str) -> tuple[str, ...]:
         if not profile:
@@ -164,12 +190,18 @@ def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node
 
     log, state = folder / "1301/log.db", folder / "13/state.db"
     last = one_value(log, "select max(s.lsn) from segment s join log l on l.id = s.log_id where l.up = 1")
-    parent = Node("daemon", folder / "13", prefix=spy("parent"))
+    metered = {} if imported is None else METERED
+    parent = Node("daemon", folder / "13", prefix=spy("parent"), **metered)
     port = int(parent.event("ready")["port"])
-    child = Node("daemon", folder / "1301", prefix=spy("child"))
-    started = child.event("dialling")["at"]
+    before = parent.order("memory", "memory")
+    child = Node("daemon", folder / "1301", prefix=spy("child"), **metered)
+    dialling = child.event("dialling")
+    started = dialling["at"]
     acked = until(log, "select max(acked) from peer", last) - started
+    both = ((child, dialling), (parent, before))
+    at_ack = [spent(then, node.order("memory", "memory")) for node, then in both] if imported else []
     visible = until(state, VISIBLE.format(changes=changes), changes) - started
+    at_visible = [spent(then, node.order("memory", "memory")) for node, then in both] if imported else []
     indexed = 0.0
     if changes >= INDEX_ROWS_MIN:
         indexed = until(state, "select count(*) from meta where key = 'indexes'", 1) - started
@@ -186,6 +218,14 @@ def bulk(folder: Path, changes: int, profile: str) -> tuple[dict[str, Any], Node
         "cpu_child_s": {"all": round(at_child["cpu_s"], 2), **at_child["threads"]},
         "cpu_parent_s": {"all": round(at_parent["cpu_s"], 2), **at_parent["threads"]},
     }
+    if imported is not None:
+        figures["audit"] = {
+            "import": share(imported),
+            "ack": share(*at_ack),
+            "visible": share(*at_visible),
+            "way": share(imported, *at_visible),
+            "writer_of_ack": round(sum(at_ack[1][1].values()) / acked, 4),
+        }
     return figures, parent, child, port
 
 
@@ -281,17 +321,18 @@ def machine(folder: Path) -> dict[str, Any]:
     }
 
 
-def hop(folder: Path, changes: int, singles: int, profile: str) -> dict[str, Any]:
+def hop(folder: Path, changes: int, singles: int, profile: str, metered: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"bench": "hop", "changes": changes, "machine": machine(folder)}
     asyncio.run(join(folder))
     _bench_data.write_csv(folder / "rows.csv", changes)
     note("joined; importing")
-    importer = Node("import", folder / "1301", str(folder / "rows.csv"))
+    importer = Node("import", folder / "1301", str(folder / "rows.csv"), **(METERED if metered else {}))
     imported = importer.event("imported")
     if imported["rows"] != changes:
         raise RuntimeError(f"imported {imported['rows']} rows of {changes}")
     note(f"imported in {imported['seconds']:.2f} s, in the child's table after {imported['visible']:.2f} s")
-    figures, parent, child, port = bulk(folder, changes, profile)
+    making = spent(imported["before"], imported) if metered else None
+    figures, parent, child, port = bulk(folder, changes, profile, making)
     same(folder, changes)
     result |= figures
     result |= {
@@ -305,7 +346,8 @@ def hop(folder: Path, changes: int, singles: int, profile: str) -> dict[str, Any
         result["singles"] = singles
     child.end()
     parent.end()
-    result |= idle(folder)
+    if singles:
+        result |= idle(folder)
     return result
 
 
@@ -322,10 +364,12 @@ def main() -> None:
         default="",
         help="record both daemons with py-spy (on the PATH) into NAME.parent.txt, NAME.child.txt",
     )
+    parser.add_argument("--audit", action="store_true", help="what of the CPU goes into proving, too")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fednode-bench-", dir=arguments.dir))
     try:
-        print(json.dumps(hop(folder, arguments.changes, arguments.singles, arguments.profile), indent=1))
+        found = hop(folder, arguments.changes, arguments.singles, arguments.profile, arguments.audit)
+        print(json.dumps(found, indent=1))
     finally:
         if not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)

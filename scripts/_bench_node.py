@@ -3,6 +3,8 @@
     _bench_node.py daemon HOME         ready (ports), dialling (when), then orders: wire, singles N, memory, stop
     _bench_node.py import HOME FILE    the real import path, then the record table and the full text
 
+With BENCH_METER in the environment, what is said of memory also has CPU by what it is for (`_bench_meter.py`).
+
 Settings come from the environment (FEDNODE_LISTEN and so on), as for `fednode run`.
 
 The daemon is the real one; only the moment of dialling is noted, and a change is appended where `put` appends it.
@@ -26,6 +28,7 @@ from typing import Any
 
 import _bench_data
 import msgspec
+from _bench_meter import Meter
 
 from fednode.node import carrier, config, driver
 from fednode.node.app import App
@@ -38,6 +41,7 @@ from fednode.sync.change import Change
 DATASET = "org-registration"
 TCP_INFO_ACKED = 120  # struct tcp_info of linux/tcp.h: tcpi_bytes_acked, tcpi_bytes_received
 WAIT_S = 30.0
+METER = Meter()
 
 
 def say(event: str, **values: Any) -> None:
@@ -69,6 +73,7 @@ def memory() -> dict[str, Any]:
         "rss_mb": kib["VmRSS"] / 1024,
         "cpu_s": cpu.user + cpu.system,
         "threads": cpu_of_threads(),
+        "audit": METER.spent(),
     }
 
 
@@ -161,7 +166,7 @@ async def run(home: Path) -> None:
     plain = carrier.dial
 
     async def dial(*arguments: Any) -> Any:
-        say("dialling")
+        say("dialling", **memory())
         return await plain(*arguments)
 
     carrier.dial = dial  # type: ignore[assignment]
@@ -179,10 +184,13 @@ async def run(home: Path) -> None:
 
 def main() -> None:
     what, home = sys.argv[1], Path(sys.argv[2])
+    if os.environ.get("BENCH_METER"):
+        METER.begin()
     if what == "daemon":
         asyncio.run(run(home))
         return
     app = load(home)
+    before = memory()
     start = time.perf_counter()
     records = app.records()
     source = open_source(Path(sys.argv[3]), records.declared(DATASET))
@@ -193,7 +201,15 @@ def main() -> None:
     visible = time.perf_counter() - start
     records.projector.index_text()
     searchable = time.perf_counter() - start
-    say("imported", rows=report.added, seconds=durable, visible=visible, searchable=searchable, **at_import)
+    say(
+        "imported",
+        rows=report.added,
+        seconds=durable,
+        visible=visible,
+        searchable=searchable,
+        before=before,
+        **at_import,
+    )
     app.close()
 
 
