@@ -1,4 +1,4 @@
-"""scripts/bench against REV: this checkout's hop against another commit's, in turns, in one run. Prints one JSON document.
+"""scripts/bench against REV: hop of this checkout and of other commits, in turns, in one run. Prints one JSON document.
 
 Each round runs `_bench_hop.py` once for every commit, with the code and the bench of that commit (so look at what a
 figure of the same name meant there), and with this checkout's .venv. In turns, because a machine is not the same from
