@@ -22,8 +22,8 @@ are up to date, before the exchange starts. Progress goes to stderr.
     ack, visible           both daemons together, from dialling until the child has every acknowledgement, until the
                            parent's record table has all of it
     way                    import and visible: the whole way of a change
-    writer_of_ack          the wall time from dialling to the last acknowledgement in which the parent's writer proves:
-                           as much sooner it would come at most
+    wall_of_ack, wall_of_visible   the part of the wall time in which the parent, whom the child waits for, proves: by
+                           so much sooner at most it would be through without
 """
 
 from __future__ import annotations
@@ -224,7 +224,8 @@ def bulk(folder: Path, changes: int, profile: str, imported: Spent | None) -> tu
             "ack": share(*at_ack),
             "visible": share(*at_visible),
             "way": share(imported, *at_visible),
-            "writer_of_ack": round(sum(at_ack[1][1].values()) / acked, 4),
+            "wall_of_ack": round(sum(at_ack[1][1].values()) / acked, 4),
+            "wall_of_visible": round(sum(at_visible[1][1].values()) / visible, 4),
         }
     return figures, parent, child, port
 
