@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fednode.crypto.certs import Identity
-from fednode.node import fence, urgent
+from fednode.crypto.keys import SigningKey
+from fednode.node import fence, urgent, witness
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -28,12 +29,15 @@ from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import versions, wire
+from fednode.sync.change import LogName
 from fednode.sync.effects import Admission, HalfSegment, Item
 from fednode.sync.errors import PeerError
 from fednode.sync.exchange import WINDOW_BYTES
+from fednode.sync.feed import Side
 from fednode.sync.side import PULL_BYTES
 
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
+CHILD = "child"
 Feed = Callable[[int, int], tuple[list[Item], bool]]
 Again = Callable[[str, int, int], list[Item]]
 
@@ -78,6 +82,7 @@ def hello(
         restore,
         versions.SPOKEN.low,
         versions.SPOKEN.high,
+        None if peer is not None and peer.role == CHILD else (peer.witnessed or 0) if peer else 0,
     )
 
 
@@ -145,7 +150,7 @@ def enter(
     place = fence.place(store, greeting.have)
     sound = place is Place.SAME
     with store.write() as tx:
-        peer = tx.ensure_peer(identity.node, "parent" if from_parent else "child")
+        peer = tx.ensure_peer(identity.node, "parent" if from_parent else CHILD)
         if peer.have.store != greeting.store and not greeting.restore:
             tx.meet_store(peer.id, greeting.store)
         if place.code and from_parent:
@@ -157,6 +162,8 @@ def enter(
             # A child does not raise it here: outcomes alone acknowledge what its parent holds, for they bring the
             # cosignatures. Were the link cut before them, the parent would think that they had been heard.
             tx.raise_acked(peer.id, greeting.have.lsn)
+        if not from_parent:
+            tx.set_witnessed(peer.id, witness.start(store, greeting))
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
         tx.touch_peer(peer.id, now_ms)
@@ -165,13 +172,13 @@ def enter(
     link.since, link.restoring = peer.since, restoring
     half = store.partial(identity.node)
     reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
-    acks = () if restoring else unheard(store, trust, peer, greeting.acked)
+    acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None
     start = greeting.have.lsn if sound else 0
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
-    return Entry(peer, link, Admission(start, acks, reply, told), half)
+    return Entry(peer, link, Admission(start, acks, reply, told, told=None if from_parent else peer.witnessed), half)
 
 
 def note_restored(tx: Transaction, parent: Peer) -> None:
@@ -187,18 +194,19 @@ def heard(store: Store, node: str) -> int:
     return int(store.meta(f"heard/{node}", 0))
 
 
-def unheard(store: Store, trust: Trust, peer: Peer, acked: int) -> tuple[wire.Outcome, ...]:
-    """Outcomes of the peer's segments after one of its arrival numbers, for whoever did not hear of them."""
+def unheard(
+    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int
+) -> tuple[wire.Outcome, ...]:
+    """Outcomes of the peer's segments after one of its arrival numbers, for whoever did not hear of them. What this
+    node has cosigned as the first parent is kept, and told again; of other logs it signs the newest head anew."""
+
+    def cosignature(name: LogName, time_s: int | None, signature: bytes | None, newest: int) -> wire.Cosignature | None:
+        if trust.directory.parent_of(name.origin) == trust.node:
+            return None if time_s is None else wire.Cosignature(time_s, signature or b"")
+        return witness.sign_newest(store, key, newest, now_ms) if newest and trust.side(name) is Side.BELOW else None
+
     rows = store.outcomes_for(peer.id, acked, peer.have.lsn, peer.since)
-    outcomes = [
-        wire.Outcome(
-            lsn,
-            wire.Cosignature(time_s, signature or b"")
-            if time_s is not None and trust.directory.parent_of(name.origin) == trust.node
-            else None,
-        )
-        for lsn, name, time_s, signature in rows
-    ]
+    outcomes = [wire.Outcome(row[0], cosignature(*row[1:])) for row in rows]
     last = outcomes[-1].lsn if outcomes else acked
     if peer.have.lsn > last:  # the end of what was looked at: it was refused, or held before
         outcomes.append(wire.Outcome(peer.have.lsn))

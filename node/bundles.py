@@ -27,7 +27,7 @@ from fednode.crypto import certs, issuing, stream
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import admission, fence, stick
+from fednode.node import admission, fence, stick, witness
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
 from fednode.node.stick import Part
@@ -177,6 +177,18 @@ class _Content:
             yield from frames.items(items)
             self.exported.segments += sum(1 for item in items if item.late is None)
             after = items[-1].lsn if items else upto
+        yield from self._witnessed(frames)
+
+    def _witnessed(self, frames: bun.Frames) -> Iterator[bytes]:
+        """What witnesses above have signed, for a child that was seen to take it."""
+        store, trust, identity = self._app.store, self._app.trust, self._identity
+        upto = None if self._to_parent or self._peer is None else self._peer.witnessed
+        if upto is None or admission.protocol(store, identity.node) < wire.SINCE[wire.Witnessed]:
+            return
+        while (told := witness.owed(store, trust, identity, upto)[0]) is not None:
+            upto = told.upto
+            if told.heads:
+                yield frames.of(told)
 
     def _opening(self) -> Opening:
         app, trust = self._app, self._app.trust
@@ -191,7 +203,10 @@ class _Content:
     def _outcomes(self, store: Store, peer: Peer | None) -> list[wire.Outcome]:
         if peer is None:
             return []
-        known = admission.unheard(store, self._app.trust, peer, admission.heard(store, peer.node))
+        known = admission.unheard(
+            *(store, self._app.trust, peer, admission.heard(store, peer.node)),
+            *(self._app.keys.sign, self._app.now_ms()),
+        )
         outcomes = {one.lsn: one for one in known}
         for lsn, code in self._refused.items():
             outcomes[lsn] = wire.Outcome(lsn, refused=code)
@@ -324,7 +339,7 @@ class Opened:
             "made": certs.iso(header.made_ms // 1000),
         }
 
-    def messages(self) -> Iterator[Commit | wire.Ack | wire.Fenced]:
+    def messages(self) -> Iterator[Commit | wire.Ack | wire.Fenced | wire.Witnessed]:
         """What is in it, in order. Raises IntegrityError FN-6504, PeerError FN-55xx."""
         intake, frames = Intake(), self._frames()
         next(frames)
@@ -557,6 +572,10 @@ def _apply(app: App, writer: Writer, opened: Opened, imported: Imported, refused
             batch.add(message)
         elif isinstance(message, wire.Fenced):
             writer.peer_fenced(entry.link, message.code, message.heads)
+        elif isinstance(message, wire.Witnessed):
+            batch.flush()  # what it is about is in it
+            if opened.from_parent:
+                writer.witnessed(entry.link, message)
         else:
             outcomes = [(one.lsn, one.cosignature, one.refused) for one in message.outcomes]
             imported.refused += [("peer", one.refused) for one in message.outcomes if one.refused]

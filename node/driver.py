@@ -176,6 +176,7 @@ class Welcome:
     again: Callable[[str, int, int], list[fx.Item]]
     one: Callable[[str, int], list[fx.Item]] = lambda _log, _first: []
     hurry: Callable[[int, int], tuple[list[fx.Item], int, bool]] = lambda _after, beyond: ([], beyond, False)
+    witnessed: Callable[[int], tuple[wire.Witnessed | None, bool]] = lambda _after: (None, False)
 
 
 @dataclass(slots=True)
@@ -407,6 +408,30 @@ class Session:
             return
         self._handle(self.exchange.resend(effect.log, effect.first, items, self._now_ms()))
 
+    def _do_pull_witnessed(self, effect: fx.PullWitnessed) -> None:
+        if self._welcome is None:
+            return
+        try:
+            found, ripe = self._welcome.witnessed(effect.after)
+        except FednodeError as error:
+            self._handle(self.exchange.refuse(error, self._now_ms()))
+            return
+        self._handle(self.exchange.tell(found, ripe, self._now_ms()))
+
+    def _do_learn(self, effect: fx.Learn) -> None:
+        self.spawn(self._learning(effect.told))
+
+    async def _learning(self, told: wire.Witnessed) -> None:
+        link = self.link
+        if link is None:
+            raise RuntimeError("told before admission")
+        try:
+            await self._writer.call(lambda writer: writer.witnessed(link, told))
+        except FednodeError as error:
+            self._committed(error)
+            return
+        self._handle(self.exchange.learnt(told, self._now_ms()))
+
     def _do_commit(self, effect: fx.Commit) -> None:
         if self.link is None:
             raise RuntimeError("commit before admission")
@@ -480,6 +505,8 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.Hurry: Session._do_hurry,
     fx.Again: Session._do_again,
     fx.Commit: Session._do_commit,
+    fx.PullWitnessed: Session._do_pull_witnessed,
+    fx.Learn: Session._do_learn,
     fx.Acked: Session._do_acked,
     fx.PeerClock: Session._do_hook,
     fx.RenewAsked: Session._do_hook,

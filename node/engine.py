@@ -13,12 +13,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, fence, jobs, mending
+from fednode.node import admission, carrier, fence, jobs, mending, witness
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.mending import Mender
@@ -124,7 +125,10 @@ class Engine(Hooks):
         feed, again = admission.feeds(self.store, self.app.trust, entry.link)
         granted = replace(entry.admission, renew=self._renewal(from_parent, restoring))
         one = mending.one(self.store, self.app.trust, entry.link)
-        return Welcome(entry.link, granted, feed, again, one, admission.hurry(self.store, entry.link))
+        return Welcome(
+            *(entry.link, granted, feed, again, one, admission.hurry(self.store, entry.link)),
+            partial(witness.owed, self.store, self.app.trust, identity),
+        )
 
     def _renewal(self, with_parent: bool, restoring: int | None) -> wire.Renew | None:
         """What to ask the parent for: a new life for a node that takes its history back, or what is due."""

@@ -3,8 +3,10 @@
 Rules
 1. A proof is of one change: the version in force, or the one that is asked for. What was erased cannot be proved any
    more: its leaf stays, and nothing is left to show.
-2. The checkpoint is the one with the most cosignatures by nodes above the writer that this node has; of equals the
-   newest. A node above the writer signs the newest head itself, as the witness that holds it; nobody ever signs a
+2. The checkpoint is, of those that the record lies in, the one with the most cosignatures by nodes above the writer
+   that this node has (`fednode.node.witness` has how they come down to it); of equals the one that the highest node has
+   signed, then the newest. So a record of this minute is shown with few signatures, or with none, and a minute later
+   with all. A node above the writer signs the newest head itself, as the witness that holds it; nobody ever signs a
    smaller size after a larger one.
 3. Certificates are those that were valid when the first witness signed: a node renews its own every year, and a proof
    is judged at that time.
@@ -27,9 +29,11 @@ from fednode.crypto.certs import ROOT, Identity
 from fednode.crypto.checkpoint import Checkpoint, Cosigner
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
+from fednode.node import witness
 from fednode.node.records import Records
 from fednode.node.rows import Held
 from fednode.node.tree import LogTree, remake
+from fednode.node.witness import Given
 from fednode.sync import proof_file
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Field
@@ -105,23 +109,23 @@ class Prover:
         """Rule 2."""
         log_id, name = held.log_id, held.name
         size = self._store.log_state(name).size
-        given = self._given(log_id)
-        sizes = {held.first + held.count, size, *(at for at, _ in given if at > seq)}
-        heads = [self._signed(log_id, name, at, given, newest=at == size) for at in sizes]
-        return max(heads, key=lambda head: (len(head.cosigners), head.checkpoint.size))
-
-    def _given(self, log_id: int) -> list[tuple[int, Cosignature]]:
-        """(size, cosignature): of each node above the newest that it gave, and the first parent's newest."""
-        given = self._store.rows("select size, time_s, signature, witness from witness where log_id = ?", log_id)
-        first = self._store.rows(
-            """select first + count, first_time, first_signature from segment
+        above = witness.above(self._trust, name)
+        given = witness.shown(witness.kept(self._store, log_id, after=seq), above)
+        first = self._store.rows(  # the first parent's newest
+            """select first + count from segment
                where log_id = ? and first_time is not null order by first desc limit 1""",
             log_id,
         )
-        return [(row[0], Cosignature(*row[1:])) for row in (*given, *first)]
+        sizes = {held.first + held.count, size, *(one.size for one in given), *(at for (at,) in first if at > seq)}
+
+        def worth(head: Head) -> tuple[int, int, int]:
+            heights = [above.index(one.name.partition("/")[2]) for one in head.cosigners]
+            return len(heights), -min(heights, default=0), head.checkpoint.size
+
+        return max((self._signed(log_id, name, at, given, above, newest=at == size) for at in sizes), key=worth)
 
     def _signed(
-        self, log_id: int, name: LogName, size: int, given: list[tuple[int, Cosignature]], *, newest: bool
+        self, log_id: int, name: LogName, size: int, given: list[Given], names: list[str], *, newest: bool
     ) -> Head:
         """The checkpoint of a size, with every cosignature of it that this node has or may make."""
         last = self._store.segment_at(log_id, size - 1)
@@ -129,8 +133,8 @@ class Prover:
             raise IntegrityError("FN-6602", log_id=log_id, first=size - 1)
         header = seg.parse(last.raw).header
         head = Checkpoint(str(name), size, header.root)
-        above = self._above(name)
-        found = {one.witness or above[0]: one for at, one in given if at == size and above}
+        above = names[::-1]
+        found = {one.witness: Cosignature(one.time_s, one.signature) for one in given if one.size == size}
         first = self._store.first_parent(last.lsn)
         if first is not None and above:
             found[above[0]] = first
@@ -141,13 +145,6 @@ class Prover:
             found[me] = Cosignature(time_s, checkpoint.cosign(head, self._key, time_s))
         cosigners = [self._cosigner(head, node, found[node]) for node in above if node in found]
         return Head(head, header.checkpoint, tuple(one for one in cosigners if one is not None))
-
-    def _above(self, name: LogName) -> list[str]:
-        """The nodes above a log's writer in the life that wrote it, the nearest first."""
-        writer = self._trust.directory.life(name.origin, name.incarnation)
-        if writer is None or writer.issuer == ROOT:
-            return []
-        return [one.node for one in reversed(self._trust.directory.path(writer.issuer))]
 
     def _cosigner(self, head: Checkpoint, node: str, given: Cosignature) -> Cosigner | None:
         """With the key that it was made with: a witness may have taken new keys since."""

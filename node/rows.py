@@ -36,7 +36,9 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Where this node stands with a peer. `acked`: up to which arrival number the peer holds this node's feed;
-    `have`: this node the peer's; `since`: this store's arrival number when the peer's present store was first met.
+    `have`: this node the peer's; `since`: this store's arrival number when the peer's present store was first met;
+    `witnessed`: how far a child has what it is told of witnesses (None: it does not take it), or this node what the
+    parent tells.
     """
 
     id: int
@@ -47,6 +49,7 @@ class Peer:
     last_ms: int | None
     last_error: str | None
     since: int = 0
+    witnessed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

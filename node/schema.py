@@ -137,6 +137,25 @@ def m007_urgent(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@log_migrations()
+def m008_witness(db: Database) -> None:
+    """Cosignatures at several sizes, and the order in which they are passed down (`node.witness`): `number`, and to
+    which `child`. What is older has no child: the next one of its log takes its place."""
+    for statement in (
+        "alter table witness rename to witness_before",
+        """create table witness (
+            log_id integer not null references log, size integer not null, witness text not null,
+            time_s integer not null, signature blob not null, number integer not null, child text,
+            primary key (log_id, size, witness)) without rowid""",
+        "insert into witness select log_id, size, witness, time_s, signature, 0, null from witness_before",
+        "drop table witness_before",
+        "create index witness_child on witness (child, number) where child is not null",
+        "insert or ignore into meta values ('witnessed', 0)",
+        "alter table peer add column witnessed integer",
+    ):
+        db.conn.execute(statement)
+
+
 @state_migrations()
 def m001_state(db: Database) -> None:
     """The first shape of state.db."""

@@ -401,14 +401,14 @@ class Store:
 
     def peer(self, node: str) -> Peer | None:
         rows = self._rows(
-            """select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error, since
+            """select id, node, role, acked, have_store, have_lsn, have_check, last_ms, last_error, since, witnessed
                from peer where node = ?""",
             node,
         )
         if not rows:
             return None
-        pid, name, role, acked, store, lsn, check, last_ms, last_error, since = rows[0]
-        return Peer(pid, name, role, acked, Cursor(store or b"", lsn, check or b""), last_ms, last_error, since)
+        pid, name, role, acked, store, lsn, check, *rest = rows[0]
+        return Peer(pid, name, role, acked, Cursor(store or b"", lsn, check or b""), *rest)
 
     def peers(self) -> list[Peer]:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
@@ -416,18 +416,20 @@ class Store:
 
     def outcomes_for(
         self, peer_id: int, after: int, until: int, since: int
-    ) -> list[tuple[int, LogName, int | None, bytes | None]]:
+    ) -> list[tuple[int, LogName, int | None, bytes | None, int]]:
         """What came from a peer in (after, until] of its arrival order: (its lsn, log, first parent's time and
-        signature); not what came from a store that it had before (`since`)."""
+        signature, this store's lsn where it is the newest of its log, else 0); not what came from a store that it had
+        before (`since`)."""
         rows = self._rows(
-            """select s.peer_lsn, l.name, s.first_time, s.first_signature from segment s join log l on l.id = s.log_id
+            """select s.peer_lsn, l.name, s.first_time, s.first_signature, iif(s.first + s.count = l.size, s.lsn, 0)
+               from segment s join log l on l.id = s.log_id
                where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? and s.lsn > ? order by s.peer_lsn""",
             peer_id,
             after,
             until,
             since,
         )
-        return [(lsn, LogName.parse(name), time_s, signature) for lsn, name, time_s, signature in rows]
+        return [(lsn, LogName.parse(name), *rest) for lsn, name, *rest in rows]
 
     def first_own(self) -> int:
         """The arrival number of the first segment that no peer sent; past the last one where all came from peers."""

@@ -162,7 +162,7 @@ class Transaction:
     def meet_store(self, peer_id: int, store: bytes) -> None:
         """The peer has another store than before: its feed is taken from the start."""
         self.set_have(peer_id, Cursor(store, 0, b""))
-        self._c.execute("update peer set since = ? where id = ?", (self.store.lsn, peer_id))
+        self._c.execute("update peer set since = ?, witnessed = null where id = ?", (self.store.lsn, peer_id))
 
     def raise_acked(self, peer_id: int, acked: int) -> None:
         """The peer holds this node's feed up to here; never goes down."""
@@ -193,14 +193,9 @@ class Transaction:
         )
         return row[0], late
 
-    def set_witness(self, log: str, witness: str, size: int, given: Cosignature) -> None:
-        """A cosignature by a level above; only the newest of each witness is kept."""
-        self._c.execute(
-            """insert into witness select id, ?, ?, ?, ? from log where name = ?
-               on conflict do update set size = excluded.size, time_s = excluded.time_s, signature = excluded.signature
-               where excluded.size >= size""",
-            (witness, size, given.time_s, given.signature, log),
-        )
+    def set_witnessed(self, peer_id: int, number: int | None) -> None:
+        """How far a child has what it is told of witnesses, or this node what its parent tells."""
+        self._c.execute("update peer set witnessed = ? where id = ?", (number, peer_id))
 
     def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
         """Keep what was refused, once. Returns whether it is news."""

@@ -34,7 +34,9 @@ from fednode.node.store import CHECK_BYTES, Store
 from fednode.node.stripping import Stripping
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
+from fednode.node.witness import Keeper, take
 from fednode.sync import segment as seg
+from fednode.sync import wire
 from fednode.sync.change import ERASE, RECEIPTS, Change, LogName
 from fednode.sync.clock import HybridClock, bound, effective
 from fednode.sync.effects import Commit, Done
@@ -407,11 +409,12 @@ class Writer:
         self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity, upto: int
     ) -> None:
         """The peer holds (or refuses) these items of this node's feed, and with them all up to `upto`. Its cosignatures
-        are verified, then kept: as first parent's for this node's own logs, as a witness's for others. Raises PeerError
-        FN-6414 for a cosignature that does not verify."""
+        are verified, then kept: as first parent's for this node's own logs, as a witness's for what others hold. Raises
+        PeerError FN-6414 for a cosignature that does not verify."""
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
         self.refusals.clear()
         with self.store.write() as tx:
+            keeper = Keeper(tx, self.trust)
             for lsn, given, refused in outcomes:
                 if refused in OF_MINE and mine:
                     self._forked(tx, lsn, refused)
@@ -421,7 +424,7 @@ class Writer:
                         self.refusals.append(Refusal(witness.node, refused, at, by_peer=True))
                     continue
                 place = self.store.place(lsn)
-                if given is None or place is None:
+                if given is None or place is None or not mine:
                     continue
                 name, size, root = place
                 try:
@@ -430,11 +433,30 @@ class Writer:
                     if standing(self.store) is None:
                         raise
                     continue  # it is of the history that this store has lost
-                if mine and name.origin == self.trust.node:
-                    tx.set_first_parent(lsn, Cosignature(given.time_s, given.signature, witness.node))
-                else:
-                    tx.set_witness(str(name), witness.node, size, given)
+                named = Cosignature(given.time_s, given.signature, witness.node)
+                first_hand = name.origin == self.trust.node
+                if first_hand:
+                    tx.set_first_parent(lsn, named)
+                if not first_hand or (self.trust.me.may_issue and self.trust.route(name).down):
+                    keeper.keep(name, size, named)
+            keeper.settle()
             tx.raise_acked(peer_id, upto)
+            if self.refusals:
+                self.on_refusals(tx, self.refusals)
+
+    def witnessed(self, link: Link, told: wire.Witnessed) -> None:
+        """What the parent passes on of nodes above: what verifies is kept. What does not is evidence; where this store
+        is fenced, it is of the history that was lost."""
+        self.trust.refresh(self.store)
+        self.refusals.clear()
+        with self.store.write() as tx:
+            for head, error in take(tx, self.trust, told):
+                params = msgspec.json.encode(dict(error.params)).decode()
+                at = f"{head.log}@{head.size}"[:256]  # not the log's own name: nothing of its feed was refused
+                place = (self._now_ms(), link.peer.node, error.code, at, head.size)
+                if standing(self.store) is None and tx.keep_evidence(*place, params, b""):
+                    self.refusals.append(Refusal(link.peer.node, error.code, head.log, error.params))
+            tx.set_witnessed(link.peer_id, told.upto)
             if self.refusals:
                 self.on_refusals(tx, self.refusals)
 

@@ -79,7 +79,7 @@ class Body(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., seed: _Optional[bytes] = ..., keys: _Optional[bytes] = ..., key_lengths: _Optional[_Iterable[int]] = ..., first_hlc: _Optional[int] = ..., hlc_deltas: _Optional[_Iterable[int]] = ..., ops: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., payload_lengths: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., stripped: _Optional[_Iterable[int]] = ..., leaves: _Optional[bytes] = ..., salts: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced")
+    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced", "witnessed")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class Frame(_message.Message):
     RENEWED_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     FENCED_FIELD_NUMBER: _ClassVar[int]
+    WITNESSED_FIELD_NUMBER: _ClassVar[int]
     number: int
     hello: Hello
     chunk: Chunk
@@ -108,7 +109,8 @@ class Frame(_message.Message):
     renewed: Renewed
     late: Late
     fenced: Fenced
-    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ...) -> None: ...
+    witnessed: Witnessed
+    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., witnessed: _Optional[_Union[Witnessed, _Mapping]] = ...) -> None: ...
 
 class Cursor(_message.Message):
     __slots__ = ("store", "lsn", "check")
@@ -121,7 +123,7 @@ class Cursor(_message.Message):
     def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore")
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed")
     VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +139,7 @@ class Hello(_message.Message):
     FEEDS_FIELD_NUMBER: _ClassVar[int]
     WANTS_FIELD_NUMBER: _ClassVar[int]
     RESTORE_FIELD_NUMBER: _ClassVar[int]
+    WITNESSED_FIELD_NUMBER: _ClassVar[int]
     version_min: int
     version_max: int
     software: str
@@ -152,7 +155,8 @@ class Hello(_message.Message):
     feeds: bool
     wants: bool
     restore: bool
-    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ...) -> None: ...
+    witnessed: int
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ...) -> None: ...
 
 class Partial(_message.Message):
     __slots__ = ("lsn", "digest", "offset")
@@ -300,6 +304,24 @@ class Late(_message.Message):
     root: bytes
     first_parent: Cosignature
     def __init__(self, lsn: _Optional[int] = ..., log: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
+
+class Witnessed(_message.Message):
+    __slots__ = ("upto", "heads")
+    UPTO_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    upto: int
+    heads: _containers.RepeatedCompositeFieldContainer[WitnessedHead]
+    def __init__(self, upto: _Optional[int] = ..., heads: _Optional[_Iterable[_Union[WitnessedHead, _Mapping]]] = ...) -> None: ...
+
+class WitnessedHead(_message.Message):
+    __slots__ = ("log", "size", "cosignatures")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    size: int
+    cosignatures: _containers.RepeatedCompositeFieldContainer[Cosignature]
+    def __init__(self, log: _Optional[str] = ..., size: _Optional[int] = ..., cosignatures: _Optional[_Iterable[_Union[Cosignature, _Mapping]]] = ...) -> None: ...
 
 class Volume(_message.Message):
     __slots__ = ("header", "commit", "wrap")

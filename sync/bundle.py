@@ -110,14 +110,14 @@ class Intake:
         self._inbox, self._number = Inbox(), 0
         self._inbox.open(ENVELOPE_BYTES_MAX)
 
-    def take(self, data: bytes) -> Commit | wire.Ack | wire.Fenced | None:
+    def take(self, data: bytes) -> Commit | wire.Ack | wire.Fenced | wire.Witnessed | None:
         """One frame. None: part of a segment. Raises PeerError FN-55xx, FN-64xx."""
         number, message = wire.decode(data)
         self._number += 1
         if number != self._number:
             raise PeerError("FN-5504", state="bundle", message=f"number {number}")
         commit: Commit | None = None
-        if isinstance(message, wire.Ack | wire.Fenced):
+        if isinstance(message, wire.Ack | wire.Fenced | wire.Witnessed):
             return message
         if isinstance(message, wire.Unknown):
             return None

@@ -40,6 +40,7 @@ class Admission:
     acks: tuple[wire.Outcome, ...] = ()
     reply: wire.Hello | None = None  # the parent's own Hello; the child's went out first
     fenced: wire.Fenced | None = None  # what this side has to say of itself
+    told: int | None = None  # how far the child has what `Witnessed` tells; None: it does not take it
     renew: wire.Renew | None = None  # the certificate that this side asks for
 
 
@@ -125,6 +126,20 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class PullWitnessed:
+    """Look for what witnesses above have signed of the peer's logs, after this number; then call `tell`."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Verify what witnesses above have signed, make it durable; then call `learnt`."""
+
+    told: wire.Witnessed
+
+
+@dataclass(frozen=True, slots=True)
 class Acked:
     """The peer holds these, durably, or refuses them. `upto`: all of the feed up to this arrival number is answered."""
 
@@ -178,6 +193,6 @@ class Close:
 
 
 Effect = (
-    Send | Admit | Pull | Hurry | Again | Commit | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced
-    | Alert | Close
+    Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | Acked | PeerClock | RenewAsked
+    | RenewAnswered | PeerFenced | Alert | Close
 )  # fmt: skip

@@ -40,6 +40,7 @@ from fednode.sync.effects import (
     Effect,
     HalfSegment,
     Item,
+    Learn,
     PeerClock,
     PeerFenced,
     RenewAnswered,
@@ -112,6 +113,7 @@ class Exchange(Side):
         self.state = State.OPEN
         self._outbox.position, self._outbox.partial = admission.start, self._peer.partial
         self._outbox.credit = self._peer.window
+        self._told = admission.told if self.knows(wire.Witnessed) else None
         if self._hello is not None:
             self._inbox.open(self._hello.window)
         self._renewing = admission.renew is not None
@@ -140,17 +142,20 @@ class Exchange(Side):
             return []
         if now_ms < self._last_received_ms:  # the clock was set back, by years perhaps: the timers begin anew
             self._last_received_ms = self._last_sent_ms = now_ms
+            self._tell_by_ms = None
         if now_ms - self._last_received_ms > SILENCE_MS_MAX:
             return self._close(Unavailable("FN-4502", silent_ms=now_ms - self._last_received_ms), now_ms)
-        if self.state is State.OPEN and now_ms - self._last_sent_ms >= BEAT_MS:
-            return [self._send(wire.Beat(now_ms), now_ms)]
-        return []
+        if self.state is not State.OPEN:
+            return []
+        beat = [self._send(wire.Beat(now_ms), now_ms)] if now_ms - self._last_sent_ms >= BEAT_MS else []
+        return [*beat, *self._tell_more()]
 
     def shift(self, delta_ms: int) -> None:
         """The local clock was put right by so much: the timers move with it."""
         self._hello_sent_ms += delta_ms
         self._last_sent_ms += delta_ms
         self._last_received_ms += delta_ms
+        self._tell_by_ms = None if self._tell_by_ms is None else self._tell_by_ms + delta_ms
 
     # ------------------------------------------------------------ the driver's reports
 
@@ -286,13 +291,28 @@ class Exchange(Side):
     def _on_late(self, late: wire.Late, now_ms: int) -> list[Effect]:
         return [self._inbox.late(late)]
 
+    def _on_witnessed(self, told: wire.Witnessed, now_ms: int) -> list[Effect]:
+        if not self._dials:
+            raise PeerError("FN-5504", state="open", message="Witnessed")
+        self._inbox.witnessed(told)
+        return [Learn(told)]
+
+    def learnt(self, told: wire.Witnessed, now_ms: int) -> list[Effect]:
+        """The writer is through with what `Learn` gave it."""
+        freed = self._inbox.learnt(told)
+        if self.state is not State.OPEN:
+            return []
+        credit = self._inbox.credit(freed)
+        return [*([self._send(wire.Credit(credit), now_ms)] if credit else []), *self._finish_once(now_ms)]
+
     def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
         upto = self._outbox.answered(outcome.lsn for outcome in ack.outcomes)
         return [Acked(ack.outcomes, upto), *self._finish_once(now_ms)]
 
     def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:
         self._outbox.credit = min(self._outbox.credit + credit.bytes, WINDOW_BYTES)
-        return self._pump(now_ms)
+        effects = self._pump(now_ms)
+        return [*effects, *self._tell_more()] if self._tell_starved and self._idle_sent else effects
 
     def _on_idle(self, idle: wire.Idle, now_ms: int) -> list[Effect]:
         self._inbox.idle = True
@@ -342,6 +362,7 @@ _HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
     wire.Hello: Exchange._on_hello,
     wire.Chunk: Exchange._on_chunk,
     wire.Late: Exchange._on_late,
+    wire.Witnessed: Exchange._on_witnessed,
     wire.Ack: Exchange._on_ack,
     wire.Credit: Exchange._on_credit,
     wire.Idle: Exchange._on_idle,

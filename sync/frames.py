@@ -1,7 +1,7 @@
 """What goes over the wire in an exchange, as values. `fednode.sync.wire` makes bytes of them and reads them.
 
 Rules
-1. Immutable, without behaviour. Texts and sizes are limited where bytes become values, not here.
+1. Immutable, without behaviour (but what they cost). Texts and sizes are limited where bytes become values, not here.
 2. A kind of frame that came after version 1 of the protocol stands in `SINCE` (`fednode.sync.versions`, rule 4).
 
 >>> Outcome(7).refused, Hello("1301", (), 0, b"").version_max >= 2
@@ -51,6 +51,7 @@ class Hello:
     restore: bool = False
     version_min: int = SPOKEN.low
     version_max: int = SPOKEN.high
+    witnessed: int | None = None  # how far it has what `Witnessed` tells; None: it does not take it
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +167,35 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessedHead:
+    """What witnesses have signed of one checkpoint; each cosignature names its witness."""
+
+    log: str
+    size: int
+    cosignatures: tuple[Cosignature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """Cosignatures by nodes above the sender, of logs that the receiver holds. `upto`: the sender's count."""
+
+    upto: int
+    heads: tuple[WitnessedHead, ...] = ()
+
+    @property
+    def cost(self) -> int:
+        """Bytes of credit: about what it takes."""
+        return sum(len(head.log) + 20 + 100 * len(head.cosignatures) for head in self.heads)
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A hint of a newer peer's that is not known here: it is counted, and means nothing. Never sent."""
 
     field: int
 
 
-SINCE: dict[type, int] = {}  # the version that brought a kind of frame, of those that came after version 1
-Message = Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced
+SINCE: dict[type, int] = {Witnessed: 2}  # the version that brought a kind of frame, of those that came after version 1
+Message = (
+    Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced | Witnessed
+)  # fmt: skip

@@ -6,12 +6,16 @@ Rules
 2. `_pump` says what the credit allows, asks for more when little is left, and says Idle once when all is said.
 3. Where more waits than `hurry_from` bytes, what is urgent in the feed is asked for, and goes ahead of it.
 4. A session that was opened for one exchange ends when both feeds are drained and nothing is waited for.
+5. What witnesses above have signed comes after all else: once the feed is drained, right before the first Idle, so that
+   what it is about, and the certificates that it is verified with, are there; then with the ticks. What may still
+   become more waits up to `TELL_MS`: one frame has what several levels have signed of many logs. It goes only to a
+   child that says that it takes it (`Hello.witnessed`), and costs credit.
 """
 
 from __future__ import annotations
 
 from fednode.sync import versions, wire
-from fednode.sync.effects import Close, Effect, HalfSegment, Hurry, Pull, Send
+from fednode.sync.effects import Close, Effect, HalfSegment, Hurry, Pull, PullWitnessed, Send
 from fednode.sync.inbox import Inbox
 from fednode.sync.outbox import ROOM_MAX, Outbox
 from fednode.sync.states import State
@@ -21,6 +25,7 @@ QUEUE_BYTES_LOW = 1024 * 1024
 HURRY_FROM_BYTES = 64 * 1024
 HURRY_SINCE = 2  # the protocol version that knows Chunk.ahead
 PULL_BYTES = 2 * 1024 * 1024
+TELL_MS = 60_000
 
 
 class Side:
@@ -53,6 +58,9 @@ class Side:
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
+        self._told: int | None = None  # how far the child was told what witnesses have signed; None: it is not told
+        self._told_first = self._tell_starved = False
+        self._tell_by_ms: int | None = 0  # when what waits to be told goes, ripe or not; None: nothing waits
 
     @property
     def dials(self) -> bool:
@@ -88,9 +96,35 @@ class Side:
             self._pulling = True
             effects.append(Pull(outbox.position, PULL_BYTES))
         elif self._drained and outbox.empty and not self._idle_sent:
+            if self._told is not None and not self._told_first:
+                self._told_first = True
+                return [*effects, PullWitnessed(self._told)]
             self._idle_sent = True
             effects.append(self._send(wire.Idle(outbox.position), now_ms))
         return effects + self._finish_once(now_ms)
+
+    def _tell_more(self) -> list[Effect]:
+        """Rule 5, after the first time."""
+        if self._told is None or not self._told_first or self._pulling or not self._drained or not self._outbox.empty:
+            return []
+        return [PullWitnessed(self._told)]
+
+    def tell(self, found: wire.Witnessed | None, ripe: bool, now_ms: int) -> list[Effect]:
+        """The answer to PullWitnessed. `ripe`: there is no use in waiting for more."""
+        if self.state is not State.OPEN or self._told is None:
+            return []
+        if found is None or not found.heads:
+            self._told = found.upto if found is not None else self._told
+            self._tell_by_ms = None
+            return self._pump(now_ms)
+        if self._tell_by_ms is None:
+            self._tell_by_ms = now_ms + TELL_MS
+        self._tell_starved = self._outbox.credit <= 0
+        if self._tell_starved or (not ripe and now_ms < self._tell_by_ms):
+            return self._pump(now_ms)
+        self._told = found.upto
+        self._outbox.credit -= found.cost
+        return [self._send(found, now_ms), PullWitnessed(self._told)]
 
     def _finish_once(self, now_ms: int) -> list[Effect]:
         outbox = self._outbox

@@ -43,6 +43,8 @@ from fednode.sync.frames import (
     Renewed,
     Unknown,
     Want,
+    Witnessed,
+    WitnessedHead,
 )
 from fednode.sync.versions import HINTS_FROM
 
@@ -67,6 +69,8 @@ __all__ = [
     "Renewed",
     "Unknown",
     "Want",
+    "Witnessed",
+    "WitnessedHead",
 ]
 
 CHUNK_BYTES_MAX = 64 * 1024
@@ -75,6 +79,7 @@ CHAIN_LENGTH_MAX = 12
 CERTIFICATE_BYTES_MAX = 8 * 1024
 OUTCOMES_MAX = 512
 HEADS_MAX = 8
+WITNESSED_MAX = 512  # cosignatures in one frame
 HEAD_CHARACTERS_MAX = 2048
 NUMBER_MAX = (1 << 63) - 1  # SQLite's integers are signed
 LENGTH_DELIMITED = 2  # the wire type of messages
@@ -107,6 +112,7 @@ def _hello_out(m: Hello) -> pb.Frame:
         feeds=m.feeds,
         wants=m.wants,
         restore=m.restore,
+        witnessed=m.witnessed,
     )
     return pb.Frame(hello=hello)
 
@@ -130,6 +136,15 @@ def _params(given: Mapping[str, str]) -> dict[str, str]:
     return {name[:cut]: given[name][:cut] for name in sorted(given)[:PARAMS_MAX]}
 
 
+def _witnessed_out(m: Witnessed) -> pb.Frame:
+    frame = pb.Frame(witnessed=pb.Witnessed(upto=m.upto))
+    for one in m.heads:
+        signed = frame.witnessed.heads.add(log=one.log, size=one.size).cosignatures
+        for by in one.cosignatures:
+            signed.add(time_s=by.time_s, signature=by.signature, witness=by.witness)
+    return frame
+
+
 def _late_out(m: Late) -> pb.Frame:
     late = pb.Late(lsn=m.lsn, log=m.log, size=m.size, root=m.root, first_parent=_cosignature_out(m.first_parent))
     return pb.Frame(late=late)
@@ -140,6 +155,7 @@ _OUT: dict[type, Callable[..., pb.Frame]] = {
     Chunk: _chunk_out,
     Ack: _ack_out,
     Late: _late_out,
+    Witnessed: _witnessed_out,
     Credit: lambda m: pb.Frame(credit=pb.Credit(bytes=m.bytes)),
     Idle: lambda m: pb.Frame(idle=pb.Idle(lsn=m.lsn)),
     Beat: lambda m: pb.Frame(beat=pb.Beat(now_ms=m.now_ms)),
@@ -187,7 +203,7 @@ def _chain_in(chain: object) -> tuple[bytes, ...]:
 
 def _hello_in(m: pb.Hello) -> Hello:
     _limit(len(m.store) > 32 or len(m.have.store) > 32 or len(m.have.check) > 8 or len(m.partial.digest) > 32, "hello")
-    _number(m.have.lsn, m.acked, m.partial.lsn, m.partial.offset, m.catalog_version)
+    _number(m.have.lsn, m.acked, m.partial.lsn, m.partial.offset, m.catalog_version, m.witnessed)
     _limit(m.now_ms > WALL_MS_MAX, "clock")
     partial = None
     if m.HasField("partial"):
@@ -208,6 +224,7 @@ def _hello_in(m: pb.Hello) -> Hello:
         m.restore,
         m.version_min,
         m.version_max,
+        m.witnessed if m.HasField("witnessed") else None,
     )
 
 
@@ -236,6 +253,14 @@ def _late_in(m: pb.Late) -> Late:
     return Late(m.lsn, m.log, m.size, m.root, _cosignature_in(m.first_parent))
 
 
+def _witnessed_in(m: pb.Witnessed) -> Witnessed:
+    count = sum(len(one.cosignatures) for one in m.heads)
+    _limit(max(count, len(m.heads)) > WITNESSED_MAX or any(len(one.log) > 256 for one in m.heads), "witnessed")
+    _number(m.upto, *(one.size for one in m.heads))
+    heads = (WitnessedHead(one.log, one.size, tuple(map(_cosignature_in, one.cosignatures))) for one in m.heads)
+    return Witnessed(m.upto, tuple(heads))
+
+
 def _want_in(m: pb.Want) -> Want:
     _number(m.first)
     return Want(m.log[:256], m.first, m.restore)
@@ -256,6 +281,7 @@ _IN: dict[str, Callable[..., Message]] = {
     "chunk": _chunk_in,
     "ack": _ack_in,
     "late": _late_in,
+    "witnessed": _witnessed_in,
     "credit": lambda m: Credit(m.bytes),
     "idle": lambda m: Idle(m.lsn),
     "beat": lambda m: Beat(m.now_ms),

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from chain import WORLD, Node
-from fednode.node import admission, mending
+from fednode.node import admission, mending, witness
 from fednode.node.writer import Link
 from fednode.sync import effects as fx
 from fednode.sync import versions, wire
@@ -79,6 +79,13 @@ class Party:
                     assert self.link is not None
                     reports = [done for _, done in self.node.writer.incoming([(self.link, effect)])]
                     self.do(self.exchange.committed(reports, NOW_MS))
+                case fx.PullWitnessed(after):
+                    found = witness.owed(self.node.store, self.node.trust, WORLD.identity(self.peer), after)
+                    self.do(self.exchange.tell(*found, NOW_MS))
+                case fx.Learn(told):
+                    assert self.link is not None
+                    self.node.writer.witnessed(self.link, told)
+                    self.do(self.exchange.learnt(told, NOW_MS))
                 case fx.Acked(outcomes, _) if self.take_acks is not None:
                     self.take_acks(outcomes)
                 case fx.Acked(outcomes, upto):

@@ -19,7 +19,9 @@ from fednode.sync.effects import (
     Done,
     Effect,
     Item,
+    Learn,
     Pull,
+    PullWitnessed,
     Send,
 )
 from fednode.sync.exchange import Exchange
@@ -48,7 +50,12 @@ class Side:
     """An exchange with what its driver would have: a feed, a store that commits when told, a list of what happened."""
 
     def __init__(self, *, dials: bool, feed: Iterable[Item] = (), start: int = 0, **more: Any) -> None:
-        mine = {name: more.pop(name) for name in ("partial", "window", "feeds", "wants", "have") if name in more}
+        fields = ("partial", "window", "feeds", "wants", "have", "witnessed", "version_max")
+        mine = {name: more.pop(name) for name in fields if name in more}
+        self.to_tell: list[tuple[wire.Witnessed, bool]] = list(more.pop("to_tell", ()))
+        self.told: int | None = more.pop("told", None)
+        self.learning: list[wire.Witnessed] = []
+        self.now_ms = NOW
         self.hello = hello("1301" if dials else "13", **mine)
         self.exchange = Exchange(dials=dials, hello=self.hello if dials else None, **more)
         self.dials, self.items, self.start = dials, list(feed), start
@@ -80,6 +87,11 @@ class Side:
                     self.do(self.exchange.resend(log, first, again, NOW))
                 case Commit():
                     self.commits.append(effect)
+                case PullWitnessed(after):
+                    found = next(((one, ripe) for one, ripe in self.to_tell if one.upto > after), (None, False))
+                    self.do(self.exchange.tell(*found, self.now_ms))
+                case Learn(told):
+                    self.learning.append(told)
                 case Acked(outcomes, upto):
                     self.acked += outcomes
                     self.answered = upto
@@ -88,7 +100,7 @@ class Side:
 
     def admit(self, **more: Any) -> None:
         reply = None if self.dials else self.hello
-        self.do(self.exchange.admitted(Admission(self.start, reply=reply, **more), NOW))
+        self.do(self.exchange.admitted(Admission(self.start, reply=reply, told=self.told, **more), NOW))
 
     def pull(self, after: int, bytes_max: int) -> None:
         found, size = [], 0

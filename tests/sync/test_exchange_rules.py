@@ -38,12 +38,13 @@ MESSAGES: dict[type, Any] = {
     wire.Renewed: wire.Renewed((b"c",)),
     wire.Fenced: wire.Fenced("FN-6422", ("note",)),
     wire.Late: wire.Late(1, "log", 1, bytes(32), wire.Cosignature(1, bytes(64))),
+    wire.Witnessed: wire.Witnessed(1),
 }
 LEGAL: dict[tuple[bool, State], set[type]] = {
     (False, State.NEW): {wire.Hello, wire.Bye},
     (True, State.GREETING): {wire.Hello, wire.Bye},
     (False, State.ADMITTING): {wire.Bye, wire.Beat},
-    (False, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renewed},
+    (False, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renewed, wire.Witnessed},
     (True, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renew},
 }
 

@@ -24,6 +24,7 @@ from sides import NOW, broken, hello, pair
 from world import shop
 
 VECTORS = Path(__file__).parent / "vectors"
+UNKNOWN_HINT = 1999  # a number that no hint has
 V1, V2, V3 = Versions(1, 1), Versions(1, 2), Versions(2, 3)
 RECORDED = sorted({int(one.stem.rpartition("v")[2]) for one in VECTORS.glob("frames-v*.txt")})
 
@@ -105,7 +106,7 @@ def test_a_hint_that_is_not_known_is_counted_and_the_session_goes_on() -> None:
     child, parent = pair()
     settle_pair(child, parent)
     number = len(child.sent) + 1
-    parent.do(parent.exchange.receive(hint(number, versions.HINTS_FROM), NOW))
+    parent.do(parent.exchange.receive(hint(number, UNKNOWN_HINT), NOW))
     parent.do(parent.exchange.receive(wire.encode(number + 1, wire.Beat(NOW)), NOW))
     assert parent.exchange.state is State.OPEN
     parent.do(parent.exchange.receive(hint(number + 2, versions.HINTS_FROM - 1), NOW))
@@ -121,13 +122,13 @@ def settle_pair(*sides: Any) -> None:
 
 def test_a_hint_before_the_hello_is_not_legal() -> None:
     _, parent = pair()
-    parent.do(parent.exchange.receive(hint(1, versions.HINTS_FROM), NOW))
+    parent.do(parent.exchange.receive(hint(1, UNKNOWN_HINT), NOW))
     broken(parent, "FN-5504")
 
 
 def test_a_hint_in_a_bundle_means_nothing() -> None:
     intake = Intake()
-    assert intake.take(hint(1, versions.HINTS_FROM)) is None
+    assert intake.take(hint(1, UNKNOWN_HINT)) is None
     with pytest.raises(PeerError, match="FN-5503"):
         intake.take(hint(2, versions.HINTS_FROM - 1))
 

@@ -42,6 +42,7 @@ messages = st.one_of(
         software=WORDS,
         version_min=U32,
         version_max=U32,
+        witnessed=st.none() | NUMBER,
     ),
     st.builds(
         wire.Chunk,
@@ -67,6 +68,13 @@ messages = st.one_of(
     st.builds(wire.Renew, st.binary(max_size=200)),
     st.builds(wire.Renewed, chains, st.text("FN-0123456789", max_size=16)),
     st.builds(wire.Late, NUMBER, WORDS, NUMBER, HASH, cosignatures),
+    st.builds(
+        wire.Witnessed,
+        NUMBER,
+        st.lists(
+            st.builds(wire.WitnessedHead, WORDS, NUMBER, st.lists(cosignatures, max_size=3).map(tuple)), max_size=3
+        ).map(tuple),
+    ),
 )
 
 
@@ -122,10 +130,10 @@ def test_a_newer_peers_fields_are_ignored_and_its_frames_refused() -> None:
     assert wire.decode(frame + b"\xf8\x07\x01") == (1, wire.Idle(3))  # field 127
     refused("FN-5503", b"\x08\x01" + b"\xfa\x07\x00")
     refused("FN-5503", b"")
-    assert wire.decode(b"\x08\x01" + b"\x82\x40\x00") == (1, wire.Unknown(1024))  # a hint
+    assert wire.decode(b"\x08\x01" + b"\xfa\x7c\x00") == (1, wire.Unknown(1999))  # a hint
     refused("FN-5503", b"\x08\x01" + b"\xfa\x3f\x00", "1023")  # to be understood
-    refused("FN-5503", b"\x08\x01" + b"\x80\x40\x00")  # not a message
-    refused("FN-5503", b"\x08\x01" + b"\x82\x40\x00\x8a\x40\x00")  # two
+    refused("FN-5503", b"\x08\x01" + b"\xf8\x7c\x00")  # not a message
+    refused("FN-5503", b"\x08\x01" + b"\xfa\x7c\x00\x8a\x40\x00")  # two
 
 
 def test_the_params_of_a_bye_are_cut() -> None:
@@ -214,6 +222,22 @@ def test_the_late_limits(root: bytes, log: str) -> None:
     refused("FN-5502", wire.encode(1, wire.Late(1, log, 1, root, wire.Cosignature(1, bytes(64)))), "late")
 
 
+def _told(heads: int, each: int, log: str = "l", **more: Any) -> wire.Witnessed:
+    given_ = (wire.Cosignature(1, bytes(64), "13"),) * each
+    return wire.Witnessed(more.get("upto", 1), (wire.WitnessedHead(log, more.get("size", 1), given_),) * heads)
+
+
+def test_the_limits_of_what_witnesses_have_signed() -> None:
+    for at in (_told(512, 1, "l" * 80), _told(1, 512), _told(1, 1, "l" * 256), _told(512, 0)):
+        assert wire.decode(wire.encode(1, at)) == (1, at)
+    for over in (_told(513, 0), _told(513, 1), _told(1, 513), _told(27, 19), _told(1, 1, "l" * 257)):
+        refused("FN-5502", wire.encode(1, over), "witnessed")
+    refused("FN-5502", wire.encode(1, wire.Witnessed(1, (wire.WitnessedHead("l", 1, (COSIGNED_WRONG,)),))))
+
+
+COSIGNED_WRONG = wire.Cosignature(1, bytes(63), "13")
+
+
 def test_words_of_a_peer_are_cut() -> None:
     _, bye = wire.decode(wire.encode(1, wire.Bye("FN-5501" * 9, "d" * 900)))
     assert bye == wire.Bye(("FN-5501" * 9)[:16], "d" * 500)
@@ -240,6 +264,9 @@ COSIGNED = wire.Cosignature(1, bytes(64))
         lambda n: wire.Missing("log", n),
         lambda n: wire.Late(n, "log", 1, bytes(32), COSIGNED),
         lambda n: wire.Late(1, "log", n, bytes(32), COSIGNED),
+        lambda n: _told(1, 1, upto=n),
+        lambda n: _told(1, 1, size=n),
+        lambda n: wire.Hello("n", (), 0, b"", witnessed=n),
     ],
 )
 def test_regression_numbers_fit_a_store(make: Any) -> None:

@@ -5,11 +5,13 @@
 6, 10  every log is whole, in order, and leads to the roots that were signed
 14, 15  what was erased is stripped wherever it is held, and no record shows it
 16, 18  nothing was refused of a node in good standing; 20: a revoked node's late changes were
+13  a node can show who above it has signed the newest checkpoint of each of its logs
 24  a winner's time is not in the future, however wrong its author's clock
 """
 
 from __future__ import annotations
 
+from fednode.node import witness
 from fednode.node.audit import verify_store
 from fednode.sync.change import LogName
 from fednode.sync.clock import milliseconds
@@ -32,6 +34,7 @@ def check(world: World) -> int:
     _refusals(world)
     _erased(world)
     _found(world)
+    _witnessed(world)
     return _agreement(world)
 
 
@@ -61,6 +64,22 @@ def _found(world: World) -> None:
     for node in sorted(world.restored - world.revoked):
         assert world.nodes[node].trust.me.incarnation > 1, f"{node} was rolled back, and nobody noticed"
         assert any(one == node for _, one in told), f"the province has not heard of {node}"
+
+
+def _witnessed(world: World) -> None:
+    """The newest checkpoint of each of a node's own logs that goes up is signed by every node above, and it can show
+    that."""
+    for node in world.nodes.values():
+        if node.id in world.revoked:
+            continue
+        names = [one.node for one in node.trust.directory.path(node.id)[:-1]]
+        for log_id, name, size in node.store.logs():
+            if (name.origin, name.incarnation) != (node.id, node.trust.me.incarnation):
+                continue
+            if not node.trust.route(name).up or set(names) & world.revoked:
+                continue
+            signed = {one.witness for one in witness.kept(node.store, log_id) if one.size == size}
+            assert signed >= set(names[:-1]), f"{node.id} cannot show who has signed {name} at {size}: {sorted(signed)}"
 
 
 def _erased(world: World) -> None:

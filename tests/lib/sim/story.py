@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from fednode.node import witness
 from fednode.sync.change import CATALOG, DELETE, NODES, UPSERT, Change
 from fednode.sync.identity import revocation_payload
 from fednode.sync.merge import RULES
@@ -245,5 +246,9 @@ def _quiet(world: World) -> bool:
         if up is None or down is None or node.store.backlog_up(up.acked).segments:
             return False
         if world.nodes[parent.node].store.backlog_down(node.trust.me.scope, down.acked).segments:
+            return False
+        above = world.nodes[parent.node]
+        told = witness.owed(above.store, above.trust, node.trust.me, up.witnessed or 0)[0]
+        if told is not None and told.heads:
             return False
     return True

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fednode.crypto import certs
+from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, erasing, fence, urgent
+from fednode.node import admission, erasing, fence, urgent, witness
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store
@@ -73,6 +74,7 @@ class End:
             exchange.hurry_from = 0
             exchange.ready(SLOW_ROOM_BYTES, node.now_ms(), SLOW_ROOM_BYTES)
         self._again: admission.Again | None = None
+        self._child: Identity | None = None
 
     @property
     def peer(self) -> End:
@@ -134,7 +136,7 @@ class End:
             return
         if not from_parent:
             self.exchange.half = entry.half
-        self.link = entry.link
+        self.link, self._child = entry.link, identity
         self._feed, self._again = admission.feeds(node.store, node.trust, entry.link)
         self._hurried = admission.hurry(node.store, entry.link)
         renew = node.recovery.asks() if restoring else None
@@ -156,6 +158,19 @@ class End:
         assert self._again is not None
         items = self._again(effect.log, effect.first, effect.until)
         self.handle(self.exchange.resend(effect.log, effect.first, items, self.node.now_ms()))
+
+    def _pullwitnessed(self, effect: fx.PullWitnessed) -> None:
+        assert self._child is not None
+        found, ripe = witness.owed(self.node.store, self.node.trust, self._child, effect.after)
+        self.handle(self.exchange.tell(found, ripe, self.node.now_ms()))
+
+    def _learn(self, effect: fx.Learn) -> None:
+        link = self.link
+        assert link is not None
+        if self.node.guarded(lambda: self.node.writer.witnessed(link, effect.told) or True):
+            self.session.world.note("learnt", self.node.id, len(effect.told.heads))
+            self.node._watch_refusals()
+            self.handle(self.exchange.learnt(effect.told, self.node.now_ms()))
 
     def _commit(self, effect: fx.Commit) -> None:
         assert self.link is not None
@@ -218,6 +233,8 @@ _DO: dict[type, Callable[[End, Any], None]] = {
     fx.Hurry: End._hurry,
     fx.Again: End._resend,
     fx.Commit: End._commit,
+    fx.PullWitnessed: End._pullwitnessed,
+    fx.Learn: End._learn,
     fx.Acked: End._acked,
     fx.PeerClock: End._peerclock,
     fx.PeerFenced: End._peerfenced,
