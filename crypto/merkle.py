@@ -156,22 +156,28 @@ class Frontier:
 
     def join(self, count: int, parts: Sequence[bytes]) -> Frontier:
         """The frontier after `count` more leaves, which `subtrees` has made into `parts`."""
+        return self.joined(count, parts)[0]
+
+    def joined(self, count: int, parts: Sequence[bytes]) -> tuple[Frontier, dict[tuple[int, int], bytes]]:
+        """As `join`; and the nodes that this completed, the parts and what stands above them, by (level, index)."""
         peaks, size, end = list(self.peaks), self.size, self.size + count
+        done: dict[tuple[int, int], bytes] = {}
         for part in parts:
             width = 1 << ((end - size).bit_length() - 1) if size < end else 0
             if size:
                 width = min(width, size & -size)
             if not width:
                 raise ValueError("more parts than these leaves have")
-            current, bit = part, width
+            current, bit, level = part, width, width.bit_length() - 1
+            done[level, size >> level] = current
             while size & bit:  # a peak of this width stands at the left: both are under one node
-                current = node(peaks.pop(), current)
-                bit <<= 1
+                current, bit, level = node(peaks.pop(), current), bit << 1, level + 1
+                done[level, size >> level] = current
             peaks.append(current)
             size += width
         if size != end:
             raise ValueError("fewer parts than these leaves have")
-        return Frontier(size, tuple(peaks))
+        return Frontier(size, tuple(peaks)), done
 
     def to_bytes(self) -> bytes:
         return _MAGIC + self.size.to_bytes(8, "big") + b"".join(self.peaks)

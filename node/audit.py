@@ -21,9 +21,10 @@ from typing import Any
 
 from fednode.crypto import checkpoint
 from fednode.crypto.errors import FednodeError, IntegrityError
-from fednode.crypto.merkle import Frontier, verify_consistency
+from fednode.crypto.merkle import Frontier, TreeNode, verify_consistency
 from fednode.node.checker import Checker, Seen, cosigned
 from fednode.node.store import Store
+from fednode.node.tree import KeptNodes
 from fednode.node.trust import Trust
 from fednode.sync.change import LogName
 from fednode.sync.errors import PeerError, Refused
@@ -99,9 +100,13 @@ class Fold:
     """Segments of one log, taken in order: gaps, stamps, roots. `good`: the edge before the first problem; `broken`:
     there was one."""
 
-    def __init__(self, log: Log, start: Edge, report: Report, broken: bool = False) -> None:
-        self.log, self.edge, self.good, self.broken = log, start, start, broken
-        self._report = report
+    def __init__(
+        self, log: Log, start: Edge, report: Report, broken: bool = False, kept: KeptNodes | None = None
+    ) -> None:
+        self.log, self.edge, self.broken = log, start, broken
+        self.good = Edge() if broken else start
+        self._report, self._kept = report, kept
+        self.altered: list[TreeNode] = []  # what should stand in the place of kept nodes
 
     def problem(self, first: int, end: int, code: str) -> None:
         self.broken = True
@@ -119,9 +124,11 @@ class Fold:
         elif seen.first_hlc <= edge.last_hlc:
             self.problem(seen.first, seen.end, "FN-6409")
         elif frontier is not None and seen.parts is not None:
-            frontier = frontier.join(seen.count, seen.parts)
+            frontier, made = frontier.joined(seen.count, seen.parts)
             if frontier.root() != seen.root:
                 self.problem(seen.first, seen.end, "FN-6411")
+            elif self._kept is not None:
+                self.altered += self._kept.wrong(seen.first, seen.end, made)
         elif edge.root and seen.first == edge.size:
             self._extends(seen)
         if len(self._report.problems) > problems:  # nothing that follows is measured by what does not hold
@@ -144,9 +151,14 @@ class Fold:
         except IntegrityError:
             self.problem(seen.first, seen.end, "FN-6415")
 
+    def kept_problems(self) -> list[Problem]:
+        """What was found of kept nodes so far. It says nothing of the log itself."""
+        return [Problem(str(self.log.name), *span, "FN-6635") for span in spans(self.altered)]
+
     def finish(self) -> None:
-        """The log's row against its last segment."""
+        """The log's row against its last segment; what was found of kept nodes."""
         log, edge = self.log, self.edge
+        self._report.problems += self.kept_problems()
         if edge.size > log.size:  # more had been verified than is here now
             self.problem(log.size, edge.size, "FN-6602")
         elif edge.size < log.size:
@@ -157,6 +169,17 @@ class Fold:
             frontier = None if edge.frontier is None else edge.frontier.to_bytes()
             if (log.root, log.frontier, log.last_hlc) != (edge.root, frontier, edge.last_hlc):
                 self.problem(0, log.size, "FN-6631")
+
+
+def spans(nodes: Iterable[TreeNode]) -> list[tuple[int, int]]:
+    """The changes [first, end) that lie under some nodes, in order, joined where they touch."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted((one.index << one.level, (one.index + 1) << one.level) for one in nodes):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((first, end))
+    return found
 
 
 # ---------------------------------------------------------------- what there is
@@ -225,6 +248,15 @@ def verified(store: Store, log: Log) -> Edge:
         return Edge()
 
 
+def mend(store: Store, altered: Iterable[tuple[int, list[TreeNode]]]) -> None:
+    """Put kept nodes of logs' trees right: they are only a projection, and what they should be was just found out."""
+    todo = [(log_id, nodes) for log_id, nodes in altered if nodes]
+    if todo:
+        with store.write() as tx:
+            for log_id, nodes in todo:
+                tx.keep_nodes(log_id, nodes)
+
+
 def remember(store: Store, edges: Iterable[tuple[Log, Edge]]) -> None:
     """Keep how far each log holds, for the next incremental verification."""
     with store.write() as tx:
@@ -237,10 +269,16 @@ def remember(store: Store, edges: Iterable[tuple[Log, Edge]]) -> None:
 # ---------------------------------------------------------------- what is not in segments
 
 
-def witnesses(store: Store, checker: Checker, log: Log) -> Iterator[Problem]:
-    """The cosignatures of the levels above, each for the size that the witness saw."""
-    rows = store.rows("select witness, size, time_s, signature from witness where log_id = ?", log.id)
+def witnesses(store: Store, checker: Checker, fold: Fold) -> Iterator[Problem]:
+    """The cosignatures of the levels above, each for the size that the witness saw. After a problem in the log there is
+    nothing to compare them with until it is mended."""
+    log = fold.log
+    rows = store.rows(
+        "select witness, size, time_s, signature from witness where log_id = ? order by size, witness", log.id
+    )
     for witness, size, time_s, signature in rows:
+        if fold.broken and size > fold.good.size:
+            continue
         if size > log.size:
             yield Problem(str(log.name), log.size, size, "FN-6632")
             continue
@@ -293,7 +331,10 @@ class Audit:
         found = [log for log in logs(store) if only in ("", str(log.name))]
         if only and not found:
             raise Refused("FN-3410", log=only)
-        self._folds = {log.id: Fold(log, Edge() if full else verified(store, log), self._report) for log in found}
+        self._folds = {
+            log.id: Fold(log, Edge() if full else verified(store, log), self._report, kept=KeptNodes(store, log.id))
+            for log in found
+        }
         self.changes = sum(max(0, fold.log.size - fold.edge.size) for fold in self._folds.values())
 
     def here(self, todo: Iterable[Run]) -> Iterator[Checked]:
@@ -314,9 +355,10 @@ class Audit:
             progress(done, self.changes)
         for fold in folds.values():
             fold.finish()
-            report.problems += witnesses(self._store, self.checker, fold.log)
+            report.problems += witnesses(self._store, self.checker, fold)
         if not self._only:
             report.problems += strays(self._store)
+        mend(self._store, [(fold.log.id, fold.altered) for fold in folds.values()])
         report.logs = len(folds)
         remember(self._store, [(fold.log, fold.good) for fold in folds.values()])
         return report

@@ -18,10 +18,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from fednode.crypto.merkle import TreeNode
 from fednode.node import audit
 from fednode.node.audit import Edge, Fold, Problem, Report
 from fednode.node.checker import Checker
 from fednode.node.store import Store
+from fednode.node.tree import KeptNodes
 from fednode.sync.identity import Directory
 
 DAY_MS = 86_400_000
@@ -70,6 +72,7 @@ class Scrub:
     def __init__(self, store: Store, directory: Directory, me: str, days: int, clock_ms: Callable[[], float]) -> None:
         self._store, self._directory, self._me, self._days, self._clock_ms = store, directory, me, days, clock_ms
         self.state = load(store)
+        self.altered: list[tuple[int, list[TreeNode]]] = []  # for whoever may write: `audit.mend`
 
     def step(self, now_ms: int, may_go_on: Callable[[], bool] = lambda: True) -> list[Problem]:
         """Do what is due, within `STEP_MS`. Returns the problems that were found."""
@@ -87,13 +90,16 @@ class Scrub:
             if log.id != state.log_id:
                 state.log_id, state.edge, state.broken = log.id, Edge(), False
             start = state.edge if state.broken else audit.resume(store, log, state.edge)
-            fold = Fold(log, start, report, state.broken)
+            fold = Fold(log, start, report, state.broken, KeptNodes(store, log.id))
             whole = self._take(fold, checker, go_on)
             state.edge, state.broken = fold.edge, fold.broken
+            if fold.altered:
+                self.altered.append((log.id, fold.altered))
             if not whole:
+                report.problems += fold.kept_problems()
                 break
             fold.finish()
-            report.problems += audit.witnesses(store, checker, log)
+            report.problems += audit.witnesses(store, checker, fold)
             state.log_id, state.edge, state.broken = log.id + 1, Edge(), False
         else:
             report.problems += audit.strays(store)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import scrub
+from fednode.node import audit, scrub
 from fednode.node.audit import Problem
 from fednode.node.driver import WriterThread
 from fednode.node.journal import DONE, FAILED
@@ -84,6 +84,8 @@ class Scrubber:
             log.error("damage", extra={"code": one.code, "log": one.log, "first": one.first, "end": one.end})
             told = {"log": one.log, "first": one.first, "end": one.end}
             journal.alert(one.code, self._app.trust.node, told)
+        audit.mend(writer.store, self._scrub.altered)
+        self._scrub.altered.clear()
         if ended:
             outcome, changes, bad = FAILED if state.last_problems else DONE, state.last_changes, state.last_problems
             journal.event("audit.scrub", outcome, changes=changes, problems=bad)

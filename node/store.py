@@ -261,6 +261,8 @@ class Store:
         rows = self._rows("select data from segment where lsn = ?", lsn)
         if not rows:
             return None
+        if not isinstance(rows[0][0], bytes):
+            raise IntegrityError("FN-6601", lsn=lsn, path=str(self.path))
         header = seg.parse(rows[0][0]).header
         return header.log, header.end, header.root
 

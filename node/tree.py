@@ -5,7 +5,9 @@ Rules
    does not hold makes the nodes again (`remake`): they are only a projection of the segments.
 2. Where nodes were not kept (right above the leaves of long segments; a store older than the table) they are computed
    from the segments below: slower, and the same.
-3. Of the segments that were opened the last `RUNS_MAX` are kept in memory.
+3. A verification looks at them as it comes by (`KeptNodes`): each is what its leaves make, or that is told, and it is
+   put right.
+4. Of the segments that were opened the last `RUNS_MAX` are kept in memory.
 
 >>> # tree = LogTree(store, log_id)
 >>> # path = proof.inclusion(tree.node, index=7_000_000, size=10_000_000); tree.segments_read
@@ -21,6 +23,7 @@ from fednode.sync import segment as seg
 from fednode.sync.errors import Refused
 
 RUNS_MAX = 64
+SPAN = 8192
 
 
 def remake(store: Store, log_id: int) -> None:
@@ -47,6 +50,72 @@ def _read(store: Store, log_id: int, number: int) -> tuple[int, list[bytes]]:
     if columns is None:
         raise Refused("FN-3402", log=str(held.name), first=held.first)
     return held.first, seg.leaf_hashes(columns, seg.parse(held.raw).header.suite)
+
+
+class KeptNodes:
+    """The kept nodes of one log against what its leaves make, segment by segment, in order. Nodes are read in advance,
+    for `SPAN` leaves at a time: a query for each level and segment took longer than all else but the signatures."""
+
+    def __init__(self, store: Store, log_id: int) -> None:
+        self._store, self._log_id = store, log_id
+        self._at = self._read_upto = 0
+        self._waiting: list[
+            tuple[int, int, int, bytes]
+        ] = []  # (end of its leaves, level, index, hash), the next one last
+
+    def wrong(self, first: int, end: int, known: dict[tuple[int, int], bytes]) -> list[TreeNode]:
+        """What should stand in the place of nodes that the leaves [first, end) completed and that were altered.
+        `known`: the roots of the subtrees that these leaves make up, and of those above (`Frontier.joined`); it is
+        added to. What is kept below those is proved by hashing up to them; where a neighbour is missing, by its
+        leaves."""
+        kept = self._take(first, end)
+        if not kept:
+            return []
+        wrong: list[TreeNode] = []
+        for level, index in sorted(kept, reverse=True):
+            if (level, index) not in known:
+                self._prove(level, index, kept, known)
+            if kept[level, index] != known[level, index]:
+                wrong.append(TreeNode(level, index, known[level, index]))
+        return wrong
+
+    def _take(self, first: int, end: int) -> dict[tuple[int, int], bytes]:
+        """The nodes that are kept of those that the leaves [first, end) completed."""
+        if first != self._at:
+            self._read_upto, self._waiting = first, []
+        self._at = end
+        while self._read_upto < end:
+            self._read_on()
+        taken: dict[tuple[int, int], bytes] = {}
+        while self._waiting and self._waiting[-1][0] <= end:
+            _, level, index, hash_ = self._waiting.pop()
+            taken[level, index] = hash_
+        return taken
+
+    def _read_on(self) -> None:
+        first, end = self._read_upto, self._read_upto + SPAN
+        level = 0
+        while first >> level != end >> level:
+            rows = self._store.rows(
+                "select idx, hash from tree where log_id = ? and level = ? and idx >= ? and idx < ?",
+                *(self._log_id, level, first >> level, end >> level),
+            )
+            self._waiting += [((index + 1) << level, level, index, hash_) for index, hash_ in rows]
+            level += 1
+        self._waiting.sort(key=lambda one: one[:3], reverse=True)
+        self._read_upto = end
+
+    def _prove(
+        self, level: int, index: int, kept: dict[tuple[int, int], bytes], known: dict[tuple[int, int], bytes]
+    ) -> None:
+        """Find out what a node is that lies within the segment."""
+        left, right = kept.get((level, index & ~1)), kept.get((level, index | 1))
+        above = known.get((level + 1, index >> 1))
+        if isinstance(left, bytes) and isinstance(right, bytes) and above == merkle.node(left, right):
+            known[level, index & ~1], known[level, index | 1] = left, right
+            return
+        first, leaves = _read(self._store, self._log_id, index << level)
+        known[level, index] = merkle.root(leaves[(index << level) - first : ((index + 1) << level) - first])
 
 
 class LogTree:

@@ -177,11 +177,11 @@ DAMAGE: dict[str, Damage] = {
         [(THEIRS, 3, 4, "FN-6407")],
     ),
     "a witness's signature": (
-        lambda b: b.sql("update witness set signature = zeroblob(64)"),
+        lambda b: b.sql("update witness set signature = zeroblob(64) where size = 10"),
         [(THEIRS, 0, 10, "FN-6414")],
     ),
     "a witness for a size that is no segment's end": (
-        lambda b: b.sql("update witness set size = 9"),
+        lambda b: b.sql("update witness set size = 9 where size = 10"),
         [(THEIRS, 0, 9, "FN-6414")],
     ),
     "a log whose order was changed by its writer": (

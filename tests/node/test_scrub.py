@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fednode.node.audit import Problem
+from fednode.node.audit import Problem, mend
 from fednode.node.scrub import DAY_MS, META, STEP_MS, Scrub, due, load, save
 from fednode.node.store import Store
 from stored import COUNTY, OWN, STASH, THEIRS, Bench, fill, known
@@ -37,6 +37,22 @@ def scrubbing(store: Store, days: int = 1, ms: float = 0) -> Scrub:
     """`ms`: what a look at the clock takes."""
     ticks = count()
     return Scrub(store, known(COUNTY).directory, COUNTY, days, lambda: next(ticks) * ms)
+
+
+def test_altered_nodes_of_a_tree_are_told_once_and_put_right(store: Store) -> None:
+    kept = "select * from tree order by 1, 2, 3"
+    before = store.rows(kept)
+    bench = Bench(store.path)
+    bench.sql("update tree set hash = zeroblob(32) where level = 1")
+    scrub = scrubbing(store)
+    scrub.step(START)
+    found = scrub.step(START + DAY_MS)
+    assert {one.code for one in found} == {"FN-6635"}
+    assert {one.log for one in found} >= {OWN, THEIRS}
+    mend(store, scrub.altered)
+    assert store.rows(kept) == before
+    scrub.step(START + DAY_MS + 1)
+    assert scrub.step(START + 3 * DAY_MS) == []
 
 
 def test_it_keeps_pace_and_then_rests_until_the_next_round(store: Store) -> None:

@@ -288,6 +288,19 @@ STORED = (
         "FN-6631",
     ),
     Stored("the log said to be longer", _sql("update log set size = 7 where id = {log}"), "FN-6602"),
+    *(
+        Stored(
+            f"a kept node of the tree altered, level {level}",
+            _sql(f"update tree set hash = zeroblob(32) where log_id = {{log}} and level = {level} and idx = {index}"),
+            "FN-6635",
+        )
+        for level, index in ((1, 0), (1, 2), (2, 0))
+    ),
+    Stored(
+        "a node of the tree planted where none is kept",
+        _sql("insert into tree values ({log}, 0, 4, zeroblob(32))"),
+        "FN-6635",
+    ),
     Stored(
         "a cosignature altered", _sql("update segment set first_time = first_time - 60 where log_id = {log}"), "FN-6407"
     ),
@@ -299,6 +312,17 @@ def test_at_rest_it_is_found_by_verify(chain: Chain, case: Stored) -> None:
     assert chain[case.node].verified() == set()
     case.plant(chain[case.node])
     assert case.verify in chain[case.node].verified()
+
+
+def test_altered_nodes_of_the_tree_are_put_right_by_verify(chain: Chain) -> None:
+    """They are a projection: what they were before is known from the leaves."""
+    node, kept = chain[PROVINCE], "select * from tree order by 1, 2, 3"
+    before = node.store.rows(kept)
+    with node.disk() as c:
+        assert c.execute("update tree set hash = zeroblob(32) where log_id > 0").rowcount > 2
+    assert node.verified() == {"FN-6635"}
+    assert node.store.rows(kept) == before
+    assert node.verified() == set()
 
 
 def test_an_edited_record_table_is_made_again_from_the_log(chain: Chain) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from fednode.crypto import merkle, proof
 from fednode.crypto.errors import IntegrityError
-from fednode.crypto.merkle import TreeNode
+from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.node import sqlite
 from fednode.node.store import Store
-from fednode.node.tree import LogTree
+from fednode.node.tree import KeptNodes, LogTree
 from fednode.sync import segment as seg
 from fednode.sync.errors import Refused
 from fednode.sync.feed import EVERY_CHILD, Route
@@ -108,6 +108,63 @@ def test_an_altered_node_makes_a_proof_that_does_not_hold(store: Store) -> None:
     with pytest.raises(IntegrityError) as caught:
         merkle.verify_inclusion(LEAVES[0], 0, size, path, merkle.root(LEAVES))
     assert caught.value.code == "FN-6203"
+
+
+def audited(store: Store) -> list[TreeNode]:
+    """What a verification says of the kept nodes: what should stand in the place of those that were altered."""
+    kept_nodes, edge, found = KeptNodes(store, 1), Frontier.EMPTY, list[TreeNode]()
+    for own in HISTORY:
+        parts = merkle.subtrees(edge.size, seg.leaf_hashes(own.columns))
+        first, (edge, made) = edge.size, edge.joined(len(own.columns), parts)
+        found += kept_nodes.wrong(first, edge.size, made)
+    return found
+
+
+def test_kept_nodes_are_what_the_leaves_make(store: Store) -> None:
+    assert audited(store) == []
+
+
+def test_each_node_that_is_altered_is_found_and_what_it_should_be(store: Store) -> None:
+    """Whichever it is: alone, with its neighbour, with all, or where a neighbour is missing."""
+    everything = kept(store)
+    rng = random.Random(2)
+    connection = sqlite.connect(store.path, synchronous="FULL")
+
+    def alter(*nodes: TreeNode) -> None:
+        for one in nodes:
+            values = (rng.randbytes(32), one.level, one.index)
+            connection.execute("update tree set hash = ? where log_id = 1 and level = ? and idx = ?", values)
+
+    def remake(*nodes: TreeNode) -> None:
+        rows = [(one.level, one.index, one.hash) for one in nodes]
+        connection.executemany("insert or replace into tree values (1, ?, ?, ?)", rows)
+
+    for one in everything:
+        neighbour = [other for other in everything if (other.level, other.index) == (one.level, one.index ^ 1)]
+        alter(one)
+        assert one in audited(store)
+        assert set(audited(store)) <= {one, *neighbour, *everything}
+        alter(*neighbour)
+        assert {one, *neighbour} <= set(audited(store))
+        for other in neighbour:
+            connection.execute("delete from tree where level = ? and idx = ?", (other.level, other.index))
+        assert audited(store) == [one]
+        remake(one, *neighbour)
+        assert audited(store) == []
+    alter(*everything)
+    assert sorted(audited(store), key=lambda one: (one.level, one.index)) == everything
+    connection.close()
+
+
+def test_a_node_where_none_is_kept_is_judged_by_its_leaves(store: Store) -> None:
+    """A proof would use it all the same."""
+    connection = sqlite.connect(store.path, synchronous="FULL")
+    right = merkle.root(LEAVES[1200:1204])
+    connection.execute("insert into tree values (1, 2, 300, zeroblob(32))")
+    assert audited(store) == [TreeNode(2, 300, right)]
+    connection.execute("update tree set hash = ? where level = 2 and idx = 300", (right,))
+    assert audited(store) == []
+    connection.close()
 
 
 def test_what_is_not_there_or_cannot_be_read_is_said(store: Store) -> None:
