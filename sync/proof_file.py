@@ -86,6 +86,12 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         committed = merkle.commitment(salt, self.payload.encode())
         return merkle.leaf(int(self.hlc), self.op, self.schema, key, committed)
 
+    def data(self) -> bytes:
+        """What the leaf hash is made of after its 0x00 (RFC 6962), for other tools; of a leaf whose `hash` is right."""
+        key, committed = self.key.encode(), merkle.commitment(_bytes(self.salt), self.payload.encode())
+        head = b"\x01" + int(self.hlc).to_bytes(8, "big") + bytes((self.op,)) + self.schema.to_bytes(4, "big")
+        return head + len(key).to_bytes(2, "big") + key + committed
+
 
 class FieldTitle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A field of the record in words; `value_...`: its value, where the catalog has a title for it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
 
+from fednode.crypto import note
 from fednode.crypto.certs import Identity, iso
 from fednode.node.cli.frame import Session, command, human_bytes, option
 from fednode.node.proof_words import fields_of, grouped, record_of
@@ -120,6 +122,11 @@ def _who(one: Identity) -> dict[str, Any]:
     return {"node": one.node, "name": one.name, "level": one.level}
 
 
+def _witness_key(checked: Checked, witness: Identity) -> str:
+    """For tools that are not ours (C2SP tlog-cosignature)."""
+    return note.verifier_key(f"{checked.log.domain}/{witness.node}", note.COSIGNATURE, witness.sign_key)
+
+
 def shown(checked: Checked) -> dict[str, Any]:
     """A proof as JSON."""
     return {
@@ -131,9 +138,17 @@ def shown(checked: Checked) -> dict[str, Any]:
         "record": record_of(checked),
         "titles": msgspec.to_builtins(checked.titles),
         "catalog_version": checked.leaf.schema,
-        "writer": {**_who(checked.writer), "incarnation": checked.writer.incarnation},
+        "leaf_data": base64.b64encode(checked.leaf.data()).decode(),
+        "writer": {
+            **_who(checked.writer),
+            "incarnation": checked.writer.incarnation,
+            "key": note.verifier_key(checked.log.signer, note.ED25519, checked.writer.sign_key),
+        },
         "written_ms": checked.written_ms,
-        "witnesses": [{**_who(one.identity), "time_s": one.time_s} for one in checked.witnesses],
+        "witnesses": [
+            {**_who(one.identity), "time_s": one.time_s, "key": _witness_key(checked, one.identity)}
+            for one in checked.witnesses
+        ],
         "unseen_by": [_who(one) for one in checked.unseen_by],
         "maker": _who(checked.maker),
         "made_ms": checked.made_ms,

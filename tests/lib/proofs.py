@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 import proofbundle.tlogproof as theirs
 
-from fednode.crypto import checkpoint, merkle, note, proof, tlogproof
+from fednode.crypto import checkpoint, note, proof
 from fednode.crypto.checkpoint import Checkpoint, Cosigner
 from fednode.sync import proof_file
 from fednode.sync import segment as seg
@@ -63,15 +62,16 @@ def made(
 
 def third_party(data: bytes, checked: Checked) -> dict[str, Any]:
     """What proofbundle says of a proof file, given the keys of the certificates and the bytes under the leaf hash."""
-    extra = proof_file._extra(tlogproof.parse(data).extra).leaf
-    committed = merkle.commitment(base64.b64decode(extra.salt), extra.payload.encode())
-    head = b"\x01" + int(extra.hlc).to_bytes(8, "big") + bytes((extra.op,)) + extra.schema.to_bytes(4, "big")
-    leaf_data = head + len(extra.key.encode()).to_bytes(2, "big") + extra.key.encode() + committed
     log_key = note.verifier_key(checked.log.signer, note.ED25519, checked.writer.sign_key)
     witnesses = [
         note.verifier_key(f"{one.identity.domain}/{one.identity.node}", note.COSIGNATURE, one.identity.sign_key)
         for one in checked.witnesses
     ]
     return theirs.verify_tlog_proof(
-        data.decode(), leaf_data, log_key, witnesses, threshold=len(witnesses), expected_origin=str(checked.log)
+        data.decode(),
+        checked.leaf.data(),
+        log_key,
+        witnesses,
+        threshold=len(witnesses),
+        expected_origin=str(checked.log),
     )

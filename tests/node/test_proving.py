@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import proofbundle.tlogproof as theirs
 import pytest
 
 from fednode.crypto import tlogproof
@@ -178,6 +180,9 @@ async def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
         document = json.loads(out)
         assert document["record"] == RECORD
         assert [one["node"] for one in document["witnesses"]] == ["13"]
+        data, keys = base64.b64decode(document["leaf_data"]), [one["key"] for one in document["witnesses"]]
+        writer = document["writer"]["key"]
+        assert theirs.verify_tlog_proof(file.read_text("utf-8"), data, writer, keys, threshold=1)["ok"]
         # and what does not hold
         other = tmp_path / "other.pem"
         App.init_province(tmp_path / "14", province.app.config, node="14", name="山西", domain="shanxi").close()
