@@ -14,6 +14,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.node import bundles, joining, shipped, stick
 from fednode.node.app import App, random_bytes, real_clock
 from fednode.node.config import Config
+from fednode.node.proving import Prover
 from fednode.sync import versions
 from fednode.sync.change import Change
 from fednode.sync.enrol import Token
@@ -277,3 +278,64 @@ def test_a_bundle_of_a_program_two_versions_on_says_what_to_install(row: Row, mo
     assert (one.error.code, one.error.exit_code) == ("FN-5518", 5)
     assert one.error.params["install"] == f"fednode>={fednode.__version__}"  # what wrote it
     assert held(province) == 0
+
+
+# ---------------------------------------------------------------- what the levels above have signed
+
+
+def carry(row: Row, child: App, parent: App) -> None:
+    """Up, and the answer back."""
+    carried = row.stick()
+    bundles.export(child, "parent", carried)
+    for app in (parent, child):
+        assert [one.error for one in bundles.take_in(app, [carried]).bundles] == [None]
+
+
+def seen_by(app: App) -> list[str]:
+    records = app.records()
+    try:
+        proved = Prover(records, app.keys.sign, app.now_ms).prove("admin-licence", "k0")
+        return [one.identity.node for one in proved.checked.witnesses]
+    finally:
+        records.close()
+
+
+def test_a_village_without_any_link_shows_every_level_that_has_signed(tmp_path: Path) -> None:
+    row = Row(tmp_path, 4)
+    try:
+        village = row.apps[-1]
+        write(village, "k0")
+        way = list(pairwise(row.apps))
+        for parent, child in reversed(way):
+            carry(row, child, parent)
+        assert seen_by(village) == ["130102001"]
+        for parent, child in way:
+            carry(row, child, parent)
+        assert seen_by(village) == ["130102001", "130102", "1301", "13"]
+    finally:
+        row.close()
+
+
+def test_a_child_that_was_never_seen_to_take_it_is_told_nothing_by_stick(tmp_path: Path) -> None:
+    """A program of version 1 refuses a bundle with a frame that it does not know."""
+    row = Row(tmp_path, 3)
+    try:
+        county, township = row.apps[2:4]
+        write(township, "k0")
+        for parent, child in reversed(list(pairwise(row.apps))):
+            carry(row, child, parent)
+        with county.store.write() as tx:
+            tx.set_meta("protocol/130102001", 1)
+        target = row.stick()
+        bundles.export(county, "130102001", target)
+        report = bundles.take_in(township, [target], answer=False)
+        assert [one.error for one in report.bundles] == [None]
+        assert seen_by(township) == ["130102"]
+        with county.store.write() as tx:
+            tx.set_meta("protocol/130102001", 2)
+        target = row.stick()
+        bundles.export(county, "130102001", target)
+        bundles.take_in(township, [target], answer=False)
+        assert seen_by(township) == ["130102", "1301"]
+    finally:
+        row.close()
