@@ -17,6 +17,7 @@ from fednode.node.audit import verify_store
 from fednode.node.schema import log_migrations, migrate
 from fednode.node.transaction import Transaction
 from fednode.node.witness import Given, Keeper
+from fednode.sync import wire
 from fednode.sync.versions import Versions
 from fednode.sync.wire import Cosignature, Witnessed, WitnessedHead
 from parties import Party, meet, settle
@@ -96,6 +97,22 @@ def test_however_many_changes_wait_it_is_one_head_in_one_frame(chain: Chain) -> 
         assert len(told) <= 1
         assert sum(len(one.heads) for one in told) <= 1
     assert kept(chain[VILLAGE]) == {40: {COUNTY, CITY, PROVINCE}}
+
+
+def test_a_lone_change_costs_the_village_one_frame_of_less_than_300_bytes(chain: Chain) -> None:
+    """With the signatures of three levels in it: the township's came with its ack."""
+    write(chain, "a")
+    up(chain)
+    down(chain)
+    frames = []
+    write(chain, "b")
+    up(chain)
+    for parent, child in pairwise(PATH[::-1]):
+        sides = meet(chain[child], chain[parent])
+        settle(*sides)
+        frames = [one for one in sides[1].frames if isinstance(wire.decode(one)[1], Witnessed)]
+    assert [len(one) < 300 for one in frames] == [True]
+    assert kept(chain[VILLAGE])[2] == {COUNTY, CITY, PROVINCE}
 
 
 def test_what_was_told_is_not_told_again(chain: Chain) -> None:

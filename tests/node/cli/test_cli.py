@@ -203,6 +203,28 @@ def test_verify_finds_a_flipped_bit(province: Run, tmp_path: Path) -> None:
     assert document["problems"][0]["log"] == "hebei/13/1/admin-licence"
 
 
+def test_verify_finds_an_altered_node_of_a_tree_and_puts_it_right(province: Run, tmp_path: Path) -> None:
+    from fednode.node import sqlite
+
+    province("import", "admin-licence", str(sample(tmp_path, 30)))
+    connection = sqlite.connect(tmp_path / "home" / "log.db", synchronous="FULL")
+    log = "(select id from log where dataset = 'admin-licence')"
+    level, index = connection.execute(
+        f"select level, idx from tree where log_id = {log} order by level desc, idx limit 1"
+    ).fetchone()
+    connection.execute(
+        f"update tree set hash = zeroblob(32) where log_id = {log} and level = {level} and idx = {index}"
+    )
+    connection.close()
+    code, document = province("audit", "verify", "--full")
+    assert code == 6
+    assert document["problems"] == [
+        {**document["problems"][0], "code": "FN-6635", "log": "hebei/13/1/admin-licence", "first": index << level}
+    ]
+    assert document["problems"][0]["end"] == (index + 1) << level
+    assert province("audit", "verify", "--full")[0] == 0
+
+
 # ---------------------------------------------------------------- trouble with the home
 
 
