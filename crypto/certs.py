@@ -11,6 +11,11 @@ Rules
 3. Names: SAN URI `fednode://<domain>/<node>`, and a DNS name under the issuer's (`Identity.dns`): gRPC checks that one.
 4. Ed25519 keys of small order or in a form that is not canonical are refused when they are asked to be certified.
 5. Seconds are Unix seconds.
+6. TLS libraries hold a certificate's X.509 dates against their machine's own clock, which may be years off in a
+   village. So those dates say "no well-defined expiration" (`WIDE`: 1970 to 9999-12-31, RFC 5280 4.1.2.5), and how
+   long a certificate holds stands in the profile (`from`, `to`), where the application judges it by a clock that it
+   may believe. Certificates without these two (of release 0.1, or for a node of that release) hold by their X.509
+   dates.
 
 >>> dns_label("130102"), dns_label("Ab_c")[:2]
 ('130102', 'x-')
@@ -50,6 +55,7 @@ UNREADABLE = (
     *(ValueError, KeyError, TypeError, IndexError, InvalidSignature, UnsupportedAlgorithm),
     *(x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType),
 )
+WIDE = (0, 253_402_300_799)  # 1970-01-01T00:00:00Z, 9999-12-31T23:59:59Z
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -129,6 +135,9 @@ def _parse(der: bytes) -> Identity:
     profile = canonical.loads(text_of(extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
     if profile["v"] != PROFILE_VERSION:
         raise ValueError("profile version")
+    dates = (int(certificate.not_valid_before_utc.timestamp()), int(certificate.not_valid_after_utc.timestamp()))
+    if "from" in profile or "to" in profile:
+        dates = _validity(profile, dates)
     names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
     (dns,) = names.get_values_for_type(x509.DNSName)
@@ -163,12 +172,39 @@ def _parse(der: bytes) -> Identity:
         seal_key,
         spki(certificate.public_key()),
         may_issue,
-        int(certificate.not_valid_before_utc.timestamp()),
-        int(certificate.not_valid_after_utc.timestamp()),
+        *dates,
         dns,
         tuple(profile.get("levels", ())),
         der,
     )
+
+
+def _validity(profile: Any, dates: tuple[int, int]) -> tuple[int, int]:
+    """The profile's times, which stand in the place of X.509 dates that say nothing."""
+    start, end = profile["from"], profile["to"]
+    if dates != WIDE or type(start) is not int or type(end) is not int or not WIDE[0] <= start <= end <= WIDE[1]:
+        raise ValueError("validity")
+    return start, end
+
+
+@lru_cache(maxsize=4096)
+def tls_dates(der: bytes) -> tuple[int, int]:
+    """Between which seconds a TLS library takes a certificate, by its machine's clock. Raises IntegrityError
+    FN-6101."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except UNREADABLE as error:
+        raise IntegrityError("FN-6101", reason=str(error)[:200]) from error
+    return int(certificate.not_valid_before_utc.timestamp()), int(certificate.not_valid_after_utc.timestamp())
+
+
+def outside_tls_dates(chain: Sequence[bytes], wall_s: int) -> bytes | None:
+    """The first certificate that a TLS library refuses on a machine whose clock says this; None when it takes all."""
+    for der in chain:
+        start, end = tls_dates(der)
+        if not start <= wall_s <= end:
+            return der
+    return None
 
 
 # ---------------------------------------------------------------- checking

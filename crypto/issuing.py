@@ -2,7 +2,8 @@
 
 Rules
 1. A request proves that its maker holds the TLS key (PKCS #10) and the signing key (a signature over both public keys).
-2. A certificate is made inside its issuer's, and is read back and checked before it is handed out.
+2. A certificate is made inside its issuer's, and is read back and checked before it is handed out. Its validity stands
+   where whoever asks for it reads it (`certs`, rule 6).
 3. Keys, serial numbers and `now_s` are arguments; ECDSA signatures are deterministic (RFC 6979).
 
 >>> from fednode.crypto.keys import SealKey, SigningKey, TlsKey
@@ -33,6 +34,7 @@ from fednode.crypto.certs import (
     ROOT,
     TITLE_MAX,
     UNREADABLE,
+    WIDE,
     Identity,
     check_issued,
     dns_label,
@@ -48,17 +50,26 @@ from fednode.crypto.suite import SUITE_1
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A parsed certificate request: proof of possession of the TLS key and of the signing key was checked."""
+    """A parsed certificate request: proof of possession of the TLS key and of the signing key was checked. `wide`: its
+    maker reads the validity from the profile (`certs`, rule 6)."""
 
     node: str
     tls_key: bytes
     sign_key: bytes
     seal_key: bytes
+    wide: bool = False
 
 
 def _builder(
-    identity: Identity, public: Any, issuer_name: x509.Name, issuer_public: Any, serial: int, pathlen: int | None
+    identity: Identity,
+    public: Any,
+    issuer_name: x509.Name,
+    issuer_public: Any,
+    serial: int,
+    pathlen: int | None,
+    wide: bool,
 ) -> x509.CertificateBuilder:
+    dates = WIDE if wide else (identity.not_before, identity.not_after)
     profile: dict[str, Any] = {
         "v": PROFILE_VERSION,
         "inc": identity.incarnation,
@@ -69,6 +80,8 @@ def _builder(
         "seal": identity.seal_key.hex(),
         "sign": identity.sign_key.hex(),
     }
+    if wide:
+        profile["from"], profile["to"] = identity.not_before, identity.not_after
     if identity.levels:
         profile["levels"] = list(identity.levels)
     ca = identity.may_issue
@@ -79,8 +92,8 @@ def _builder(
         .issuer_name(issuer_name)
         .public_key(public)
         .serial_number(serial)
-        .not_valid_before(datetime.fromtimestamp(identity.not_before, UTC))
-        .not_valid_after(datetime.fromtimestamp(identity.not_after, UTC))
+        .not_valid_before(datetime.fromtimestamp(dates[0], UTC))
+        .not_valid_after(datetime.fromtimestamp(dates[1], UTC))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=pathlen if ca else None), critical=True)
         .add_extension(_usage(ca), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -118,10 +131,18 @@ def _signed(builder: x509.CertificateBuilder, key: TlsKey) -> bytes:
 
 
 def make_root(
-    domain: str, scope: tuple[str, ...], levels: tuple[str, ...], key: TlsKey, *, now_s: int, days: int, serial: int
+    domain: str,
+    scope: tuple[str, ...],
+    levels: tuple[str, ...],
+    key: TlsKey,
+    *,
+    now_s: int,
+    days: int,
+    serial: int,
+    wide: bool = True,
 ) -> bytes:
     """A self-signed root certificate (DER) for a trust domain. Its signing and sealing keys are empty: it only
-    issues."""
+    issues. `wide`: see `certs`, rule 6; without it as release 0.1 made it."""
     public = key.key.public_key()
     identity = Identity(
         domain,
@@ -141,17 +162,19 @@ def make_root(
         levels,
         b"",
     )
-    return _signed(_builder(identity, public, _name(domain, ROOT), public, serial, len(levels)), key)
+    return _signed(_builder(identity, public, _name(domain, ROOT), public, serial, len(levels), wide), key)
 
 
-def make_request(node: str, tls: TlsKey, sign: SigningKey, seal: SealKey) -> bytes:
-    """A certificate request (PKCS #10, DER), with the signing key's proof of possession."""
-    profile = {
+def make_request(node: str, tls: TlsKey, sign: SigningKey, seal: SealKey, *, wide: bool = True) -> bytes:
+    """A certificate request (PKCS #10, DER), with the signing key's proof of possession. `wide`: see `Request`."""
+    profile: dict[str, Any] = {
         "v": PROFILE_VERSION,
         "sign": sign.public.hex(),
         "seal": seal.public.hex(),
         "proof": sign.sign(_possession(node, tls.public_der, seal.public)).hex(),
     }
+    if wide:
+        profile["wide"] = True
     request = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node)]))
@@ -182,7 +205,7 @@ def parse_request(der: bytes) -> Request:
         raise IntegrityError("FN-6106", reason=str(error)[:200]) from error
     except FednodeError as error:
         raise IntegrityError("FN-6106", reason=error.code) from error
-    return Request(node, spki(public), sign_key, seal_key)
+    return Request(node, spki(public), sign_key, seal_key, profile.get("wide") is True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +247,13 @@ def issue(request: Request, grant: Grant, issuer: Identity, key: TlsKey, levels:
     public = load_der_public_key(request.tls_key)
     pathlen = len(levels) - 1 - ranks.get(grant.level, 0) if may_issue else None
     builder = _builder(
-        identity, public, issuer_certificate.subject, issuer_certificate.public_key(), grant.serial, pathlen
+        identity,
+        public,
+        issuer_certificate.subject,
+        issuer_certificate.public_key(),
+        grant.serial,
+        pathlen,
+        request.wide,
     )
     der = _signed(builder, key)
     check_issued(parse(der), issuer, levels)

@@ -2,7 +2,8 @@
 store's.
 
 Rules
-1. A child shows the certificate that TLS verified; it must be the one in force, issued by this node, not revoked.
+1. A child shows the certificate that TLS verified; it must be the one in force, issued by this node, not revoked, and
+   hold by a clock that may be believed (`node.clocks`): TLS itself goes by no clock.
 2. A peer's cursor is believed only where it names a place in this very store (`Cursor.check`): after a store was
    restored or made anew the feed starts from its beginning, and what is held already is recognised.
    Where it names a place that this store never had or has lost, and the peer is the parent, this node fences itself
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from fednode.crypto.certs import Identity
 from fednode.crypto.keys import SigningKey
 from fednode.node import fence, urgent, witness
+from fednode.node.clocks import Judge
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -64,8 +66,10 @@ def hello(
     wants: bool = True,
     restore: bool = False,
     window: int = WINDOW_BYTES,
+    unsure: bool = False,
 ) -> wire.Hello:
-    """This node's greeting to a peer. `window`: bytes that the peer may send before it is given credit."""
+    """This node's greeting to a peer. `now_ms`: its reference clock, `unsure` of it or not; `window`: bytes that the
+    peer may send before it is given credit."""
     return wire.Hello(
         trust.node,
         (),
@@ -83,6 +87,7 @@ def hello(
         versions.SPOKEN.low,
         versions.SPOKEN.high,
         None if peer is not None and peer.role == CHILD else (peer.witnessed or 0) if peer else 0,
+        unsure,
     )
 
 
@@ -92,8 +97,8 @@ def protocol(store: Store, node: str) -> int:
     return min(int(store.meta(f"protocol/{node}", versions.SPOKEN.low)), versions.SPOKEN.high)
 
 
-def check_child(trust: Trust, shown: Identity, greeting: wire.Hello) -> Identity:
-    """The child that a certificate shows. Raises PeerError FN-5510 to FN-5513."""
+def check_child(trust: Trust, shown: Identity, greeting: wire.Hello, judge: Judge) -> Identity:
+    """The child that a certificate shows. Raises PeerError FN-5510 to FN-5513, FN-5130, FN-5131."""
     identity = trust.directory.get(shown.node)
     if greeting.node != shown.node or shown.domain != trust.domain:
         raise PeerError("FN-5510", node=greeting.node, certificate=shown.node)
@@ -106,16 +111,21 @@ def check_child(trust: Trust, shown: Identity, greeting: wire.Hello) -> Identity
     behind = greeting.restore and same_keys and shown.incarnation < identity.incarnation
     if not behind and (shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key):
         raise PeerError("FN-5513", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
+    # who has these keys may use the newest certificate for them, though its answer was lost on the way
+    held = identity if same_keys else shown
+    judge.check((held, *trust.directory.path(trust.node), trust.directory.root))
     return identity
 
 
-def check_parent(trust: Trust, greeting: wire.Hello) -> Identity:
-    """The parent; TLS has verified its name. Raises PeerError FN-5510, FN-5511."""
+def check_parent(trust: Trust, greeting: wire.Hello, judge: Judge) -> Identity:
+    """The parent; TLS has verified its name. Whether its certificate still holds, and this node's, is judged by the
+    time that it has just told. Raises PeerError FN-5510, FN-5511, FN-5130, FN-5131."""
     parent = trust.parent
     if parent is None or greeting.node != parent.node:
         raise PeerError("FN-5510", node=greeting.node, certificate=parent.node if parent else "")
     if trust.directory.is_revoked(parent.node):
         raise PeerError("FN-5511", node=parent.node)
+    judge.check((*trust.directory.path(trust.node), trust.directory.root))
     return parent
 
 
@@ -140,9 +150,11 @@ def enter(
     now_ms: int,
     software: str,
     restoring: bool = False,
+    unsure: bool = False,
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
-    answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back."""
+    answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back;
+    `unsure`: it has not learnt the time yet."""
     restoring = restoring or greeting.restore
     store, trust = writer.store, writer.trust
     if not from_parent:
@@ -171,7 +183,7 @@ def enter(
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
     link.since, link.restoring = peer.since, restoring
     half = store.partial(identity.node)
-    reply = None if from_parent else hello(trust, store, now_ms, software, peer, half)
+    reply = None if from_parent else hello(trust, store, now_ms, software, peer, half, unsure=unsure)
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None

@@ -4,7 +4,7 @@ Rules
 1. Only here the real clock and real randomness are taken; everything else is given them.
 2. `init_province` and `join` make a home, `open` only loads one.
 3. Threads and processes have their own Store, Writer and Projector (`new_...`); they share the trust.
-4. `now_ms` is the reference clock: this machine's, corrected by what the parent's said (the province trusts its own).
+4. `now_ms` is the reference clock (`node.clocks`): the parent's, as it was last learnt; the province trusts its own.
 
 >>> # app = App.open(Path("~/.fednode"), config)
 >>> # app.records().put("org-registration", {...})
@@ -27,7 +27,8 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
-from fednode.node import heap, poke
+from fednode.node import clocks, heap, poke
+from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys, pem_of
 from fednode.node.journal import DAEMON, Journal, Throttle
@@ -40,7 +41,7 @@ from fednode.sync import bundle, enrol
 from fednode.sync.catalog import Catalog, check_succession
 from fednode.sync.change import CATALOG, NODES, Change
 from fednode.sync.enrol import Token
-from fednode.sync.errors import PeerError, Refused, StoreError
+from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.identity import LEVELS, node_payload, revocation_payload
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ def real_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def real_steady() -> int:
+    """Milliseconds since this machine was started, suspended or not: a clock that nobody sets."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def boot_id() -> str:
+    """Tells one start of this machine from another; "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
 def random_bytes(size: int) -> bytes:
     """The operating system's."""
     return os.urandom(size)
@@ -69,7 +83,8 @@ def _encoded(payload: dict[str, Any]) -> bytes:
 
 
 class App:
-    """One node, loaded. `clock`: Unix milliseconds; `rng`: secure random bytes. `operator`: who acts, for the audit."""
+    """One node, loaded. `clock`: this machine's, Unix milliseconds; `steady`: the one that nobody sets, with the real
+    clock the real one; `rng`: secure random bytes. `operator`: who acts, for the audit."""
 
     software = SOFTWARE
 
@@ -83,11 +98,14 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
         operator: str = DAEMON,
+        steady: Callable[[], int] | None = None,
     ) -> None:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
         self.operator, self.throttle = operator, Throttle(clock)
-        self.clock_offset_ms = int(store.meta("clock_offset_ms", 0))
+        if clock is real_clock and hasattr(time, "CLOCK_BOOTTIME"):
+            steady = real_steady
+        self.reference = Reference.load(store, trust, lambda: self.clock(), steady, boot_id())
         self._credentials: tuple[bytes, Credentials] | None = None
 
     # ------------------------------------------------------------ loading
@@ -134,7 +152,7 @@ class App:
 
     def now_ms(self) -> int:
         """The reference clock, Unix milliseconds."""
-        return self.clock() + self.clock_offset_ms
+        return self.reference.now_ms()
 
     @property
     def now_s(self) -> int:
@@ -233,12 +251,15 @@ class App:
             return app
         Home.check_free(path)
         keys = NodeKeys.generate(rng)
-        joined = await _converse(token, keys, addresses, config, clock() // 1000)
+        joined = await _converse(token, keys, addresses, config, clock())
         with Home.create(path) as home:
             home.write_keys(keys, config.passphrase)
             home.write_chain(joined.chain)
             home.write_addresses(joined.addresses)
-            Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key).close()
+            store = Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key)
+            with store.write() as tx:  # what it writes before its first exchange is not stamped years off
+                tx.set_meta(clocks.OFFSET, joined.skew_ms)
+            store.close()
         app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
         app.tell_joined(again=False)
         return app
@@ -247,7 +268,11 @@ class App:
         """A fresh certificate for a node that keeps its home."""
         if self.trust.node != token.node or self.trust.root_sha256 != token.root_sha256:
             raise StoreError("FN-7616", path=str(self.home.path))
-        joined = await _converse(token, self.keys, addresses, self.config, self.clock() // 1000)
+        joined = await _converse(token, self.keys, addresses, self.config, self.clock())
+        delta_ms = self.clock() + joined.skew_ms - self.now_ms()
+        if self.reference.learn(delta_ms, unsure=False):
+            with self.store.write() as tx:
+                self.reference.keep(tx)
         self.install_chain(joined.chain)
         self.home.write_addresses(joined.addresses)
         self.tell_joined(again=True)
@@ -281,13 +306,35 @@ class App:
             raise StoreError("FN-7613", node=self.trust.node)
         return parent.dns
 
+    def check_tls_clock(self) -> None:
+        """That TLS, which goes by this machine's own clock, takes the certificates on the way to the parent. Raises
+        Unavailable FN-4518: some are of release 0.1, and the clock is outside of their dates."""
+        chain, wall_s = self.trust.directory.chain(self.trust.node), self.clock() // 1000
+        if (found := certs.outside_tls_dates(chain, wall_s)) is not None:
+            start, end = certs.tls_dates(found)
+            held: dict[str, Any] = {
+                "here": certs.iso(wall_s),
+                "node": certs.parse(found).node,
+                "valid_from": certs.iso(start),
+                "valid_to": certs.iso(end),
+            }
+            raise Unavailable("FN-4518", **held)
+
+    def judge(self) -> Judge:
+        """Who says whether certificates hold, now."""
+        directory = self.trust.directory
+        return self.reference.judge((*directory.path(self.trust.node), directory.root))
+
     def renewal_request(self) -> bytes:
         """A certificate request with this node's present keys."""
         return issuing.make_request(self.trust.node, self.keys.tls, self.keys.sign, self.keys.seal)
 
     def install_chain(self, chain: tuple[bytes, ...]) -> Identity:
-        """Put a fresh certificate in force. Raises IntegrityError or PeerError FN-6112 when it is not this node's."""
-        me = certs.check_chain(chain, self.trust.root_sha256, self.now_s)[0]
+        """Put a fresh certificate in force. Raises IntegrityError, PeerError FN-6112 when it is not this node's,
+        FN-5130 or FN-5131 when it does not hold now."""
+        identities = certs.check_chain(chain, self.trust.root_sha256)
+        self.judge().check(identities)
+        me = identities[0]
         if me.node != self.trust.node or me.sign_key != self.keys.sign.public or me.tls_key != self.keys.tls.public_der:
             raise PeerError("FN-6112", node=me.node)
         self.home.write_chain(chain)
@@ -346,6 +393,7 @@ class App:
     def _admit(self, writer: Writer, hashed: bytes, asked: issuing.Request) -> str:
         trust, store = self.trust, writer.store
         trust.refresh(store)
+        self._check_clock()
         found = enrol.check_use(store.invitation(hashed), asked.node, asked.sign_key, self.now_s)
         known = trust.directory.get(found.node)
         if found.used_key is None or known is None or known.sign_key != asked.sign_key:
@@ -362,9 +410,15 @@ class App:
             writer.local(NODES, trust.area, [change], use)
         return found.node
 
+    def _check_clock(self) -> None:
+        """That this node can know whether a token or a certificate holds."""
+        if not self.judge().believed:
+            raise PeerError("FN-5132", node=self.trust.node, now=certs.iso(self.now_s))
+
     def _certify(
         self, request: issuing.Request, name: str, level: str, scope: tuple[str, ...], incarnation: int
     ) -> bytes:
+        self._check_clock()
         grant = Grant(name, level, scope, incarnation, CERTIFICATE_DAYS, _serial(self.rng))
         levels = self.trust.directory.levels
         return issuing.issue(request, grant, self.trust.me, self.keys.tls, levels, now_s=self.now_s)
@@ -438,21 +492,20 @@ class App:
 
 
 async def _converse(
-    token: Token, keys: NodeKeys, addresses: tuple[str, ...], config: Config, now_s: int
+    token: Token, keys: NodeKeys, addresses: tuple[str, ...], config: Config, wall_ms: int
 ) -> enrol.Joined:
     """Carry a `joining` to its end over gRPC."""
     from fednode.node import carrier
     from fednode.proto import fednode_pb2 as messages
-    from fednode.sync.errors import Unavailable
 
     last: Exception = Unavailable("FN-4506", parent=token.node)
     for address in addresses or token.addresses:
-        conversation = enrol.joining(token, enrol.Keys(keys.sign, keys.seal, keys.tls), now_s)
+        conversation = enrol.joining(token, enrol.Keys(keys.sign, keys.seal, keys.tls), wall_ms)
         try:
             asked = next(conversation)
             while True:
                 if isinstance(asked, enrol.AskChain):
-                    asked = conversation.send(await carrier.fetch_chain(address))
+                    asked = conversation.send(await carrier.fetch_chain(address, wall_ms // 1000))
                     continue
                 request = messages.JoinRequest(
                     node=token.node,

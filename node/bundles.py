@@ -192,7 +192,8 @@ class _Content:
 
     def _opening(self) -> Opening:
         app, trust = self._app, self._app.trust
-        hello = admission.hello(trust, app.store, app.now_ms(), app.software, self._peer, None)
+        place = (trust, app.store, app.now_ms(), app.software, self._peer, None)
+        hello = admission.hello(*place, unsure=not app.reference.sure)
         span = (self.exported.after, self.exported.upto)
         if not self._to_parent:
             chain = trust.directory.chain(self._identity.node)
@@ -565,6 +566,10 @@ def _apply(app: App, writer: Writer, opened: Opened, imported: Imported, refused
     hello, sender = opened.opening.hello, opened.sender
     known = app.trust.directory.get(sender.node) or sender
     entry = admission.enter(writer, known, hello, opened.from_parent, app.now_ms(), app.software)
+    if opened.from_parent and not hello.unsure:
+        app.reference.hear(hello.now_ms)
+        with app.store.write() as tx:
+            app.reference.keep(tx)
     believed = fence.place(app.store, hello.have) is Place.SAME
     batch = _Batch(app, writer, entry.link, imported, refused)
     for message in opened.messages():

@@ -29,10 +29,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 from grpc.experimental.session_cache import ssl_session_cache_lru
 
+from fednode.crypto.certs import iso, outside_tls_dates, tls_dates
 from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.enrol import ChainSeen
-from fednode.sync.errors import StoreError, Unavailable
+from fednode.sync.errors import Refused, StoreError, Unavailable
 from fednode.sync.versions import Versions
 from fednode.sync.wire import FRAME_BYTES_MAX
 
@@ -182,9 +183,13 @@ def presented_certificate(address: str) -> bytes:
     return der
 
 
-async def fetch_chain(address: str) -> ChainSeen:
-    """What an enrolment server shows: nothing of it is trusted yet. Raises Unavailable FN-4501."""
+async def fetch_chain(address: str, wall_s: int) -> ChainSeen:
+    """What an enrolment server shows: nothing of it is trusted yet. `wall_s`: this machine's clock. Raises Unavailable
+    FN-4501, Refused FN-5133 when TLS would refuse the server's certificate at this machine's time."""
     leaf = presented_certificate(address)
+    if outside_tls_dates((leaf,), wall_s) is not None:
+        start, end = tls_dates(leaf)
+        raise Refused("FN-5133", here=iso(wall_s), valid_from=iso(start), valid_to=iso(end))
     certificate = x509.load_der_x509_certificate(leaf)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     dns = names.get_values_for_type(x509.DNSName)

@@ -144,8 +144,8 @@ class Daemon:
 
     def _daily(self) -> object:
         """Retention by the catalog, and cleaning up, when another day has begun; not behind the fence, where nothing is
-        changed."""
-        now_ms, store = self.app.now_ms(), self.engine.store
+        changed. What is stripped does not come back: a clock that nobody has confirmed does not make a day."""
+        now_ms, store = self.app.reference.certain_ms(), self.engine.store
         if store.meta("retention_day") == retention.day_of(now_ms).isoformat() or standing(store) is not None:
             return IDLE
         return asyncio.to_thread(retain, self.app, now_ms)

@@ -5,7 +5,8 @@ Rules
 2. A parent that is busy says when to come again, and is obeyed.
 3. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
    goes on at that chunk in the next one. `fednode sync` by hand does not ask for windows.
-4. Where the settings say so, what is urgent goes up outside the windows, too: an errand, which takes nothing else.
+4. Where the settings say so, what is urgent goes up outside the windows, too: an errand, which takes nothing else. A
+   node that is not sure of the time (`node.clocks`) goes on one to learn it: its windows might never come.
 5. A limit on the line that begins or ends begins a new session: the greeting says how much may come at once.
 6. Windows are judged by the corrected clock, again and again: a clock that is put right counts at once.
 
@@ -66,7 +67,7 @@ class Dialer:
             for session in list(self._engine.sessions):
                 if session.exchange.dials and not session.errand:
                     session.end(None)
-        if not now_open and self._app.config.sync_urgent and not self._stopping:
+        if not now_open and not self._stopping:
             self._send_errand()
         return None if moved else IDLE
 
@@ -94,7 +95,8 @@ class Dialer:
         loop = asyncio.get_running_loop()
         if (self._errand is not None and not self._errand.done()) or loop.time() < self._errand_at_s:
             return
-        if (last := self._due()) > 0:
+        last = self._due() if self._app.config.sync_urgent else 0
+        if last > 0 or not self._app.reference.sure:
             self._errand_at_s = loop.time() + ERRAND_RETRY_S
             self._errand = loop.create_task(self._run_errand(last))
 
@@ -103,6 +105,7 @@ class Dialer:
         app = self._app
         for address in app.parent_addresses():
             try:
+                app.check_tls_clock()
                 close, _ = await carrier.dial(
                     address,
                     app.credentials(),
@@ -113,7 +116,8 @@ class Dialer:
                 log.info("errand", extra={"reason": str(error)})
                 continue
             if close.error is None:
-                await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
+                if last > 0:
+                    await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
                 self._errand_at_s = 0.0
             return
 
@@ -130,6 +134,7 @@ class Dialer:
         last: Exception = Unavailable("FN-4506", parent=app.trust.parent.node if app.trust.parent else "")
         for address in app.parent_addresses():
             try:
+                app.check_tls_clock()
                 close, moved = await carrier.dial(
                     address,
                     app.credentials(),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, fence, jobs, mending, witness
+from fednode.node import admission, carrier, clocks, fence, jobs, mending, witness
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.mending import Mender
@@ -28,7 +28,7 @@ from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.turns import Turns, Wait
 from fednode.node.writer import Alarm, Link, Writer
-from fednode.sync import clock, wire
+from fednode.sync import clock, versions, wire
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync.enrol import renewal_due
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 log = logging.getLogger("fednode.daemon")
-SKEW_WARN_MS = 5 * 60 * 1000
 
 
 class Engine(Hooks):
@@ -117,45 +116,51 @@ class Engine(Hooks):
     ) -> Welcome:
         entry: admission.Entry = await self.writer.call(
             lambda writer: admission.enter(
-                writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None
+                *(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None),
+                unsure=not self.app.reference.sure,
             )
         )
         if not from_parent:
             session.exchange.half = entry.half
         feed, again = admission.feeds(self.store, self.app.trust, entry.link)
-        granted = replace(entry.admission, renew=self._renewal(from_parent, restoring))
+        granted = replace(entry.admission, renew=self._renewal(session, from_parent, restoring))
         one = mending.one(self.store, self.app.trust, entry.link)
         return Welcome(
             *(entry.link, granted, feed, again, one, admission.hurry(self.store, entry.link)),
             partial(witness.owed, self.store, self.app.trust, identity),
         )
 
-    def _renewal(self, with_parent: bool, restoring: int | None) -> wire.Renew | None:
-        """What to ask the parent for: a new life for a node that takes its history back, or what is due."""
-        if not with_parent or (not restoring and not renewal_due(self.app.trust.me, self.app.now_ms() // 1000)):
+    def _renewal(self, session: Session, with_parent: bool, restoring: int | None) -> wire.Renew | None:
+        """What to ask the parent for: a new life for a node that takes its history back, or what is due. A certificate
+        as release 0.1 made it is due as soon as the parent can make one that TLS takes whatever this machine's clock
+        says."""
+        me = self.app.trust.me
+        dated = certs.tls_dates(me.der) != certs.WIDE and session.exchange.version >= versions.WIDE_DATES
+        due = dated or renewal_due(me, self.app.now_ms() // 1000)
+        if not with_parent or (not restoring and not due):
             return None
         return wire.Renew(self.app.renewal_request(), restoring or 0)
 
     def renew_when_due(self) -> object:
         """Ask the parent for a fresh certificate in a session that has been open for long: a new one asks by itself.
         `IDLE` where nothing is due."""
-        wanted = self._renewal(True, None)
         sessions = [one for one in self.sessions if one.link is not None and one.link.from_parent]
-        if wanted is None or not sessions:
+        wanted = self._renewal(sessions[0], True, None) if sessions else None
+        if wanted is None:
             return jobs.IDLE
         sessions[0].ask_renewal(wanted)
         return None
 
     async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
         """Check a child by the certificate that TLS verified."""
-        identity = admission.check_child(self.app.trust, certs.parse(certificate), hello)
+        identity = admission.check_child(self.app.trust, certs.parse(certificate), hello, self.app.judge())
         return await self._welcome(session, identity, hello, from_parent=False)
 
     async def admit_parent(
         self, session: Session, hello: wire.Hello, restoring: int | None = None, errand: bool = False
     ) -> Welcome:
         """Check the parent; TLS has verified its name."""
-        parent = admission.check_parent(self.app.trust, hello)
+        parent = admission.check_parent(self.app.trust, hello, self.app.judge())
         welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
         return replace(welcome, feed=lambda _after, _bytes_max: ([], True)) if errand else welcome
 
@@ -185,7 +190,7 @@ class Engine(Hooks):
         place = (app.trust, self.store, app.now_ms(), app.software, peer, half)
         pacer = self._pacer(limit)
         window = pacer.window if pacer is not None else ex.WINDOW_BYTES
-        hello = admission.hello(*place, feeds, wants, restoring is not None, window)
+        hello = admission.hello(*place, feeds, wants, restoring is not None, window, not app.reference.sure)
         exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half, paced=pacer is not None)
         session = Session(
             stream,
@@ -340,22 +345,27 @@ class Engine(Hooks):
         self._untold = self._untold or code
 
     def _clock(self, session: Session, reading: fx.PeerClock) -> None:
+        reference = self.app.reference
         delta = clock.correction(reading.sent_ms, reading.received_ms, reading.remote_ms)
-        if not delta:
+        was, before = reference.offset_ms, self.app.now_ms()
+        if not reference.learn(delta, unsure=reading.unsure):
             return
-        moved = self.app.clock_offset_ms + delta
-        if abs(moved) > SKEW_WARN_MS:
-            log.warning("clock is off", extra={"offset_ms": moved, "parent": reading.remote_ms})
-        was, self.app.clock_offset_ms = self.app.clock_offset_ms, moved
-        session.exchange.shift(delta)
+        session.exchange.shift(self.app.now_ms() - before)
+        if abs(reference.offset_ms) > clocks.WARN_MS:
+            log.warning("clock is off", extra={"offset_ms": reference.offset_ms, "parent": reading.remote_ms})
 
         def keep(writer: Writer) -> None:
             with writer.store.write() as tx:
-                tx.set_meta("clock_offset_ms", moved)
-            if abs(delta) > SKEW_WARN_MS:
-                self.app.journal(writer).befell("clock.corrected", peer=name_of(session), was_ms=was, offset_ms=moved)
+                reference.keep(tx)
+            if abs(delta) > clocks.WARN_MS:
+                told: dict[str, Any] = {"was_ms": was, "offset_ms": reference.offset_ms}
+                self.app.journal(writer).befell("clock.corrected", peer=name_of(session), **told)
 
         session.spawn(quietly(self.writer.call(keep)))
+        if abs(delta) > clocks.WARN_MS:  # the children have learnt a wrong time from this node: they dial again
+            for one in list(self.sessions):
+                if not one.exchange.dials and one.link is not None:
+                    one.end(None)
 
     async def _renew(self, session: Session, asked: fx.RenewAsked) -> None:
         peer = session.peer

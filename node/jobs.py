@@ -227,7 +227,7 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "sync": _sync,
     "renewal": _renew,
     "scrub": _scrub,
-    "retention": lambda app: retain(app, app.now_ms()),
+    "retention": lambda app: retain(app, app.reference.certain_ms()),
     "cleaning": clean_up,
 }
 

@@ -72,7 +72,7 @@ def collect(app: App) -> dict[str, Any]:
             "days_left": days_left(me.not_after, now_ms // 1000),
             "revoked": trust.directory.is_revoked(me.node),
         },
-        "clock": {"offset_ms": app.clock_offset_ms},
+        "clock": {"offset_ms": app.reference.offset_ms, "sure": app.reference.sure},
         "verified": _verified(store),
         "disk": {"free_bytes": shutil.disk_usage(app.home.path).free},
     }

@@ -102,6 +102,7 @@ async def _meet(
     for address in app.parent_addresses():
         report.address = address
         try:
+            app.check_tls_clock()
             close, moved = await carrier.dial(address, app.credentials(), app.parent_dns(), converse)
         except Unavailable as error:
             last = error

@@ -123,7 +123,7 @@ class Cursor(_message.Message):
     def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed")
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure")
     VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class Hello(_message.Message):
     WANTS_FIELD_NUMBER: _ClassVar[int]
     RESTORE_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_FIELD_NUMBER: _ClassVar[int]
+    UNSURE_FIELD_NUMBER: _ClassVar[int]
     version_min: int
     version_max: int
     software: str
@@ -156,7 +157,8 @@ class Hello(_message.Message):
     wants: bool
     restore: bool
     witnessed: int
-    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ...) -> None: ...
+    unsure: bool
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ...) -> None: ...
 
 class Partial(_message.Message):
     __slots__ = ("lsn", "digest", "offset")

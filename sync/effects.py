@@ -149,11 +149,13 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class PeerClock:
-    """The peer's clock, read between two readings of the local one, all Unix milliseconds."""
+    """The peer's clock, read between two readings of the local one, all Unix milliseconds. `unsure`: by its own
+    account."""
 
     sent_ms: int
     received_ms: int
     remote_ms: int
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
 from fednode.sync.errors import PeerError, Refused
-from fednode.sync.versions import SPOKEN, Versions, agree
+from fednode.sync.versions import SPOKEN, WIDE_DATES, Versions, agree
 
 TOKEN_PREFIX = "fednode1."  # noqa: S105 - what every token begins with
 TOKEN_CHARACTERS_MAX = 2048
@@ -34,6 +34,7 @@ SECRET_BYTES = 16
 ADDRESSES_MAX = 8
 RENEW_AT = 2 / 3  # of a certificate's life
 CHECK_BYTES = 4
+DATED_LIFE_S_MIN = 86400  # a certificate with dates of its own holds for a day at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,36 +137,44 @@ class JoinSeen:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A place in the trust domain: own chain, root last, and where to dial."""
+    """A place in the trust domain: own chain, root last, and where to dial. `skew_ms`: how far the parent's clock is
+    ahead of this machine's."""
 
     chain: tuple[bytes, ...]
     addresses: tuple[str, ...]
     identity: Identity
+    skew_ms: int = 0
 
 
 Ask = AskChain | AskJoin
 Answer = ChainSeen | JoinSeen
 
 
-def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Joined]:
-    """Join with a token. Raises PeerError FN-6110 (another root), Refused FN-5103 (expired), FN-5113 (this clock is
-    wrong), PeerError FN-5505 or FN-5518 (no common version) or with the parent's code when it refuses, IntegrityError
-    when what it sent does not hold."""
+def joining(token: Token, keys: Keys, wall_ms: int) -> Generator[Ask, Answer, Joined]:
+    """Join with a token. `wall_ms`: this machine's clock. It may be years off: all is judged by the parent's. Raises
+    PeerError FN-6110 (another root), FN-5505 or FN-5518 (no common version), FN-5130 or FN-5131 (a certificate does not
+    hold), Refused FN-5103 (the token has expired), FN-5113 (TLS will refuse certificates of release 0.1 at this
+    machine's time), PeerError with the parent's code when it refuses, IntegrityError when what it sent does not
+    hold."""
     seen = yield AskChain()
     if not isinstance(seen, ChainSeen):
         raise RuntimeError("joining: a ChainSeen is due")
-    if now_s > token.expires_s:
-        raise Refused("FN-5103", node=token.node, expired=certs.iso(token.expires_s), now=certs.iso(now_s))
     try:
-        parent = certs.check_chain(seen.chain, token.root_sha256)[0]
+        chain = certs.check_chain(seen.chain, token.root_sha256)
     except IntegrityError as error:
         if error.code == "FN-6103":
             raise PeerError("FN-6110", found=error.params["found"], pinned=error.params["pinned"]) from error
         raise
+    parent, now_s = chain[0], seen.now_ms // 1000
     if seen.tls_leaf != parent.der:
         raise PeerError("FN-6111", node=parent.node)
     agree(SPOKEN, seen.speaks, "")
-    _check_clock(parent, now_s, seen.now_ms)
+    _check_dates(chain, seen.now_ms, wall_ms)
+    old = seen.speaks.high < WIDE_DATES  # it will certify with dates around its own time
+    if old and not now_s - certs.BACKDATE_S <= wall_ms // 1000 <= now_s + DATED_LIFE_S_MIN:
+        raise Refused("FN-5113", here=certs.iso(wall_ms // 1000), parent=certs.iso(now_s))
+    if now_s > token.expires_s:
+        raise Refused("FN-5103", node=token.node, expired=certs.iso(token.expires_s), now=certs.iso(now_s))
     answer = yield AskJoin(
         seen.chain[-1], parent.dns, token.secret, issuing.make_request(token.node, keys.tls, keys.sign, keys.seal)
     )
@@ -173,19 +182,24 @@ def joining(token: Token, keys: Keys, now_s: int) -> Generator[Ask, Answer, Join
         raise RuntimeError("joining: a JoinSeen is due")
     if answer.refused:
         raise PeerError(answer.refused, **answer.params)
-    identity = certs.check_chain(answer.chain, token.root_sha256)[0]
+    granted = certs.check_chain(answer.chain, token.root_sha256)
+    identity = granted[0]
     mine = (token.node, keys.sign.public, keys.seal.public, keys.tls.public_der)
     if (identity.node, identity.sign_key, identity.seal_key, identity.tls_key) != mine:
         raise PeerError("FN-6112", node=identity.node)
-    _check_clock(identity, now_s, answer.now_ms)
-    return Joined(answer.chain, answer.addresses, identity)
+    _check_dates(granted, answer.now_ms, wall_ms)
+    return Joined(answer.chain, answer.addresses, identity, answer.now_ms - wall_ms)
 
 
-def _check_clock(identity: Identity, now_s: int, remote_ms: int) -> None:
+def _check_dates(chain: Sequence[Identity], now_ms: int, wall_ms: int) -> None:
+    """That all hold by the parent's clock, and that TLS here will not refuse them by this machine's."""
     try:
-        certs.check_time(identity, now_s)
+        for one in chain:
+            certs.check_time(one, now_ms // 1000)
     except IntegrityError as error:
-        raise Refused("FN-5113", here=certs.iso(now_s), parent=certs.iso(remote_ms // 1000)) from error
+        raise PeerError("FN-5130" if error.code == "FN-6105" else "FN-5131", **error.params) from error
+    if certs.outside_tls_dates([one.der for one in chain], wall_ms // 1000) is not None:
+        raise Refused("FN-5113", here=certs.iso(wall_ms // 1000), parent=certs.iso(now_ms // 1000))
 
 
 # ---------------------------------------------------------------- the side that issues

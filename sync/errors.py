@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fednode.crypto.errors import FednodeError
@@ -28,9 +29,11 @@ class Refused(FednodeError):
 
 
 class PeerError(FednodeError):
-    """A peer broke the contract (5) or sent what cannot be proved (6). The peer is refused and the evidence kept."""
+    """A peer broke the contract (5) or sent what cannot be proved (6). The peer is refused and the evidence kept.
+    `told`: where the peer gave the code (FN-5508), what its words name."""
 
     exit_codes = frozenset({5, 6})
+    told: Mapping[str, str] | None = None
 
 
 class Unavailable(FednodeError):

@@ -281,7 +281,7 @@ class Exchange(Side):
         self.version = versions.agree(self.speaks, theirs, hello.software)
         self._peer = replace(hello, window=min(hello.window, WINDOW_BYTES))
         self.state = State.ADMITTING
-        reading = [PeerClock(self._hello_sent_ms, now_ms, hello.now_ms)] if self._dials else []
+        reading = [PeerClock(self._hello_sent_ms, now_ms, hello.now_ms, hello.unsure)] if self._dials else []
         return [*reading, Admit(hello)]
 
     def _on_chunk(self, chunk: wire.Chunk, now_ms: int) -> list[Effect]:
@@ -355,6 +355,7 @@ class Exchange(Side):
             return [Close(Unavailable(bye.code, retry_after_ms=ms, detail=bye.detail, seconds=-(-ms // 1000)), ms)]
         too_old = versions.told(bye.params) if bye.code == versions.TOO_OLD else None
         error = too_old or PeerError("FN-5508", code=bye.code, detail=bye.detail)
+        error.told = bye.params or None
         return [Close(error, bye.retry_after_ms)]
 
 

@@ -36,6 +36,8 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
+    """`unsure`: the sender has not learnt the time from its own parent since it booted."""
+
     node: str
     chain: tuple[bytes, ...]
     now_ms: int
@@ -52,6 +54,7 @@ class Hello:
     version_min: int = SPOKEN.low
     version_max: int = SPOKEN.high
     witnessed: int | None = None  # how far it has what `Witnessed` tells; None: it does not take it
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

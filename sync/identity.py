@@ -9,6 +9,9 @@ Rules
 3. Whoever stands above a node may revoke it. A revocation names the incarnations up to which it holds: a node that
    joins again comes back in a higher one.
 4. `seed` takes this node's own chain, which was verified when it was installed.
+5. `floor_s` is a time that has certainly passed: the latest at which a node above (or the node itself) has certified
+   or revoked somebody, as long as its own certificate held then. Stamps of changes and cosignatures are no such proof:
+   they follow what was seen, and could be carried forward from below.
 
 >>> covers(("1301", "1302"), "130102001"), covers(("1301",), "13")
 (True, False)
@@ -54,6 +57,15 @@ def revocation_payload(node: str, incarnation: int, at_ms: int, reason: str) -> 
     return {"kind": "revoke", "node": node, "incarnation": incarnation, "at_ms": at_ms, "reason": reason[:500]}
 
 
+def _older(one: Identity, known: Identity) -> bool:
+    """Whether a certificate does not take the place of another of the same node. Of two that were made in the same
+    second the one that TLS takes at any time stays: a node asks for it as soon as it has the other."""
+    mine, theirs = (one.incarnation, one.not_before), (known.incarnation, known.not_before)
+    return mine < theirs or (
+        mine == theirs and certs.tls_dates(known.der) == certs.WIDE and certs.tls_dates(one.der) != certs.WIDE
+    )
+
+
 class Directory:
     """The nodes that this node knows. `root_der`: the pinned root."""
 
@@ -65,6 +77,7 @@ class Directory:
         self._lives: dict[str, dict[int, Identity]] = {}
         self._by_scope: dict[str, list[str]] = {}
         self._revoked: dict[str, dict[int, Revocation]] = {}
+        self._acted_s: dict[str, int] = {}  # node -> when it last certified or revoked somebody (rule 5)
 
     # ------------------------------------------------------------ following the logs
 
@@ -73,13 +86,24 @@ class Directory:
         for der in reversed(chain[:-1]):
             self._add(certs.parse(der))
 
+    def _acted(self, node: str, at_s: int) -> None:
+        by = self.root if node == ROOT else self._nodes.get(node)
+        if by is not None and at_s <= by.not_after:
+            self._acted_s[node] = max(at_s, self._acted_s.get(node, 0))
+
+    def floor_s(self, node: str) -> int:
+        """Unix seconds that have certainly passed, as a node may know it (rule 5); 0 when nothing says so."""
+        above = [ROOT, *(one.node for one in self.path(node))]
+        return max(self._acted_s.get(one, 0) for one in above)
+
     def _add(self, identity: Identity) -> None:
+        self._acted(identity.issuer, identity.not_before + certs.BACKDATE_S)
         lives = self._lives.setdefault(identity.node, {})
         if identity.incarnation not in lives or lives[identity.incarnation].not_before <= identity.not_before:
             lives[identity.incarnation] = identity
         known = self._nodes.get(identity.node)
         if known is not None:
-            if (identity.incarnation, identity.not_before) < (known.incarnation, known.not_before):
+            if _older(identity, known):
                 return
             for prefix in known.scope:
                 self._by_scope[prefix].remove(known.node)
@@ -94,6 +118,7 @@ class Directory:
             self._add(certs.parse(bytes.fromhex(payload["certificate"])))
         elif kind == "revoke":
             found = self._revocation(origin, payload)
+            self._acted(origin, found.at_ms // 1000)
             of_node = self._revoked.setdefault(found.node, {})
             known = of_node.get(found.incarnation)
             # of one incarnation the earlier revocation holds, whichever log brought it first

@@ -29,6 +29,7 @@ from fednode.sync.errors import PeerError
 PACKAGE = "fednode"
 RELEASES = {1: "0.1.0", 2: "0.2.0"}  # the first release that speaks a version
 HINTS_FROM = 1024
+WIDE_DATES = 2  # from this version on a parent certifies as `fednode.crypto.certs`, rule 6, says
 TOO_OLD, TOO_OLD_HERE = "FN-5505", "FN-5518"
 _SOFTWARE = re.compile(r"fednode/([0-9]+(?:\.[0-9]+){1,3})(?:[^0-9.].*)?")
 _RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")

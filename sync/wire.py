@@ -113,6 +113,7 @@ def _hello_out(m: Hello) -> pb.Frame:
         wants=m.wants,
         restore=m.restore,
         witnessed=m.witnessed,
+        unsure=m.unsure,
     )
     return pb.Frame(hello=hello)
 
@@ -225,6 +226,7 @@ def _hello_in(m: pb.Hello) -> Hello:
         m.version_min,
         m.version_max,
         m.witnessed if m.HasField("witnessed") else None,
+        m.unsure,
     )
 
 

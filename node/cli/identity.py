@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 import rich_click as click
 
+from fednode.crypto import certs
+from fednode.node import clocks
 from fednode.node.cli.frame import Session, command, human_ms, option, table
 from fednode.node.home import Home
 from fednode.node.status import identity
@@ -194,7 +196,19 @@ def join(
         session.words("join.done", home=app.home.path, parent=parent.name if parent else "", **_flat(session, found)),
         session.words("join.next"),
     ]
-    session.done({"node": found, "home": str(app.home.path), "parent": parent.node if parent else None}, lines)
+    offset_ms = app.reference.offset_ms
+    if abs(offset_ms) > clocks.WARN_MS:
+        session.note("join.clock", **clock_words(app, session.lang))
+    data = {"node": found, "home": str(app.home.path), "parent": parent.node if parent else None}
+    session.done({**data, "clock_offset_ms": offset_ms}, lines)
+
+
+def clock_words(app: Any, lang: str) -> dict[str, str]:
+    """What to say of a clock that is off."""
+    now_s, here_s = app.now_s, app.clock() // 1000
+    told = certs.iso(now_s)
+    age = human_ms(abs(app.reference.offset_ms), lang)
+    return {"age": age, "here": certs.iso(here_s), "parent": told, "set": told.replace("T", " ").rstrip("Z")}
 
 
 @command("help.revoke", "revoke")

@@ -80,7 +80,7 @@ def check(session: Session, file: str, root_file: str) -> None:
     root = root_of_pem(Path(root_file))
     with Path(file).open("rb") as source:
         data = source.read(FILE_BYTES_MAX + 1)
-    if data.startswith(proof_code.PREFIX.encode()):  # the text of a receipt's QR code
+    if proof_code.is_code(data):  # the text of a receipt's QR code
         data = proof_code.from_code(data.decode(errors="replace").rstrip("\r\n"))
     checked = proof_file.check(data, root.der)
     session.done({"file": file, **shown(checked)}, _lines(session, checked))

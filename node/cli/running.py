@@ -115,6 +115,19 @@ def status(session: Session) -> None:
     session.done({"status": found}, _status_lines(session, app, found))
 
 
+def _clock_line(session: Session, app: Any) -> str:
+    """How this machine's clock stands, and what to do where it is off."""
+    from fednode.node.cli.identity import clock_words
+    from fednode.node.clocks import WARN_MS
+
+    told = clock_words(app, session.lang)
+    if not app.reference.sure:
+        return session.words("status.clock_unsure", **told)
+    if abs(app.reference.offset_ms) > WARN_MS:
+        return session.words("status.clock_off", **told)
+    return session.words("status.clock", offset=app.reference.offset_ms)
+
+
 def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str]:
     words, lang, now_ms = session.words, session.lang, app.now_ms()
 
@@ -153,7 +166,7 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         lines.append(words("status.refused", count=store["refused"]))
     lines.append(words("status.catalog", version=found["catalog"]))
     lines.append(words("status.certificate", days=found["certificate"]["days_left"]))
-    lines.append(words("status.clock", offset=found["clock"]["offset_ms"]))
+    lines.append(_clock_line(session, app))
     lines += _verified_lines(session, found["verified"], age)
     lines.append(words("status.disk", free=human_bytes(found["disk"]["free_bytes"])))
     if found["children"]:

@@ -28,6 +28,7 @@ from typing import Any
 from fednode.crypto.errors import FednodeError
 
 LANGUAGES = ("en", "zh")
+OF_THE_PEER = "FN-5508"  # the peer ended the exchange, with a code of its own
 # Cc control, Cf formatting (direction marks too), Cs lone surrogates, Zl and Zp line and paragraph separators
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
@@ -60,6 +61,11 @@ def error_text(error: FednodeError, lang: str) -> tuple[str, str]:
     if entry is None:
         return f"{text('error.unknown', lang, code=error.code)} {safe(str(error))}", ""
     hint = entry.get(f"{lang}_hint") or entry.get("en_hint", "")
+    told, inner = getattr(error, "told", None), catalogue().get(str(error.params.get("code")))
+    if error.code == OF_THE_PEER and told and inner is not None:  # its reason, in the words of this side
+        detail = _fill(inner.get(lang) or inner["en"], told)
+        hint = _fill(inner.get(f"{lang}_hint") or inner.get("en_hint", hint), {**error.params, **told})
+        return _fill(entry.get(lang) or entry["en"], {**error.params, "detail": detail}), hint
     return _fill(entry.get(lang) or entry["en"], error.params), _fill(hint, error.params)
 
 

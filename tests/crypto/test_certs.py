@@ -39,7 +39,9 @@ def refused(code: str, call: Any, *arguments: Any, **more: Any) -> IntegrityErro
     return caught.value
 
 
-def forged(child: Identity, issuer: Identity, key: TlsKey, pathlen: int | None = None, **profile: Any) -> bytes:
+def forged(
+    child: Identity, issuer: Identity, key: TlsKey, pathlen: int | None = None, wide: bool = True, **profile: Any
+) -> bytes:
     """A certificate that says whatever it likes, signed with `key`."""
     issuer_certificate = x509.load_der_x509_certificate(issuer.der)
     builder = issuing._builder(
@@ -49,6 +51,7 @@ def forged(child: Identity, issuer: Identity, key: TlsKey, pathlen: int | None =
         issuer_certificate.public_key(),
         7,
         pathlen,
+        wide,
     )
     if profile:
         kept = [one for one in builder._extensions if one.oid != certs.PROFILE]
@@ -234,6 +237,51 @@ def test_time(world: World) -> None:
     certs.check_chain(chain, root)  # a log outlives the certificates of its writer
 
 
+def test_tls_takes_a_certificate_whatever_the_clock_says_and_we_do_not(world: World) -> None:
+    chain, root = world.places[VILLAGE].chain, world.root_sha256
+    for wall_s in (0, 1_451_606_400, 2_082_758_400, 4_070_908_800):  # 1970, 2016, 2036, 2099
+        assert certs.outside_tls_dates(chain, wall_s) is None
+        refused("FN-6104" if wall_s < NOW_S else "FN-6105", certs.check_chain, chain, root, wall_s)
+
+
+def test_certificates_of_release_0_1_hold_by_their_dates_everywhere() -> None:
+    old = World(wide=False)
+    chain, own = old.places[VILLAGE].chain, old.identity(VILLAGE)
+    certs.check_chain(chain, old.root_sha256, NOW_S)
+    for wall_s, fits in ((own.not_before - 1, False), (own.not_before, True), (own.not_after, True),
+                         (own.not_after + 1, False)):  # fmt: skip
+        assert (certs.outside_tls_dates(chain, wall_s) is None) is fits
+    mixed = (chain[0], *World().places[VILLAGE].chain[1:])
+    assert certs.outside_tls_dates(mixed, 0) == chain[0]
+    refused("FN-6101", certs.tls_dates, b"junk")
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"from": ...},
+        {"to": ...},
+        {"from": "1"},
+        {"to": 1.5},
+        {"from": True},
+        {"from": -1},
+        {"to": certs.WIDE[1] + 1},
+        {"from": NOW_S, "to": NOW_S - 1},
+    ],
+)
+def test_times_that_cannot_be(world: World, times: dict[str, Any]) -> None:
+    issuer, key = world.issuer(COUNTY)
+    refused("FN-6101", certs.parse, forged(world.identity(TOWNSHIP), issuer, key, **times))
+
+
+def test_times_in_the_profile_and_dates_that_say_something_do_not_go_together(world: World) -> None:
+    """Or TLS and the application would judge the same certificate differently."""
+    issuer, key = world.issuer(COUNTY)
+    said = {"from": NOW_S, "to": NOW_S + 1}
+    assert certs.parse(forged(world.identity(TOWNSHIP), issuer, key, **said)).not_after == NOW_S + 1
+    refused("FN-6101", certs.parse, forged(world.identity(TOWNSHIP), issuer, key, None, False, **said))
+
+
 def test_an_expired_issuer_is_found(world: World) -> None:
     """A child never outlives its issuer when `issue` makes it; a forger may say so."""
     issuer, key = world.issuer(COUNTY)
@@ -331,7 +379,21 @@ def test_the_profile_is_der(size: int) -> None:
 def test_a_request_comes_back(world: World) -> None:
     keys = keys_of("new")
     request = issuing.parse_request(issuing.make_request("1303", keys.tls, keys.sign, keys.seal))
+    assert request == issuing.Request("1303", keys.tls.public_der, keys.sign.public, keys.seal.public, wide=True)
+
+
+def test_a_node_of_release_0_1_gets_a_certificate_that_it_can_read(world: World) -> None:
+    """Its request does not ask for times in the profile, so its certificate has real X.509 dates; the chain above it
+    may be of either kind."""
+    keys = keys_of("new")
+    der = issuing.make_request("1303", keys.tls, keys.sign, keys.seal, wide=False)
+    request = issuing.parse_request(der)
     assert request == issuing.Request("1303", keys.tls.public_der, keys.sign.public, keys.seal.public)
+    issuer, key = world.issuer(PROVINCE)
+    made = issuing.issue(request, issuing.Grant("x", "city", ("1303",), 1, 365, 9), issuer, key, LEVELS, now_s=NOW_S)
+    assert certs.tls_dates(made) == (NOW_S - certs.BACKDATE_S, NOW_S + 365 * 86400)
+    assert certs.tls_dates(made) == (certs.parse(made).not_before, certs.parse(made).not_after)
+    certs.check_chain((made, *world.places[PROVINCE].chain), world.root_sha256, NOW_S)
 
 
 def test_no_byte_of_a_request_can_change() -> None:
@@ -361,7 +423,7 @@ def test_a_signing_key_is_asked_for_by_its_owner_alone() -> None:
     mine, theirs = keys_of("mallory"), keys_of("village")
     stolen = issuing.parse_request(issuing.make_request("1303", theirs.tls, theirs.sign, theirs.seal))
     proof = theirs.sign.sign(issuing._possession("1303", theirs.tls.public_der, theirs.seal.public))
-    said = {"v": 1, "sign": stolen.sign_key.hex(), "seal": stolen.seal_key.hex(), "proof": proof.hex()}
+    said = {"v": 1, "sign": stolen.sign_key.hex(), "seal": stolen.seal_key.hex(), "proof": proof.hex(), "wide": True}
     refused("FN-6106", issuing.parse_request, with_profile(mine.tls, "1303", **said))
     assert issuing.parse_request(with_profile(theirs.tls, "1303", **said)) == stolen
     refused("FN-6106", issuing.parse_request, with_profile(theirs.tls, "1304", **said))  # for another name
@@ -410,7 +472,9 @@ def openssl_verify(folder: Path, chain: Sequence[bytes], now_s: int = NOW_S) -> 
 @openssl
 @pytest.mark.parametrize("node", [CITY, COUNTY, TOWNSHIP, VILLAGE])
 def test_openssl_verifies_our_chains(world: World, node: str, tmp_path: Path) -> None:
-    assert openssl_verify(tmp_path, world.places[node].chain) == "ok"
+    for now_s in (1, NOW_S, 4_070_908_800):  # 1970, today, 2099: a machine's clock may say anything
+        assert openssl_verify(tmp_path, world.places[node].chain, now_s) == "ok"
+    assert openssl_verify(tmp_path, World(wide=False).places[node].chain) == "ok"
 
 
 @openssl
@@ -422,7 +486,7 @@ def test_openssl_refuses_what_we_refuse(world: World, tmp_path: Path) -> None:
     assert "permitted subtree violation" in said
     said = openssl_verify(tmp_path, (forged(child, issuer, keys_of("stranger").tls), *above))
     assert "certificate signature failure" in said
-    said = openssl_verify(tmp_path, world.places[COUNTY].chain, child.not_after + 1)
+    said = openssl_verify(tmp_path, World(wide=False).places[COUNTY].chain, child.not_after + 1)
     assert "certificate has expired" in said
     village, village_key = world.issuer(VILLAGE)
     below = replace(child, node="g1", dns=f"g1.{village.dns}")

@@ -35,10 +35,10 @@ def plain(identity: certs.Identity) -> dict[str, Any]:
     }
 
 
-def made_certificates() -> dict[str, Any]:
-    world = World()
+def made_certificates(*, wide: bool) -> dict[str, Any]:
+    world = World(wide=wide)
     keys = keys_of("vector")
-    request = issuing.make_request("1303", keys.tls, keys.sign, keys.seal)
+    request = issuing.make_request("1303", keys.tls, keys.sign, keys.seal, wide=wide)
     chain = world.places["130102001001"].chain
     return {
         "what": "a village's chain, own certificate first, root last; a request for a certificate",
@@ -64,12 +64,17 @@ def made_frontiers() -> dict[str, Any]:
     return {"what": "edges of trees whose leaf i is SHA-256('leaf/i')", "cases": cases}
 
 
-def test_recorded_certificates_are_read_as_ever() -> None:
-    want = load("certificate.json")
+KINDS = [("certificate.json", False), ("certificate-wide.json", True)]
+
+
+@pytest.mark.parametrize(("name", "wide"), KINDS)
+def test_recorded_certificates_are_read_as_ever(name: str, wide: bool) -> None:
+    want = load(name)
     chain = tuple(bytes.fromhex(der) for der in want["chain"])
     found = certs.check_chain(chain, bytes.fromhex(want["root_sha256"]), want["now_s"])
     assert [plain(one) for one in found] == want["identities"]
     request = issuing.parse_request(bytes.fromhex(want["request"]))
+    assert request.wide is wide
     assert {
         "node": request.node,
         "tls_key": request.tls_key.hex(),
@@ -78,8 +83,9 @@ def test_recorded_certificates_are_read_as_ever() -> None:
     } == want["requested"]
 
 
-def test_certificates_are_made_byte_for_byte_as_ever() -> None:
-    assert made_certificates() == load("certificate.json")
+@pytest.mark.parametrize(("name", "wide"), KINDS)
+def test_certificates_are_made_byte_for_byte_as_ever(name: str, wide: bool) -> None:
+    assert made_certificates(wide=wide) == load(name)
 
 
 @pytest.mark.parametrize("case", load("frontier.json")["cases"], ids=lambda case: str(case["size"]))

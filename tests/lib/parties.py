@@ -14,6 +14,7 @@ from typing import Any
 
 from chain import WORLD, Node
 from fednode.node import admission, mending, witness
+from fednode.node.clocks import Judge
 from fednode.node.writer import Link
 from fednode.sync import effects as fx
 from fednode.sync import versions, wire
@@ -99,8 +100,8 @@ class Party:
 
     def _admit(self, greeting: wire.Hello) -> None:
         trust = self.node.trust
-        check = admission.check_parent(trust, greeting) if self.dials else None
-        identity = check or admission.check_child(trust, WORLD.identity(self.peer), greeting)
+        check = admission.check_parent(trust, greeting, Judge(NOW_S)) if self.dials else None
+        identity = check or admission.check_child(trust, WORLD.identity(self.peer), greeting, Judge(NOW_S))
         entry = admission.enter(self.node.writer, identity, greeting, self.dials, NOW_MS, self.software)
         self.link = entry.link
         self._feed, self._again = admission.feeds(self.node.store, trust, entry.link)

@@ -42,14 +42,18 @@ class Processes:
         self.folder = folder
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = _free_ports()
+        self.environment: dict[str, dict[str, str]] = {}  # node -> what its programs see besides
 
     def home(self, node: str) -> Path:
         return self.folder / node
 
+    def _environ(self, node: str) -> dict[str, str]:
+        return {**os.environ, **self.environment.get(node, {})}
+
     def run(self, node: str, *words: str, expect: int = 0) -> dict[str, Any]:
         """One command at one node; its JSON document."""
         command = [str(FEDNODE), "--home", str(self.home(node)), "--json", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=self._environ(node))
         if done.returncode != expect:
             shown = " ".join(words)
             raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
@@ -60,7 +64,7 @@ class Processes:
         """Start a node's daemon; returns when its ports are open or its run directory says it runs."""
         with (self.home(node) / "daemon.log").open("ab") as log:
             command = [str(FEDNODE), "--home", str(self.home(node)), "run"]
-            self.daemons[node] = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+            self.daemons[node] = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=self._environ(node))
         self.until(f"{node} runs", lambda: bool(self.run(node, "status")["status"]["running"]))
 
     def kill(self, node: str, how: signal.Signals) -> None:

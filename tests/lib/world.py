@@ -99,12 +99,14 @@ class Place:
 
 
 class World:
-    """The nodes of `TREE` under one root."""
+    """The nodes of `TREE` under one root. `wide`: certificates of today; without it, of release 0.1."""
 
-    def __init__(self, domain: str = "hebei") -> None:
-        self.domain = domain
+    def __init__(self, domain: str = "hebei", *, wide: bool = True) -> None:
+        self.domain, self.wide = domain, wide
         self.root_key = TlsKey.from_seed(seed(domain, "root") + bytes(8))
-        self.root_der = issuing.make_root(domain, ("13",), LEVELS, self.root_key, now_s=NOW_S, days=7300, serial=1)
+        self.root_der = issuing.make_root(
+            domain, ("13",), LEVELS, self.root_key, now_s=NOW_S, days=7300, serial=1, wide=wide
+        )
         self.root = certs.parse(self.root_der)
         self.root_sha256 = hashlib.sha256(self.root_der).digest()
         self.catalog = Catalog.from_toml_dict(CATALOG_TOML)
@@ -134,7 +136,8 @@ class World:
     ) -> bytes:
         """A certificate for a node, by a parent of this world ("root" for the root itself)."""
         mine = self.keys(node, life)
-        request = issuing.parse_request(issuing.make_request(node, mine.tls, mine.sign, mine.seal))
+        made = issuing.make_request(node, mine.tls, mine.sign, mine.seal, wide=self.wide)
+        request = issuing.parse_request(made)
         grant = issuing.Grant(node, level, scope, incarnation or life, days, int.from_bytes(seed(node)[:4], "big") + 1)
         issuer, key = self.issuer(parent)
         return issuing.issue(request, grant, issuer, key, LEVELS, now_s=now_s)

@@ -192,12 +192,21 @@ async def test_tokens_that_are_wrong_used_expired_or_altered(tmp_path: Path) -> 
 
 
 async def test_a_clock_before_the_certificate_gets_a_clear_error(tmp_path: Path) -> None:
-    async with Mesh(tmp_path) as mesh:
+    """The joining machine's clock does not matter any more; the parent's does, by which all is judged. Where
+    certificates are those of release 0.1 the machine's does, too: test_clocks."""
+    off_ms = [0]
+    async with Mesh(tmp_path, lambda: real_clock() + off_ms[0]) as mesh:
         province = await mesh.found()
         token = province.app.invite("1301", "city", "石家庄市")
-        error = await refusal(mesh, tmp_path / "a", token, clock=lambda: real_clock() - 400 * 86_400_000)
-        assert error.code == "FN-5113"
-        (await App.join(tmp_path / "a", configuration(), Token.decode(token))).close()
+        for off_ms[0], code in ((-400 * 86_400_000, "FN-5131"), (30 * 365 * 86_400_000, "FN-5130")):
+            error = await refusal(mesh, tmp_path / "a", token, clock=real_clock)
+            assert (error.code, error.params["node"]) == (code, "13")
+        off_ms[0] = 0
+        app = await App.join(
+            tmp_path / "a", configuration(), Token.decode(token), clock=lambda: real_clock() - 400 * 86_400_000
+        )
+        assert abs(app.now_ms() - real_clock()) < 60_000
+        app.close()
 
 
 async def test_names_and_scopes_outside_the_issuers(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from fednode.crypto.errors import FednodeError
 from fednode.node.i18n import language
 from fednode.node.messages import error_text, text
+from fednode.sync.errors import PeerError
 
 
 def test_both_languages_and_the_hint() -> None:
@@ -56,3 +57,16 @@ def test_ordinary_text_stays_as_it_is() -> None:
 )
 def test_language(flag: str | None, environ: dict[str, str], expected: str) -> None:
     assert language(flag, environ) == expected
+
+
+def test_a_peer_s_reason_is_told_in_our_words_and_made_safe() -> None:
+    error = PeerError("FN-5508", code="FN-5130", detail="FN-5130 (node=1301)")
+    assert error_text(error, "en")[0].endswith("FN-5130 FN-5130 (node=1301)")  # a peer of version 1 says no more
+    error.told = {"node": "1301\x1b[2J", "valid_to": "2027-01-01T00:00:00Z"}
+    text, hint = error_text(error, "en")
+    assert "the certificate of 1301\\x1b[2J ended at 2027-01-01T00:00:00Z" in text
+    assert "ask the parent of 1301" in hint
+    assert "证书已于" in error_text(error, "zh")[0]
+    error = PeerError("FN-5508", code="FN-9999", detail="x")
+    error.told = {"a": "b"}
+    assert "FN-9999 x" in error_text(error, "en")[0]

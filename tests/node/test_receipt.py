@@ -76,7 +76,7 @@ def test_the_page_says_all_that_the_proof_does() -> None:
         *("数据存证回执", "Receipt of a record", "店铺", "Shops", "shop 3", "名称", "130102"),
         *("2026-05-29 04:26:40 (UTC+8)", "2026-05-29 04:26:45 (UTC+8)", "2026-05-29 04:27:45 (UTC+8)"),
         *("hebei/130102/1/shop", "编号 3（从 0 起），共 7 条", "省级", "city", check(COUNTY).head.root.hex()),
-        *(WORLD.root_sha256.hex()[:4], "FNP1:", "fednode audit check"),
+        *(WORLD.root_sha256.hex()[:4], "FNP2:", "fednode audit check"),
     ):
         assert words in page.text, words
 
@@ -186,7 +186,7 @@ def test_the_text_of_a_code_is_checked_like_a_file(tmp_path: Path, capsys: pytes
     (tmp_path / "root.pem").write_bytes(pem_of((WORLD.root_der,)))
     code = proof_code.to_code(COUNTY)
     assert code is not None
-    for text, expected in ((code, 0), (code + "\r\n", 0), (code[:-3], 6), ("FNP1:\xff", 6)):
+    for text, expected in ((code, 0), (code + "\r\n", 0), (code[:-3], 6), ("FNP1:\xff", 6), ("FNP2:\xff", 6)):
         (tmp_path / "code.txt").write_text(text, encoding="utf-8", newline="")
         words = ["audit", "check", str(tmp_path / "code.txt"), "--root", str(tmp_path / "root.pem")]
         assert invoke(words, {}) == expected

@@ -76,7 +76,7 @@ async def test_the_daemon_dials_inside_a_window_only_and_by_hand_it_always_works
 
 
 async def test_the_window_is_judged_by_the_corrected_clock(tmp_path: Path) -> None:
-    """A village whose clock says 1996, and ten hours of another time of day, keeps its parent's 02:00."""
+    """A village whose clock says 2056, and ten hours of another time of day, keeps its parent's 02:00."""
     right = Hands()
     right.turn_to("02:10")
     wrong = Hands(right.off_ms)
@@ -84,13 +84,29 @@ async def test_the_window_is_judged_by_the_corrected_clock(tmp_path: Path) -> No
         province = await mesh.found()
         mesh.clock = wrong
         app = await village(mesh, province, sync_windows=("02:00-03:30",), sync_zone="+08:00")
-        wrong.off_ms = right.off_ms - 30 * YEAR_MS + 10 * 3_600_000
+        wrong.off_ms = right.off_ms + 30 * YEAR_MS + 10 * 3_600_000
         assert not jobs.window(app)["open"]
         await syncing.sync_once(app)  # learns how far off it is
         assert jobs.window(app)["open"]
         city = await mesh.start(app)
         city.write("k1", {"name": "a"})
         await mesh.until(lambda: "k1" in province.records())
+
+
+async def test_a_node_that_is_not_sure_of_the_time_asks_for_it_outside_its_windows(tmp_path: Path) -> None:
+    """Its clock stands still at a time of day when the window is closed: by that clock it would never open."""
+    right = Hands()
+    right.turn_to("02:10")
+    async with Mesh(tmp_path, right) as mesh:
+        province = await mesh.found()
+        app = await village(mesh, province, sync_windows=("02:00-03:30",), sync_zone="+08:00")
+        still = right() + 30 * YEAR_MS + 10 * 3_600_000
+        app.close()
+        app = App.open(mesh.folder / "1301", app.config, clock=lambda: still)
+        assert not jobs.window(app)["open"]
+        city = await mesh.start(app)
+        await mesh.until(lambda: city.app.reference.sure and city.app.trust.catalog_version == 1)
+        assert jobs.window(app)["open"]
 
 
 async def test_what_is_urgent_goes_up_outside_the_windows_where_the_settings_say_so(tmp_path: Path) -> None:

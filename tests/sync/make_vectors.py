@@ -60,8 +60,9 @@ if __name__ == "__main__":
     write("segment-readers.json", with_readers())
     write("segment-consistency.json", proved())
     write("segment-stripped.json", stripped_vector())
-    proof, root = VECTORS / "record.tlog-proof", VECTORS / "root.pem"
-    if not proof.exists():
-        proof.write_bytes(proofs.made(World()))
-        root.write_bytes(pem_of((World().root_der,)))
+    for name, wide in (("", False), ("-wide", True)):
+        proof, root = VECTORS / f"record{name}.tlog-proof", VECTORS / f"root{name}.pem"
+        if not proof.exists():
+            proof.write_bytes(proofs.made(World(wide=wide)))
+            root.write_bytes(pem_of((World(wide=wide).root_der,)))
     write("README.json", {"zstd": list(zstandard.ZSTD_VERSION)})

@@ -143,9 +143,9 @@ class Parent:
         return replace(JoinSeen(chain, ("10.0.0.1:7443",), "", {}, NOW_S * 1000), **changed)
 
 
-def start(world: World, now_s: int = NOW_S, **changed: Any) -> tuple[Generator[Any, Any, Joined], Keys]:
+def start(world: World, wall_s: int = NOW_S, **changed: Any) -> tuple[Generator[Any, Any, Joined], Keys]:
     keys = keys_of("joiner")
-    asking = enrol.joining(token(world, **changed), keys, now_s)
+    asking = enrol.joining(token(world, **changed), keys, wall_s * 1000)
     assert next(asking) == AskChain()
     return asking, keys
 
@@ -211,24 +211,63 @@ def test_a_parent_without_a_common_version_is_not_told_the_secret(
 
 
 def test_an_expired_token_is_not_used(world: World) -> None:
-    asking, _ = start(world, now_s=LATER + 1)
-    refused(Refused, "FN-5103", asking.send, Parent(world).chain_seen())
-    asking, _ = start(world, now_s=LATER)
-    assert isinstance(asking.send(Parent(world).chain_seen()), AskJoin)
+    """By the parent's clock, whatever this machine's says."""
+    for wall_s in (0, NOW_S, 2 * NOW_S):
+        asking, _ = start(world, wall_s)
+        error = refused(Refused, "FN-5103", asking.send, Parent(world).chain_seen(now_ms=(LATER + 1) * 1000))
+        assert error.params["now"] == certs.iso(LATER + 1)
+        asking, _ = start(world, wall_s)
+        assert isinstance(asking.send(Parent(world).chain_seen(now_ms=LATER * 1000)), AskJoin)
 
 
-@pytest.mark.parametrize("now_s", [0, NOW_S - certs.BACKDATE_S - 1])
-def test_a_clock_that_is_years_off_is_named(world: World, now_s: int) -> None:
-    asking, _ = start(world, now_s=now_s)
-    error = refused(Refused, "FN-5113", asking.send, Parent(world).chain_seen())
-    assert error.params == {"here": certs.iso(now_s), "parent": certs.iso(NOW_S)}
+CLOCKS = {"1970": 0, "2016": 1_451_606_400, "2036": 2_082_758_400, "2099": 4_070_908_800}
+
+
+@pytest.mark.parametrize("year", CLOCKS)
+def test_a_clock_that_is_years_off_joins_and_knows_by_how_much(world: World, year: str) -> None:
+    parent = Parent(world)
+    asking, _ = start(world, CLOCKS[year])
+    ask = asking.send(parent.chain_seen())
+    assert finish(asking, parent.join_seen(ask)).skew_ms == (NOW_S - CLOCKS[year]) * 1000
+
+
+@pytest.mark.parametrize("year", CLOCKS)
+def test_a_clock_that_tls_would_refuse_is_named(year: str) -> None:
+    """Certificates of release 0.1: TLS goes by their dates and this machine's clock. Nothing secret is sent."""
+    asking, _ = start(OLD, CLOCKS[year])
+    error = refused(Refused, "FN-5113", asking.send, Parent(OLD).chain_seen())
+    assert error.params == {"here": certs.iso(CLOCKS[year]), "parent": certs.iso(NOW_S)}
+
+
+@pytest.mark.parametrize("year", CLOCKS)
+def test_a_parent_of_release_0_1_is_not_told_the_secret_at_a_wrong_time(world: World, year: str) -> None:
+    """It would certify with dates around its own time, and the token would have been used in vain."""
+    speaks = Versions(1, 1)
+    asking, _ = start(world, CLOCKS[year])
+    refused(Refused, "FN-5113", asking.send, Parent(world).chain_seen(speaks=speaks))
+    for off_s in (-certs.BACKDATE_S, 0, enrol.DATED_LIFE_S_MIN):
+        asking, _ = start(world, NOW_S + off_s)
+        assert isinstance(asking.send(Parent(world).chain_seen(speaks=speaks)), AskJoin)
+    for off_s in (-certs.BACKDATE_S - 1, enrol.DATED_LIFE_S_MIN + 1):
+        asking, _ = start(world, NOW_S + off_s)
+        refused(Refused, "FN-5113", asking.send, Parent(world).chain_seen(speaks=speaks))
+
+
+OLD = World(wide=False)
+
+
+@pytest.mark.parametrize(("now_s", "code"), [(0, "FN-5131"), (NOW_S + 25 * 365 * 86_400, "FN-5130")])
+def test_a_parent_whose_own_certificate_does_not_hold_by_its_own_clock(world: World, now_s: int, code: str) -> None:
+    asking, _ = start(world)
+    error = refused(PeerError, code, asking.send, Parent(world).chain_seen(now_ms=now_s * 1000))
+    assert error.params["now"] == certs.iso(now_s)
 
 
 def test_a_certificate_from_the_future_is_named(world: World) -> None:
     parent = Parent(world)
     asking, _ = start(world)
     ask = asking.send(parent.chain_seen())
-    refused(Refused, "FN-5113", asking.send, parent.join_seen(ask, now_s=NOW_S + 2 * certs.BACKDATE_S))
+    refused(PeerError, "FN-5131", asking.send, parent.join_seen(ask, now_s=NOW_S + 2 * certs.BACKDATE_S))
 
 
 def test_a_refusal_is_passed_on_with_its_code(world: World) -> None:

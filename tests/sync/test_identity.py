@@ -341,3 +341,15 @@ def test_ranks(world: World) -> None:
 def test_what_is_believed_is_what_the_root_said(world: World) -> None:
     assert world.directory().levels == LEVELS
     assert certs.parse(world.root_der).levels == LEVELS
+
+
+@pytest.mark.parametrize("wide_first", [False, True])
+def test_of_two_certificates_of_the_same_second_the_wide_one_stays(wide_first: bool) -> None:
+    """A node that is certified as release 0.1 was, and renews at once: whichever comes first, it does not ask again."""
+    wide, dated = World().places["1301"].chain[0], World(wide=False).places["1301"].chain[0]
+    directory = World().directory()
+    for der in (wide, dated) if wide_first else (dated, wide):
+        directory.apply("13", node_payload(der))
+    known = directory.get("1301")
+    assert known is not None
+    assert known.der == wide

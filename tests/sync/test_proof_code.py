@@ -10,9 +10,18 @@ import segno
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fednode.crypto import tlogproof
 from fednode.crypto.errors import IntegrityError
 from fednode.sync import proof_code, proof_file
-from fednode.sync.proof_code import CODE_CHARACTERS_MAX, PREFIX, base45_decode, base45_encode, from_code, to_code
+from fednode.sync.proof_code import (
+    CODE_CHARACTERS_MAX,
+    PREFIX,
+    PREFIX_2,
+    base45_decode,
+    base45_encode,
+    from_code,
+    to_code,
+)
 from proofs import made
 from world import NOW_S, World
 
@@ -79,7 +88,7 @@ def test_damaged_codes_are_refused() -> None:
     packed = zlib.compress(bytes(100))
     bomb = zlib.compress(bytes(8 * 1024 * 1024), 9)
     for text in (
-        *("", "FNP2:" + code[5:], code[:-3], code + "000", code.lower(), code[5:]),
+        *("", "FNP2:" + code[5:], "FNP3:" + code[5:], code[:-3], code + "000", code.lower(), code[5:]),
         *(
             PREFIX,
             PREFIX + "A" * CODE_CHARACTERS_MAX,
@@ -102,6 +111,34 @@ def test_an_altered_code_is_never_another_proof(at: int, character: str) -> None
         proof_file.check(from_code(altered), WORLD.root_der)
 
 
-@given(st.text(max_size=60))
-def test_any_text_is_refused_or_a_proof(text: str) -> None:
-    refused(PREFIX + text)
+@given(st.text(max_size=60), st.sampled_from([PREFIX, PREFIX_2]))
+def test_any_text_is_refused_or_a_proof(text: str, prefix: str) -> None:
+    refused(prefix + text)
+
+
+@given(st.binary(max_size=400), st.sampled_from([PREFIX, PREFIX_2]))
+def test_any_bytes_are_refused(data: bytes, prefix: str) -> None:
+    refused(prefix + base45_encode(zlib.compress(data)))
+
+
+def test_the_first_form_is_written_where_it_fits_and_both_are_read() -> None:
+    """Release 0.1 reads the first. Its certificates were shorter: what it made of this county's proof is recorded."""
+    for data, prefix in ((PROVINCE, PREFIX), (COUNTY, PREFIX_2)):
+        code = to_code(data)
+        assert code is not None
+        assert code.startswith(prefix)
+        assert proof_code.is_code(code.encode())
+    old = made(World(wide=False), writer="130102", witnesses=(("1301", NOW_S + 5), ("13", NOW_S + 5)), maker="130102")
+    code = to_code(old)
+    assert code is not None
+    assert code.startswith(PREFIX)
+    assert from_code(code) == old
+
+
+def test_an_extra_that_does_not_come_back_as_it_was_does_not_fit() -> None:
+    """The second form makes the extra again; one that is not canonical would come back as another file."""
+    file = tlogproof.parse(COUNTY)
+    extra = file.extra.replace(b'{"by":', b'{ "by":', 1)
+    assert extra != file.extra
+    odd = tlogproof.TlogProof(file.index, file.hashes, file.checkpoint, extra).format().encode()
+    assert to_code(odd) is None

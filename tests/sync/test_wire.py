@@ -43,6 +43,7 @@ messages = st.one_of(
         version_min=U32,
         version_max=U32,
         witnessed=st.none() | NUMBER,
+        unsure=st.booleans(),
     ),
     st.builds(
         wire.Chunk,

@@ -88,7 +88,7 @@ def renew(parent: SimNode, child: str, asked: fx.RenewAsked) -> tuple[tuple[byte
         parent.wall_ms,
         parent.world.clock.rng.randbytes,
     )
-    app.clock_offset_ms = parent.offset_ms
+    app.reference = parent.reference
     identity = parent.trust.directory.get(child)
     assert identity is not None
     try:

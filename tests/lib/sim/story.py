@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +31,7 @@ ERASES = 8
 RESTORED = 2  # villages whose operator restores an old backup
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
+EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,10 @@ def _run(seed: int, faults: Faults | None) -> Result:
 
 
 def _skew_clocks(world: World) -> None:
-    """Villages' clocks are years off, some jump; everybody else's are a little off."""
+    """Villages' clocks are years off, some jump; everybody else's are a little off. On top of that, from a stream of
+    its own (so that the rest of a seed's story stays what it was): in a few villages the clock jumps again and again,
+    stands still, or is at 1970, 2036 or 2099 from the first boot on."""
+    _broken_clocks(world, random.Random(f"clocks {world.seed}"))
     rng = world.clock.rng
     for node in world.nodes.values():
         if node.member.level == "village" and rng.random() < 0.5:
@@ -88,6 +93,27 @@ def _skew_clocks(world: World) -> None:
 
 def _jump(node: SimNode, by_ms: int) -> None:
     node.skew_ms += by_ms
+
+
+def _broken_clocks(world: World, rng: random.Random) -> None:
+    villages = [node for node in world.nodes.values() if node.member.level == "village"]
+    restless, frozen, *dead = rng.sample(villages, 5)
+    for at_ms in range(0, FAULTS_MS, 40_000):
+        world.clock.at(at_ms + rng.randint(0, 20_000), partial(_jump, restless, rng.randint(-40, 40) * YEAR_MS))
+    world.clock.at(rng.randint(0, FAULTS_MS // 2), partial(_freeze, frozen, rng.randint(-30, 30) * YEAR_MS))
+    for node in dead:
+        node.frozen_ms = rng.choice((0, EPOCH_2036_MS, EPOCH_2099_MS))
+        world.clock.at(rng.randint(0, FAULTS_MS), partial(_thaw, node))
+
+
+def _freeze(node: SimNode, off_ms: int) -> None:
+    node.frozen_ms = max(0, node.wall_ms() + off_ms)
+
+
+def _thaw(node: SimNode) -> None:
+    """The clock runs again, from where it stood."""
+    if node.frozen_ms is not None:
+        node.skew_ms, node.frozen_ms = node.frozen_ms - node.world.clock.now_ms, None
 
 
 def _operators(world: World) -> None:

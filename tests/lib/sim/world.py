@@ -19,6 +19,7 @@ from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node import admission, erasing, fence, urgent, witness
+from fednode.node.clocks import Judge, Reference
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store
@@ -122,11 +123,12 @@ class End:
         from_parent = self is self.session.ends[0]
         try:
             if from_parent:
-                identity = admission.check_parent(node.trust, hello)
+                identity = admission.check_parent(node.trust, hello, node.judge())
             else:
-                identity = admission.check_child(node.trust, certs.parse(self.peer.node.member.chain[0]), hello)
-            restoring = from_parent and node.restoring
-            entry = admission.enter(node.writer, identity, hello, from_parent, now, "sim", restoring)
+                shown = certs.parse(self.peer.node.member.chain[0])
+                identity = admission.check_child(node.trust, shown, hello, node.judge())
+            restoring, unsure = from_parent and node.restoring, not node.reference.sure
+            entry = admission.enter(node.writer, identity, hello, from_parent, now, "sim", restoring, unsure)
         except FednodeError as error:
             node.watch_alarms()
             self.handle(self.exchange.refuse(error, now))
@@ -184,9 +186,10 @@ class End:
 
     def _peerclock(self, effect: fx.PeerClock) -> None:
         delta = hlc.correction(effect.sent_ms, effect.received_ms, effect.remote_ms)
-        if delta:
-            self.node.set_offset(self.node.offset_ms + delta)
-            self.exchange.shift(delta)
+        before = self.node.now_ms()
+        if self.node.reference.learn(delta, unsure=effect.unsure):
+            self.exchange.shift(self.node.now_ms() - before)
+            self.node.guarded(self.node.keep_time)
 
     def _alert(self, effect: fx.Alert) -> None:
         self.session.world.note("alert", self.node.id, effect.code)
@@ -254,7 +257,8 @@ class SimSession:
         half = child.store.partial(parent.id)
         back = child.restoring
         place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
-        hello = admission.hello(*place, feeds=not back, wants=not child.recovery.in_old_life, restore=back)
+        wants, unsure = not child.recovery.in_old_life, not child.reference.sure
+        hello = admission.hello(*place, feeds=not back, wants=wants, restore=back, unsure=unsure)
         self.ends = [
             End(child, Exchange(dials=True, hello=hello, half=half, once=back), self),
             End(parent, Exchange(dials=False), self),
@@ -299,7 +303,8 @@ class SimNode:
         self.folder = world.folder / member.node
         self.recovery = recovery.SimRecovery(self)
         self.up = False
-        self.offset_ms = self.skew_ms = self.stamped = 0
+        self.skew_ms = self.stamped = self.boots = 0
+        self.frozen_ms: int | None = None
         self.sessions: list[End] = []
         self._queue: list[tuple[End, fx.Commit]] = []
         self._writing = False
@@ -316,7 +321,9 @@ class SimNode:
         self.trust = Trust.load(self.store, self.member.chain, self.id)
         self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
         self.projector = Projector(self.folder / "state.db", self.store, self.trust)
-        self.offset_ms = int(self.store.meta("clock_offset_ms", 0))
+        self.boots += 1
+        place = (self.wall_ms, lambda: self.world.clock.now_ms, f"{self.id}/{self.boots}")
+        self.reference = Reference.load(self.store, self.trust, *place)
         self.up = True
         self.world.note("boot", self.id, self.store.lsn)
         self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
@@ -352,19 +359,21 @@ class SimNode:
         self.trust.adopt(chain)
 
     def wall_ms(self) -> int:
-        return self.world.clock.now_ms + self.skew_ms
+        """This machine's clock: it may be years off, and stand still."""
+        return max(0, self.world.clock.now_ms + self.skew_ms) if self.frozen_ms is None else self.frozen_ms
 
     def now_ms(self) -> int:
         """The reference clock of this node."""
-        return self.wall_ms() + self.offset_ms
+        return self.reference.now_ms()
 
-    def set_offset(self, offset_ms: int) -> None:
-        self.offset_ms = offset_ms
-        self.guarded(lambda: self._keep_offset(offset_ms))
+    def judge(self) -> Judge:
+        """Who says whether certificates hold."""
+        directory = self.trust.directory
+        return self.reference.judge((*directory.path(self.id), directory.root))
 
-    def _keep_offset(self, offset_ms: int) -> None:
+    def keep_time(self) -> None:
         with self.store.write() as tx:
-            tx.set_meta("clock_offset_ms", offset_ms)
+            self.reference.keep(tx)
 
     def guarded(self, job: Callable[[], Any]) -> Any:
         """Run something that writes; the machine may lose power in it. None when it did."""
