@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fednode.crypto.certs import Identity
@@ -40,6 +40,7 @@ from fednode.sync.side import PULL_BYTES
 
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
 CHILD = "child"
+OUTCOMES_PAGE = 1024
 Feed = Callable[[int, int], tuple[list[Item], bool]]
 Again = Callable[[str, int, int], list[Item]]
 
@@ -155,7 +156,7 @@ def enter(
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
     answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back;
     `unsure`: it has not learnt the time yet."""
-    restoring = restoring or greeting.restore
+    restoring = restoring or (greeting.restore and not from_parent)  # a parent has nothing to take back here
     store, trust = writer.store, writer.trust
     if not from_parent:
         _check_store(writer, identity, greeting)
@@ -211,18 +212,26 @@ def unheard(
 ) -> tuple[wire.Outcome, ...]:
     """Outcomes of the peer's segments after one of its arrival numbers, for whoever did not hear of them. What this
     node has cosigned as the first parent is kept, and told again; of other logs it signs the newest head anew."""
+    return tuple(outcomes(store, trust, peer, acked, key, now_ms))
+
+
+def outcomes(
+    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int
+) -> Iterator[wire.Outcome]:
+    """The same one by one: there may be very many."""
 
     def cosignature(name: LogName, time_s: int | None, signature: bytes | None, newest: int) -> wire.Cosignature | None:
         if trust.directory.parent_of(name.origin) == trust.node:
             return None if time_s is None else wire.Cosignature(time_s, signature or b"")
         return witness.sign_newest(store, key, newest, now_ms) if newest and trust.side(name) is Side.BELOW else None
 
-    rows = store.outcomes_for(peer.id, acked, peer.have.lsn, peer.since)
-    outcomes = [wire.Outcome(row[0], cosignature(*row[1:])) for row in rows]
-    last = outcomes[-1].lsn if outcomes else acked
+    last = acked
+    while rows := store.outcomes_for(peer.id, last, peer.have.lsn, peer.since, OUTCOMES_PAGE):
+        for row in rows:
+            yield wire.Outcome(row[0], cosignature(*row[1:]))
+        last = rows[-1][0]
     if peer.have.lsn > last:  # the end of what was looked at: it was refused, or held before
-        outcomes.append(wire.Outcome(peer.have.lsn))
-    return tuple(outcomes)
+        yield wire.Outcome(peer.have.lsn)
 
 
 def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:

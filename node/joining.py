@@ -3,8 +3,8 @@
 Rules
 1. The node makes its keys itself; they wait beside its home (`<home>.joining`, 0700) until the answer comes. Asking
    again uses the same keys, so that a lost stick costs nothing.
-2. A request is public: keys and their proof of possession. With a token it also shows that its maker has the token,
-   whose secret never leaves (`sync.bundle.request_proof`).
+2. A request is public: keys and their proof of possession. With a token it also proves the token's secret, which never
+   leaves (`sync.bundle.request_proof`).
 3. The root is pinned before anything is believed: by the token, or by the fingerprint that the parent's operator reads
    out. Without a token the parent's operator compares the request's fingerprint in the same way.
 4. The answer is a bundle like any other: the certificate comes in its opening, directory and catalog in its feed.
@@ -15,8 +15,10 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +26,11 @@ import msgspec
 
 from fednode.crypto import certs, issuing
 from fednode.crypto.certs import Identity
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import bundles, stick
+from fednode.node import bundle_out, bundles, stick
 from fednode.node.app import App
+from fednode.node.bundle_look import Look, Opened, look
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys
 from fednode.node.store import Store
@@ -77,7 +81,7 @@ def ask(path: Path, config: Config, node: str, token: Token | None, target: Path
     der = issuing.make_request(node, keys.tls, keys.sign, keys.seal)
     digest = SUITE_1.hash(der)
     file = target / f"fednode-{digest[:8].hex()}.fnr"
-    stick.write_small(file, bun.encode_request(der, token.hash if token else b""))
+    stick.write_small(file, bun.encode_request(der, token))
     return Asked(node, str(file), vol.digits(digest), token is not None)
 
 
@@ -119,29 +123,39 @@ def _load(path: Path) -> Pending | None:
 
 def invite_and_answer(
     app: App, request: Path, fingerprint: str, node: str, level: str, name: str, scope: tuple[str, ...], ttl_s: int
-) -> bundles.Exported:
+) -> bundle_out.Exported:
     """Answer a request that came without a token: invite and let in at once. `fingerprint`: as the node's operator read
     it out. Raises Refused FN-3509 (not that request), FN-3513 (no request for this node there), and what `App.invite`
-    and `bundles.export` raise."""
-    found = [request] if request.is_file() else list(stick.scan([request]).requests)
-    for path in found:
-        der, _ = bun.parse_request(stick.read_small(path, bun.REQUEST_BYTES_MAX))
+    and `bundle_out.export` raise."""
+    there, given = "", spaced(fingerprint)
+    for path, der in _requests([request]):
         if issuing.parse_request(der).node != node:
             continue
         there = vol.digits(SUITE_1.hash(der))
-        if there != spaced(fingerprint):
-            raise Refused("FN-3509", given=spaced(fingerprint), fingerprint=there)
+        if there != given:  # somebody else's may lie beside it
+            continue
         token = Token.decode(app.invite(node, level, name, scope, ttl_s))
-        app.admit_request(app.new_writer(app.store), der, bun.request_proof(der, token.hash))
-        exported = bundles.export(app, node, path.parent)
+        app.admit_request(app.new_writer(app.store), der, bun.request_proof(der, token))
+        exported = bundle_out.export(app, node, path.parent)
         app.poke()
         return exported
+    if there:
+        raise Refused("FN-3509", given=given, fingerprint=there)
     raise Refused("FN-3513", path=str(request), node=node)
 
 
+def _requests(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    """The requests that lie in some places, and are some."""
+    for path in stick.scan(paths).requests:
+        with contextlib.suppress(IntegrityError, PeerError):
+            der, _ = bun.parse_request(stick.read_small(path, bun.REQUEST_BYTES_MAX))
+            issuing.parse_request(der)
+            yield path, der
+
+
 def spaced(fingerprint: str) -> str:
-    """A fingerprint as it is shown, however it was typed."""
-    digits = "".join(one for one in fingerprint if one.isdigit())
+    """A fingerprint as it is shown, however it was typed (full-width digits too)."""
+    digits = "".join(str(unicodedata.decimal(one)) for one in fingerprint if one.isdecimal())
     return " ".join(digits[i : i + 4] for i in range(0, len(digits), 4))
 
 
@@ -160,7 +174,7 @@ def finish(
 ) -> tuple[App, bundles.Report]:
     """Take the place that the parent has given this node, and all that came with it. Raises Refused FN-3514 (nothing
     was asked for here), FN-3515 (no answer there), FN-3516 (the root must be compared first), PeerError FN-6110
-    (another root), FN-6112 (not for these keys), IntegrityError."""
+    (another root), FN-6112 (not for these keys), IntegrityError. Of several answers the newest that holds counts."""
     again = Home.exists(path)
     pending = _load(path)
     if again:
@@ -171,15 +185,14 @@ def finish(
     else:
         raise Refused("FN-3514", path=str(path))
     mine = [part for part in stick.scan(paths).parts if part.head.header.recipient == node]
-    looks = [one for one in bundles.look(mine) if one.header.key_id == SUITE_1.hash(keys.seal.public)[:8]]
+    looks = [one for one in look(mine) if one.header.key_id == SUITE_1.hash(keys.seal.public)[:8]]
     if not looks:
         raise Refused("FN-3515", path=", ".join(map(str, paths)), node=node)
-    opened = bundles.Opened(looks[-1], keys.seal.private)
+    opened, identity = _answer(looks, pinned, root, node, keys)
     chain = opened.opening.chain
-    identity = _proved(chain, pinned, root, opened, node, keys)
     if again:
-        app.install_chain(chain)
-        app.home.write_addresses(opened.opening.addresses)
+        if bundles.take_chain(app, chain) is not None:
+            app.home.write_addresses(opened.opening.addresses)
     else:
         Home.check_free(path)
         with Home.create(path) as home:
@@ -194,9 +207,19 @@ def finish(
     return app, bundles.take_in(app, paths)
 
 
-def _proved(
-    chain: tuple[bytes, ...], pinned: str, root: str, opened: bundles.Opened, node: str, keys: NodeKeys
-) -> Identity:
+def _answer(looks: Sequence[Look], pinned: str, root: str, node: str, keys: NodeKeys) -> tuple[Opened, Identity]:
+    """The newest answer that holds; where none does, what is wrong with the newest: anybody may put files there."""
+    wrong: FednodeError | None = None
+    for one in reversed(looks):
+        try:
+            opened = Opened(one, keys.seal.private)
+            return opened, _proved(opened.opening.chain, pinned, root, opened, node, keys)
+        except FednodeError as error:
+            wrong = wrong or error
+    raise wrong or Refused("FN-3515", path="", node=node)
+
+
+def _proved(chain: tuple[bytes, ...], pinned: str, root: str, opened: Opened, node: str, keys: NodeKeys) -> Identity:
     found = SUITE_1.hash(chain[-1]) if chain else b""
     shown = root_fingerprint(found)
     if not pinned and not root:
@@ -204,7 +227,7 @@ def _proved(
     if (pinned and found.hex() != pinned) or (root and spaced(root) != shown):
         raise PeerError("FN-6110", found=found.hex(), pinned=pinned or spaced(root))
     identities = certs.check_chain(chain, found)
-    identity, parent = identities[0], identities[1]
+    identity, parent = identities[0], identities[min(1, len(identities) - 1)]
     mine = (node, keys.sign.public, keys.seal.public, keys.tls.public_der)
     if (identity.node, identity.sign_key, identity.seal_key, identity.tls_key) != mine:
         raise PeerError("FN-6112", node=identity.node)
@@ -216,7 +239,6 @@ def _proved(
 
 def _forget_requests(paths: Sequence[Path], identity: Identity) -> None:
     """The request has been answered: it need not travel on."""
-    for path in stick.scan(paths).requests:
-        der, _ = bun.parse_request(stick.read_small(path, bun.REQUEST_BYTES_MAX))
+    for path, der in _requests(paths):
         if issuing.parse_request(der).sign_key == identity.sign_key:
             stick.remove(path)

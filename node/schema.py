@@ -156,6 +156,12 @@ def m008_witness(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@log_migrations()
+def m009_stick_key(db: Database) -> None:
+    """The public half of the key that a token's secret gives: it proves requests by stick (`sync.enrol`, rule 4)."""
+    db.conn.execute("alter table invite add column stick_key blob")
+
+
 @state_migrations()
 def m001_state(db: Database) -> None:
     """The first shape of state.db."""

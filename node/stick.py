@@ -24,6 +24,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +34,8 @@ from fednode.sync.errors import Refused, StoreError
 
 VOLUME_NAME = re.compile(r"fednode-([0-9a-f]{32})-([0-9]{4})\.fnb")
 REQUEST_NAME = re.compile(r"fednode-([0-9a-f]{16})\.fnr")
-FILES_MAX = 20_000
+FILES_MAX = 12_000
+REQUESTS_MAX = 256
 BYTES_MAX = 64 * 1024**3
 SUFFIX, UNFINISHED = ".fnb", ".new"
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -65,10 +67,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What lies in some places: volumes, files of bundles that do not even begin as volumes do, requests to join."""
+    """What lies in some places: volumes, files of bundles that do not even begin as volumes do (and why), requests to
+    join."""
 
     parts: tuple[Part, ...]
-    broken: tuple[Path, ...]
+    broken: tuple[tuple[Path, FednodeError], ...]
     requests: tuple[Path, ...]
 
 
@@ -108,18 +111,22 @@ def scan(paths: Sequence[Path]) -> Found:
                 raise Refused("FN-3506", path=str(path), **over)
             if path.suffix == ".fnr":
                 requests.append(path)
+                if len(requests) > REQUESTS_MAX:
+                    over = {"files": len(requests), "files_max": REQUESTS_MAX, "size": total, "size_max": BYTES_MAX}
+                    raise Refused("FN-3506", path=str(path), **over)
                 continue
             try:
                 parts.append(Part(path, size, vol.read_head(file.read)))
-            except FednodeError:
-                broken.append(path)
+            except FednodeError as error:
+                broken.append((path, error.with_traceback(None)))
     return Found(tuple(parts), tuple(broken), tuple(requests))
 
 
 def _listed(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = [one.name for one in entries if VOLUME_NAME.fullmatch(one.name) or REQUEST_NAME.fullmatch(one.name)]
+            fit = (one.name for one in entries if VOLUME_NAME.fullmatch(one.name) or REQUEST_NAME.fullmatch(one.name))
+            names = list(islice(fit, FILES_MAX + 1))  # one too many is enough to refuse it
     except OSError as error:
         raise trouble(folder, error, "FN-7651") from error
     return [folder / name for name in sorted(names)]
@@ -220,10 +227,13 @@ def _finish(descriptor: int) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in it are on disk."""
+    """The names in it are on disk. Some file systems know no such thing for a folder, and say so."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)
 

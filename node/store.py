@@ -417,19 +417,20 @@ class Store:
         return [peer for peer in found if peer is not None]
 
     def outcomes_for(
-        self, peer_id: int, after: int, until: int, since: int
+        self, peer_id: int, after: int, until: int, since: int, limit: int = -1
     ) -> list[tuple[int, LogName, int | None, bytes | None, int]]:
         """What came from a peer in (after, until] of its arrival order: (its lsn, log, first parent's time and
-        signature, this store's lsn where it is the newest of its log, else 0); not what came from a store that it had
-        before (`since`)."""
+        signature, this store's lsn where it is the newest of its log, else 0), at most `limit`; not what came from a
+        store that it had before (`since`)."""
         rows = self._rows(
             """select s.peer_lsn, l.name, s.first_time, s.first_signature, iif(s.first + s.count = l.size, s.lsn, 0)
                from segment s join log l on l.id = s.log_id
-               where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? and s.lsn > ? order by s.peer_lsn""",
+               where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? and s.lsn > ? order by s.peer_lsn limit ?""",
             peer_id,
             after,
             until,
             since,
+            limit,
         )
         return [(lsn, LogName.parse(name), *rest) for lsn, name, *rest in rows]
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fednode.node import carrier, poke
+from fednode.node import carrier, erasing, poke
 from fednode.node.driver import Report
 from fednode.node.engine import Engine
 from fednode.sync import effects as fx
@@ -48,6 +48,7 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int 
     projector = app.new_projector()
     try:
         report.applied = projector.catch_up()
+        erasing.clean(projector.store, projector)  # there may be no daemon to do it
     finally:
         projector.close()
     poke.poke(app.home.run_dir)

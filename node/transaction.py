@@ -159,6 +159,12 @@ class Transaction:
             (cursor.store, cursor.lsn, cursor.check, peer_id),
         )
 
+    def raise_have(self, peer_id: int, cursor: Cursor) -> None:
+        """The same, where it is further than what came some other way meanwhile: by stick, or in another session."""
+        store, lsn = self._c.execute("select have_store, have_lsn from peer where id = ?", (peer_id,)).fetchone()
+        if store != cursor.store or lsn < cursor.lsn:
+            self.set_have(peer_id, cursor)
+
     def meet_store(self, peer_id: int, store: bytes) -> None:
         """The peer has another store than before: its feed is taken from the start."""
         self.set_have(peer_id, Cursor(store, 0, b""))
@@ -233,10 +239,12 @@ class Transaction:
 
     # ------------------------------------------------------------ invitations
 
-    def add_invite(self, token_hash: bytes, node: str, name: str, level: str, scope: str, expires_s: int) -> None:
+    def add_invite(
+        self, token_hash: bytes, stick_key: bytes, node: str, name: str, level: str, scope: str, expires_s: int
+    ) -> None:
         self._c.execute(
-            "insert into invite (token_hash, node, name, level, scope, expires_s) values (?, ?, ?, ?, ?, ?)",
-            (token_hash, node, name, level, scope, expires_s),
+            "insert into invite (token_hash, stick_key, node, name, level, scope, expires_s) values (?,?,?,?,?,?,?)",
+            (token_hash, stick_key, node, name, level, scope, expires_s),
         )
 
     def use_invite(self, token_hash: bytes, used_s: int, used_key: bytes) -> None:

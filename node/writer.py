@@ -238,7 +238,7 @@ class Writer:
         upto, check = (min(link.holes) - 1, b"") if link.holes else (link.position, link.check)
         if upto > link.have:
             link.have = upto
-            tx.set_have(link.peer_id, Cursor(link.store, upto, check))
+            tx.raise_have(link.peer_id, Cursor(link.store, upto, check))
 
     def _context(self, link: Link) -> Context:
         return Context(

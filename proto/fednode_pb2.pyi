@@ -412,14 +412,14 @@ class SignedManifest(_message.Message):
     def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class StickRequest(_message.Message):
-    __slots__ = ("version", "request", "proof")
+    __slots__ = ("version", "request", "signature")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
-    PROOF_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     version: int
     request: bytes
-    proof: bytes
-    def __init__(self, version: _Optional[int] = ..., request: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, version: _Optional[int] = ..., request: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class ChainRequest(_message.Message):
     __slots__ = ()

@@ -7,7 +7,8 @@ Rules
 2. A bundle is for one peer: from the parent or a child, in force, to this node. Nobody else's is opened.
 3. All of a bundle is proved before any of it is applied. A second reading is with the same keys: what has changed in
    between does not open.
-4. A request to join holds nothing secret: whoever finds the stick cannot use the token.
+4. A request to join holds nothing secret. It is signed with a key that only the token's secret gives (`sync.enrol`):
+   neither whoever finds the stick, nor whoever reads what the parent keeps of the token, can ask in its place.
 
 >>> frames, intake = Frames(), Intake()
 >>> for frame in frames.items([Item(7, b"ab", digest=SUITE_1.hash(b"ab"))]): intake.take(frame).lsn
@@ -16,8 +17,9 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from google.protobuf.message import DecodeError
 
@@ -25,19 +27,21 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
 from fednode.proto import fednode_pb2 as pb
-from fednode.sync import wire
+from fednode.sync import versions, wire
 from fednode.sync.effects import Commit, Item
+from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError
 from fednode.sync.identity import Directory
 from fednode.sync.inbox import Inbox
 from fednode.sync.outbox import Outbox
 from fednode.sync.segment import ENVELOPE_BYTES_MAX
-from fednode.sync.volume import VERSION, Header, check_version
+from fednode.sync.volume import Header, check_version
 
 REQUEST_MAGIC = b"FNREQST1"
+REQUEST_VERSION, REQUEST_BEFORE = 2, 1  # version 1 proved the hash of a token only: it counts as one without
 REQUEST_BYTES_MAX = 16 * 1024
 ADDRESSES_MAX, ADDRESS_CHARACTERS_MAX = 8, 262
-_PROOF = b"fednode stick request v1\n"
+_PROOF = b"fednode stick request v2\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,11 @@ class Frames:
         self._number += 1
         return wire.encode(self._number, message)
 
-    def acks(self, outcomes: Sequence[wire.Outcome]) -> Iterator[bytes]:
+    def acks(self, outcomes: Iterable[wire.Outcome]) -> Iterator[bytes]:
         """Acknowledgements."""
-        for i in range(0, len(outcomes), wire.OUTCOMES_MAX):
-            yield self.of(wire.Ack(tuple(outcomes[i : i + wire.OUTCOMES_MAX])))
+        rest = iter(outcomes)
+        while some := tuple(islice(rest, wire.OUTCOMES_MAX)):
+            yield self.of(wire.Ack(some))
 
     def items(self, items: Sequence[Item]) -> Iterator[bytes]:
         """A stretch of the feed: the chunks that an exchange would send, with all the credit that they need."""
@@ -88,7 +93,7 @@ class Frames:
 
 
 def parse_opening(data: bytes) -> Opening:
-    """The first frame. Raises PeerError FN-55xx."""
+    """The first frame. Raises PeerError FN-55xx: FN-5505, FN-5518 where the sender's protocol is none of ours."""
     try:
         found = pb.Opening.FromString(data)
     except DecodeError as error:
@@ -100,6 +105,9 @@ def parse_opening(data: bytes) -> Opening:
     fits = fits and all(len(one) <= wire.CERTIFICATE_BYTES_MAX for one in found.chain)
     if not isinstance(hello, wire.Hello) or not fits or max(found.after, found.upto) > wire.NUMBER_MAX:
         raise PeerError("FN-5502", reason="opening")
+    if hello.restore:  # a node takes its history back over a link only
+        raise PeerError("FN-5504", state="bundle", message="restore")
+    versions.agree(versions.SPOKEN, versions.Versions(hello.version_min, hello.version_max), hello.software)
     return Opening(hello, found.after, found.upto, tuple(found.chain), addresses, found.request)
 
 
@@ -162,25 +170,34 @@ def sender_of(header: Header, directory: Directory, me: str) -> Identity:
 # ---------------------------------------------------------------- asking to join
 
 
-def encode_request(der: bytes, token_hash: bytes) -> bytes:
-    """What a node writes that wants to join. `token_hash`: of the token that it was given, b"" for none. The secret
-    itself never leaves: whoever finds the stick cannot use the token."""
-    proof = request_proof(der, token_hash) if token_hash else b""
-    return REQUEST_MAGIC + pb.StickRequest(version=VERSION, request=der, proof=proof).SerializeToString()
+def encode_request(der: bytes, token: Token | None) -> bytes:
+    """What a node writes that wants to join. `token`: the one that it was given, if any; its secret never leaves."""
+    proof = request_proof(der, token) if token is not None else b""
+    return REQUEST_MAGIC + pb.StickRequest(version=REQUEST_VERSION, request=der, signature=proof).SerializeToString()
 
 
-def request_proof(der: bytes, token_hash: bytes) -> bytes:
-    """Shows that who asks has the token."""
-    return SUITE_1.mac(token_hash, _PROOF + der)
+def request_proof(der: bytes, token: Token) -> bytes:
+    """Shows that who asks has the secret of a token: for this request (a name and its keys), in this trust domain."""
+    return token.stick_key.sign(_PROOF + token.root_sha256 + der)
+
+
+def proves(public: bytes, root_sha256: bytes, der: bytes, proof: bytes) -> bool:
+    """Whether a request was signed with a token's key (`Token.stick_key`)."""
+    try:
+        SUITE_1.verify(public, _PROOF + root_sha256 + der, proof)
+    except IntegrityError:
+        return False
+    return True
 
 
 def parse_request(data: bytes) -> tuple[bytes, bytes]:
-    """(request, proof). Raises IntegrityError FN-6503."""
+    """(request, proof; b"" for one that shows no token). Raises IntegrityError FN-6503, PeerError FN-5524."""
     try:
         if not data.startswith(REQUEST_MAGIC) or len(data) > REQUEST_BYTES_MAX:
             raise IntegrityError("FN-6503")
         found = pb.StickRequest.FromString(data[len(REQUEST_MAGIC) :])
     except DecodeError as error:
         raise IntegrityError("FN-6503") from error
-    check_version(found.version)
-    return found.request, found.proof
+    if found.version != REQUEST_BEFORE:
+        check_version(found.version, REQUEST_VERSION)
+    return found.request, found.signature if found.version == REQUEST_VERSION else b""

@@ -5,7 +5,9 @@ Rules
 2. A token works once, in time, for one name. The parent keeps its hash only. The same node with the same keys may ask
    again (its reply was lost) and gets the same answer; anybody else is refused.
 3. A node that joins again with its old keys keeps its incarnation; with new keys it gets the next one.
-4. `joining` is a generator: what it yields is to be sent, what is sent into it came back. It ends with `Joined`.
+4. A request that travels by stick is signed with a key derived from the token's secret; its issuer keeps the public
+   half. So the secret is proved and never written, and who reads what the issuer keeps cannot prove it.
+5. `joining` is a generator: what it yields is to be sent, what is sent into it came back. It ends with `Joined`.
 
 >>> token = Token(bytes(32), bytes(16), "1301", 1_800_000_000, ("10.0.0.1:7444",))
 >>> text = token.encode(); text.startswith("fednode1."), Token.decode(text) == token
@@ -35,6 +37,7 @@ ADDRESSES_MAX = 8
 RENEW_AT = 2 / 3  # of a certificate's life
 CHECK_BYTES = 4
 DATED_LIFE_S_MIN = 86400  # a certificate with dates of its own holds for a day at least
+_STICK = b"fednode invitation by stick v1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ class Token:
     def hash(self) -> bytes:
         """What the parent keeps."""
         return token_hash(self.secret)
+
+    @property
+    def stick_key(self) -> SigningKey:
+        """Signs requests by stick (rule 4); the parent keeps the public half, too."""
+        return SigningKey.from_seed(SUITE_1.hkdf(self.secret, b"", _STICK, 32))
 
 
 def _text(data: bytes) -> str:

@@ -11,6 +11,7 @@ Rules
 3. Who has no key sees sender, recipient, time, sizes and the fingerprint of the manifest, which people compare by
    telephone. Everything else is sealed.
 4. A reader takes one frame at a time, none larger than `wire.FRAME_BYTES_MAX`; limits hold before anything is read.
+5. No file is larger than was asked for, the manifest counted in: what FAT32 can hold it does hold.
 
 >>> digits(bytes(32))
 '0000 0000 0000 0000 0000'
@@ -24,22 +25,25 @@ from dataclasses import dataclass, replace
 from google.protobuf.message import DecodeError
 
 from fednode.crypto import stream
-from fednode.crypto.certs import NODE_NAME
+from fednode.crypto.certs import DOMAIN_NAME, NODE_NAME
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1, suite
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import wire
-from fednode.sync.errors import PeerError
+from fednode.sync.errors import PeerError, Refused
 
 MAGIC = b"FNBUNDL1"
 VERSION = 1
 ID_BYTES = 16
-HEAD_BYTES_MAX = 2048
+KEY_ID_BYTES = 8
+HEAD_BYTES_MAX = 1024
+MADE_MS_MAX = 253_402_300_799_999  # the end of the year 9999: dates that can be shown
 MANIFEST_BYTES_MAX = 1024 * 1024
 VOLUMES_MAX = 9_999
-VOLUME_BYTES_MIN = 128 * 1024  # a frame and a head fit
+VOLUME_BYTES_MIN = 128 * 1024  # a frame, a head and a manifest fit
 VOLUME_BYTES_MAX = (1 << 32) - 1  # what FAT32 can hold
 SEALED_FRAME_BYTES_MAX = wire.FRAME_BYTES_MAX + stream.TAG_BYTES
+_MANIFEST_BYTES, _SUM_BYTES = 512, 48  # at most: a manifest without its volumes, and each of them
 _LAST = 1 << 31  # in a frame's length: the volume ends with it
 _SIGNED = b"fednode bundle v1\n"
 
@@ -116,15 +120,18 @@ def pack(
     sign: Callable[[bytes], bytes],
     rng: Callable[[int], bytes],
     volume_bytes: int,
+    volumes_max: int = VOLUMES_MAX,
 ) -> Iterator[tuple[int, bytes]]:
     """The bytes of a bundle: (number of the volume, what to write next), in order; the manifest comes last. `reader`:
-    the recipient's HPKE key; `frames`: at least one, the opening; `volume_bytes`: how large a volume may become."""
+    the recipient's HPKE key; `frames`: at least one, the opening; `volume_bytes`: how large a volume may become. Raises
+    Refused FN-3518 where so many volumes of that size cannot hold it."""
     sums: list[Sum] = []
     sealer: stream.Sealer | None = None
     hasher, size, waiting = SUITE_1.hasher(), 0, b""
     for frame in frames:
         if sealer is not None and waiting:
-            full = size + len(waiting) + len(frame) + 2 * (4 + stream.TAG_BYTES) > volume_bytes
+            more = len(waiting) + len(frame) + 2 * (4 + stream.TAG_BYTES)
+            full = size + more + _manifest_room(len(sums) + 1) > volume_bytes
             data = _frame(sealer, waiting, full)
             hasher.update(data)
             size += len(data)
@@ -133,8 +140,9 @@ def pack(
                 sums.append(Sum(size, hasher.digest()))
                 sealer = None
         if sealer is None:
-            if len(sums) >= VOLUMES_MAX:
-                raise ValueError("too many volumes")
+            least = HEAD_BYTES_MAX + 4 + SEALED_FRAME_BYTES_MAX + _manifest_room(len(sums) + 1)
+            if len(sums) >= volumes_max or least > volume_bytes:
+                raise Refused("FN-3518", volumes=len(sums), size=volume_bytes)
             data, sealer = _head(replace(header, volume=len(sums) + 1), reader, rng(stream.KEY_BYTES))
             hasher, size = SUITE_1.hasher(), len(data)
             hasher.update(data)
@@ -147,6 +155,10 @@ def pack(
     sums.append(Sum(size + len(data), hasher.digest()))
     yield len(sums), data
     yield len(sums), _manifest(header, sums, sign)
+
+
+def _manifest_room(volumes: int) -> int:
+    return 8 + _MANIFEST_BYTES + volumes * _SUM_BYTES
 
 
 def _head(header: Header, reader: bytes, content_key: bytes) -> tuple[bytes, stream.Sealer]:
@@ -199,7 +211,7 @@ def _exactly(read: Read, size: int) -> bytes:
 
 def read_head(read: Read) -> Head:
     """The beginning of a volume. Raises IntegrityError FN-6501 for anything else, PeerError FN-5524 for a version that
-    this program does not know."""
+    this program does not know, IntegrityError FN-6202 for such a suite."""
     if _exactly(read, len(MAGIC)) != MAGIC:
         raise IntegrityError("FN-6501")
     size = int.from_bytes(_exactly(read, 4), "big")
@@ -212,23 +224,23 @@ def read_head(read: Read) -> Head:
         raise IntegrityError("FN-6501") from error
     check_version(h.version)
     suite(h.suite)
-    if not 1 <= h.volume <= VOLUMES_MAX or len(head.commit) != stream.COMMIT_BYTES:
+    lengths = (len(head.commit), len(head.wrap), len(h.key_id))
+    if not 1 <= h.volume <= VOLUMES_MAX or lengths != (stream.COMMIT_BYTES, stream.WRAP_BYTES, KEY_ID_BYTES):
         raise IntegrityError("FN-6501")
-    header = Header(
-        h.domain[:64], h.sender, h.incarnation, h.recipient, h.id, h.made_ms, h.key_id, h.volume
-    )  # fmt: skip
+    header = Header(h.domain, h.sender, h.incarnation, h.recipient, h.id, h.made_ms, h.key_id, h.volume)
     return Head(_named(header), head.header, head.commit, head.wrap, len(MAGIC) + 4 + size)
 
 
-def check_version(version: int) -> None:
+def check_version(version: int, ours: int = VERSION) -> None:
     """Raises PeerError FN-5524."""
-    if version != VERSION:
-        raise PeerError("FN-5524", theirs=version, ours=VERSION)
+    if version != ours:
+        raise PeerError("FN-5524", theirs=version, ours=ours)
 
 
 def _named(header: Header) -> Header:
-    names = (header.sender, header.recipient)
-    if not all(NODE_NAME.fullmatch(one) for one in names) or len(header.id) != ID_BYTES:
+    named = all(NODE_NAME.fullmatch(one) for one in (header.sender, header.recipient))
+    named = named and DOMAIN_NAME.fullmatch(header.domain) is not None
+    if not named or len(header.id) != ID_BYTES or header.made_ms > MADE_MS_MAX:
         raise IntegrityError("FN-6501")
     return header
 
@@ -304,5 +316,5 @@ def parse_manifest(data: bytes) -> Manifest:
     check_version(m.version)
     if not 1 <= len(m.volumes) <= VOLUMES_MAX or any(len(one.sha256) != 32 for one in m.volumes):
         raise IntegrityError("FN-6501")
-    header = _named(Header(m.domain[:64], m.sender, m.incarnation, m.recipient, m.id, m.made_ms, b""))
+    header = _named(Header(m.domain, m.sender, m.incarnation, m.recipient, m.id, m.made_ms, b""))
     return Manifest(header, tuple(Sum(v.size, v.sha256) for v in m.volumes), signed.manifest, signed.signature)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,16 @@ from fednode.crypto.errors import FednodeError
 from fednode.node.cli.frame import Group, Session, command, human_bytes, option, plain
 from fednode.node.messages import error_text
 from fednode.sync.errors import Refused
+from fednode.sync.wire import NUMBER_MAX
 
 if TYPE_CHECKING:
     from fednode.node.app import App
-    from fednode.node.bundles import Exported, Imported, Look, Report
+    from fednode.node.bundle_look import Look
+    from fednode.node.bundle_out import Exported
+    from fednode.node.bundles import Imported, Report
     from fednode.sync.enrol import Token
 
-_SIZE = re.compile(r"([0-9]+)([KMG]?)i?B?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)i?B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
@@ -45,14 +49,14 @@ def bundle() -> None:
 @option("--to", required=True, words="option.to", metavar="NODE")
 @option("-o", "--output", required=True, words="option.stick", metavar="PATH")
 @option("--volume-size", default="32M", show_default=True, words="option.volume_size", metavar="32M")
-@option("--from", "since", type=click.IntRange(min=0), words="option.from", metavar="N")
+@option("--from", "since", type=click.IntRange(0, NUMBER_MAX), words="option.from", metavar="N")
 @option("--dry-run", is_flag=True, words="option.dry_run")
 def export(session: Session, to: str, output: str, volume_size: str, since: int | None, dry_run: bool) -> None:
     """Write what a peer is owed."""
-    from fednode.node import bundles
+    from fednode.node import bundle_out
 
     app, size = session.app(), size_of(volume_size)
-    found = bundles.export(app, to, Path(output), volume_bytes=size, since=since, dry_run=dry_run)
+    found = bundle_out.export(app, to, Path(output), volume_bytes=size, since=since, dry_run=dry_run)
     session.done({"bundle": _exported(found), "dry_run": dry_run}, _export_lines(session, found, dry_run))
 
 
@@ -66,7 +70,8 @@ def _export_lines(session: Session, found: Exported, dry_run: bool = False) -> l
         return [session.words("bundle.would", **told)]
     lines = [session.words("bundle.exported", **told, after=found.after, upto=found.upto)]
     lines += [f"  {file}" for file in found.files]
-    return [*lines, session.words("bundle.fingerprint", fingerprint=found.fingerprint)]
+    lines.append(session.words("bundle.fingerprint", fingerprint=found.fingerprint))
+    return [*lines, *([session.words("bundle.left_out", count=found.damaged)] if found.damaged else [])]
 
 
 # ---------------------------------------------------------------- import
@@ -103,7 +108,7 @@ def _imported(
         lines.append(session.words(key, node=node, fingerprint=fingerprint, code=told, why=why))
     lines += [session.words("bundle.other", sender=a, recipient=b) for a, b in report.others]
     lines += [session.words("bundle.broken", path=path) for path in report.broken]
-    refused = any(one.refused for one in report.bundles) or any(told for _, _, told in report.asking)
+    refused = any(one.refusals for one in report.bundles) or any(told for _, _, told in report.asking)
     code = errors[0].exit_code if errors else 5 if refused else 0
     document: dict[str, Any] = {
         "bundles": [_import_document(session, one) for one in report.bundles],
@@ -117,7 +122,19 @@ def _imported(
 
 
 def _import_document(session: Session, one: Imported) -> dict[str, Any]:
-    names = ("sender", "id", "made_ms", "fingerprint", "bytes", "after", "upto", "segments", "held", "acked")
+    names = (
+        "sender",
+        "id",
+        "made_ms",
+        "fingerprint",
+        "bytes",
+        "after",
+        "upto",
+        "segments",
+        "held",
+        "acked",
+        "refusals",
+    )
     return {
         **{name: getattr(one, name) for name in names},
         "refused": [{"by": by, "code": code} for by, code in one.refused],
@@ -143,7 +160,8 @@ def _import_lines(session: Session, one: Imported, dry_run: bool) -> list[str]:
     counts = {"segments": one.segments, "held": one.held, "acked": one.acked}
     lines = [words("bundle.would_import" if dry_run else "bundle.imported", sender=one.sender, **counts)]
     lines.append(words("bundle.fingerprint", fingerprint=one.fingerprint))
-    lines += [words("sync.refused", by=by, code=code) for by, code in one.refused]
+    for (by, code), count in Counter(one.refused).most_common():
+        lines.append(words("sync.refused", by=by, code=code) + (f" ({count})" if count > 1 else ""))
     if one.answer is not None:
         lines.append(words("bundle.answered", to=one.sender, size=human_bytes(one.answer.bytes)))
     if one.unanswered is not None:
@@ -158,13 +176,16 @@ def _import_lines(session: Session, one: Imported, dry_run: bool) -> list[str]:
 @click.argument("paths", nargs=-1, required=True)
 def inspect(session: Session, paths: tuple[str, ...]) -> None:
     """What can be seen of bundles, before anything is believed."""
-    from fednode.node import bundles, stick
+    from fednode.node import stick
+    from fednode.node.bundle_look import look
     from fednode.node.home import Home
 
     found = stick.scan([Path(one) for one in paths])
     app = session.app() if Home.exists(session.home) else None
+    if app is not None:
+        app.trust.refresh(app.store)
     shown, lines = [], []
-    for one in bundles.look(found.parts):
+    for one in look(found.parts, app.trust.directory if app is not None else None):
         document = _look(app, one)
         shown.append(document)
         lines += _look_lines(session, document)
@@ -172,14 +193,14 @@ def inspect(session: Session, paths: tuple[str, ...]) -> None:
         document = _request(path)
         shown.append(document)
         lines.append(session.words("bundle.request", node=document["node"], fingerprint=document["fingerprint"]))
-    lines += [session.words("bundle.broken", path=path) for path in found.broken]
+    lines += [session.words("bundle.broken", path=path) for path, _ in found.broken]
     if not shown and not found.broken:
         lines.append(session.words("bundle.none", path=", ".join(paths)))
-    session.done({"bundles": shown, "broken": [str(path) for path in found.broken]}, lines)
+    session.done({"bundles": shown, "broken": [str(path) for path, _ in found.broken]}, lines)
 
 
 def _look(app: App | None, one: Look) -> dict[str, Any]:
-    from fednode.node import bundles
+    from fednode.node.bundle_look import contents
 
     header = one.header
     document: dict[str, Any] = {
@@ -195,11 +216,9 @@ def _look(app: App | None, one: Look) -> dict[str, Any]:
         "damaged": one.damaged,
         "bytes": one.bytes,
         "fingerprint": one.fingerprint,
-        "signature": None,
-        "contents": None,
+        "signature": one.signed,
+        "contents": contents(app, one) if app is not None else None,
     }
-    if app is not None:
-        document["signature"], document["contents"] = bundles.judge(app, one)
     return document
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,11 @@ def test_what_was_refused_last_does_not_stay_pending_for_ever(pair: tuple[Writer
     peer = child.store.peer(PARENT)
     assert peer is not None
     assert child.store.backlog_up(peer.acked).segments == 0
+
+
+def test_a_parent_has_nothing_to_take_back_from_its_child(pair: tuple[Writer, Writer]) -> None:
+    """Was: its greeting alone made the child take its own logs from it, as in a recovery."""
+    parent, child = pair
+    asked = replace(greet(parent, CHILD), restore=True)
+    assert not admission.enter(child, parent.trust.me, asked, True, START_MS, "test").link.restoring
+    assert admission.enter(parent, child.trust.me, replace(greet(child, PARENT), restore=True), False, 0, "test")

@@ -13,6 +13,7 @@ import pytest
 from fednode.node import erasing, erasures
 from fednode.node.audit import verify_store
 from fednode.node.erasing import Erased
+from fednode.node.syncing import sync_once
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Catalog
 from mesh import Mesh, Running
@@ -196,3 +197,24 @@ async def test_it_is_told_in_the_audit_and_names_no_key(tmp_path: Path) -> None:
         assert [(one["erased"], one["stripped"], one["log"]) for one in receipts] == [
             ([0], 1, f"hebei/{VILLAGE}/1/public")
         ]
+
+
+async def test_a_node_without_a_daemon_forgets_as_well(tmp_path: Path) -> None:
+    """Was: `fednode sync` by hand left words of what was erased in state.db until a daemon ran."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found(publish=False)
+        province.app.publish_catalog(CATALOG)
+        county = await mesh.child(province, COUNTY, "county")
+        await mesh.until(lambda: county.app.trust.catalog_version == 1)
+        county.write("KEYxq9zebra77", {"id": "KEYxq9zebra77", "name": "PAYLOADxq9giraffe88"}, dataset="public")
+        await mesh.until(lambda: len(province.records()) == 1)
+        await mesh.halt(county)
+        projector = county.app.new_projector()
+        projector.catch_up()
+        projector.index_text()
+        projector.close()
+        needles = [Needle(COUNTY, "word", b"xq9giraffe88"), Needle(COUNTY, "key", b"xq9zebra77")]
+        assert found(county, needles)
+        erase(province, "public", "KEYxq9zebra77", area=COUNTY)
+        await sync_once(county.app)
+        assert found(county, needles) == []

@@ -358,6 +358,8 @@ async def test_a_recovery_that_is_cut_off_anywhere_goes_on(tmp_path: Path, cut: 
                 nonlocal count
                 if isinstance(arguments[0], Writer) and arguments[0].trust.node != "130102":
                     return real(*arguments, **named)
+                if isinstance(arguments[0], str | Path) and "130102" not in Path(arguments[0]).parts:
+                    return real(*arguments, **named)  # the jobs of the others' daemons
                 count += 1
                 if count == cut + 1:
                     raise Cut

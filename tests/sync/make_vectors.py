@@ -16,6 +16,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib
 
 from test_segment import VECTORS, made, proved, seg_reader  # noqa: E402
 from test_strip import stripped_vector  # noqa: E402
+from test_volume import bundle_vector, request_vector  # noqa: E402
 
 import proofs  # noqa: E402
 from fednode.node.home import pem_of  # noqa: E402
@@ -60,6 +61,8 @@ if __name__ == "__main__":
     write("segment-readers.json", with_readers())
     write("segment-consistency.json", proved())
     write("segment-stripped.json", stripped_vector())
+    write("bundle.json", bundle_vector())
+    write("request.json", request_vector())
     for name, wide in (("", False), ("-wide", True)):
         proof, root = VECTORS / f"record{name}.tlog-proof", VECTORS / f"root{name}.pem"
         if not proof.exists():
