@@ -6,8 +6,8 @@ Rules
    certificates. The extension `PROFILE` binds to it the Ed25519 key that signs logs, the X25519 key that content keys
    are sealed to, the level, the scope and the incarnation.
 2. A child lies inside its issuer: scope, level, DNS name (also as a critical name constraint, RFC 5280 4.2.1.10) and
-   the trust domain. `check_issued` is the one place that says so, `check_chain` walks a chain with it up to a pinned
-   root.
+   the trust domain. One kind of child is its issuer's equal: a standby, which stands `for` it and issues nothing.
+   `check_issued` is the one place that says so, `check_chain` walks a chain with it up to a pinned root.
 3. Names: SAN URI `fednode://<domain>/<node>`, and a DNS name under the issuer's (`Identity.dns`): gRPC checks that one.
 4. Ed25519 keys of small order or in a form that is not canonical are refused when they are asked to be certified.
 5. Seconds are Unix seconds.
@@ -62,7 +62,7 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a certificate says. `issuer`: node id of the issuer, "root" for the province's. `levels`: of the domain (the
-    root's)."""
+    root's). `stands_for`: the primary of a standby, "" for every other node."""
 
     domain: str
     node: str
@@ -80,6 +80,7 @@ class Identity:
     dns: str
     levels: tuple[str, ...]
     der: bytes
+    stands_for: str = ""
 
 
 def covers(scope: Sequence[str], area: str) -> bool:
@@ -152,6 +153,7 @@ def _parse(der: bytes) -> Identity:
         (not isinstance(profile["inc"], int) or not 1 <= profile["inc"] < 10**9, "incarnation"),
         (not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey), "key"),
         (len(profile["name"]) > TITLE_MAX, "name"),
+        (not isinstance(profile.get("for", ""), str) or (may_issue and bool(profile.get("for"))), "for"),
     )
     for bad, what in wrong:
         if bad:
@@ -176,6 +178,7 @@ def _parse(der: bytes) -> Identity:
         dns,
         tuple(profile.get("levels", ())),
         der,
+        profile.get("for", ""),
     )
 
 
@@ -219,7 +222,8 @@ def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> No
         (child.issuer != issuer.node, "issuer"),
         (not issuer.may_issue, "issuer may not issue"),
         (child.level not in ranks or issuer.level not in ranks, "level"),
-        (ranks.get(child.level, 0) <= ranks.get(issuer.level, 0), "level"),
+        (not child.stands_for and ranks.get(child.level, 0) <= ranks.get(issuer.level, 0), "level"),
+        (bool(child.stands_for) and not _may_stand_for(child, issuer), "for"),
         (not all(covers(issuer.scope, area) for area in child.scope), "scope"),
         (child.dns != f"{dns_label(child.node)}.{issuer.dns}", "dns"),
         (child.node in (issuer.node, ROOT), "node"),
@@ -232,6 +236,10 @@ def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> No
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer.der))
     except UNREADABLE as error:
         raise IntegrityError("FN-6102", node=child.node, issuer=issuer.node, reason="signature") from error
+
+
+def _may_stand_for(standby: Identity, primary: Identity) -> bool:
+    return (standby.stands_for, standby.level, standby.scope) == (primary.node, primary.level, primary.scope)
 
 
 def check_chain(chain: Sequence[bytes], root_sha256: bytes, now_s: int | None = None) -> tuple[Identity, ...]:

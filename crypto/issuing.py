@@ -84,6 +84,8 @@ def _builder(
         profile["from"], profile["to"] = identity.not_before, identity.not_after
     if identity.levels:
         profile["levels"] = list(identity.levels)
+    if identity.stands_for:
+        profile["for"] = identity.stands_for
     ca = identity.may_issue
     names = [x509.DNSName(identity.dns), x509.UniformResourceIdentifier(f"fednode://{identity.domain}/{identity.node}")]
     builder = (
@@ -210,7 +212,7 @@ def parse_request(der: bytes) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an issuer decides about a certificate."""
+    """What an issuer decides about a certificate. `standby`: of a standby of the issuer's own."""
 
     name: str
     level: str
@@ -218,13 +220,14 @@ class Grant:
     incarnation: int
     days: int
     serial: int
+    standby: bool = False
 
 
 def issue(request: Request, grant: Grant, issuer: Identity, key: TlsKey, levels: Sequence[str], *, now_s: int) -> bytes:
     """A certificate (DER) for a request. `levels`: the domain's. Raises IntegrityError FN-6102 when it would not be
     inside the issuer's."""
     ranks = {level: rank for rank, level in enumerate(levels)}
-    may_issue = ranks.get(grant.level, len(levels)) < len(levels) - 1
+    may_issue = ranks.get(grant.level, len(levels)) < len(levels) - 1 and not grant.standby
     identity = Identity(
         issuer.domain,
         request.node,
@@ -242,6 +245,7 @@ def issue(request: Request, grant: Grant, issuer: Identity, key: TlsKey, levels:
         f"{dns_label(request.node)}.{issuer.dns}",
         (),
         b"",
+        issuer.node if grant.standby else "",
     )
     issuer_certificate = x509.load_der_x509_certificate(issuer.der)
     public = load_der_public_key(request.tls_key)

@@ -19,11 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+import msgspec
+
+from fednode.crypto import certs
 from fednode.crypto.certs import Identity
+from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
-from fednode.node import fence, urgent, witness
+from fednode.node import demotion, fence, urgent, witness
 from fednode.node.clocks import Judge
+from fednode.node.demotion import REACHED_LAST, SUCCESSORS
 from fednode.node.fence import Place
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -38,6 +44,9 @@ from fednode.sync.exchange import WINDOW_BYTES
 from fednode.sync.feed import Side
 from fednode.sync.side import PULL_BYTES
 
+REACHED_AT = "reached_at/"  # + a standby's id: where it can be dialled (meta)
+STOOD_FOR = "stood_for"  # the id of a standby that has taken its primary's name, until all that follows is done (meta)
+ISSUERS = "issuers"  # at a standby: where its primary's parent can be dialled
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
 CHILD = "child"
 OUTCOMES_PAGE = 1024
@@ -56,6 +65,46 @@ class Entry:
     half: HalfSegment | None
 
 
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """What a greeting says to this peer alone. `knows`: the peer's incarnation as known here; `chain`: this node's, for
+    a peer that does not know its incarnation; `addresses`: of a standby, or of this node's standbys; `issuers`: where
+    this node dials its parent, for a standby."""
+
+    knows: int = 0
+    chain: tuple[bytes, ...] = ()
+    addresses: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()
+
+
+def to_child(store: Store, trust: Trust, child: Identity, greeting: wire.Hello, issuers: tuple[str, ...]) -> Greeted:
+    """What this node says to a child alone."""
+    chain = trust.directory.chain(trust.node) if 0 < greeting.knows < trust.me.incarnation else ()
+    standbys = [one.node for one in trust.directory.standbys_of(trust.node) if one.node != child.node]
+    found = [json_list(store.meta(REACHED_AT + node)) for node in standbys]
+    addresses = tuple(address for each in found for address in each)[: wire.ADDRESSES_MAX]
+    return Greeted(0, chain, addresses, issuers if child.stands_for == trust.node else ())
+
+
+def reached(store: Store, address: str) -> None:
+    """The parent was reached at an address that is not the first of those known: next time it is."""
+    with store.write() as tx:
+        note_addresses(tx, REACHED_LAST, (address,))
+
+
+def json_list(text: str | None) -> list[str]:
+    """A list of texts out of `meta`; empty where there is none."""
+    found: list[str] = msgspec.json.decode(text) if text else []
+    return found
+
+
+def note_addresses(tx: Transaction, key: str, addresses: tuple[str, ...]) -> None:
+    """Keep what a peer says about addresses, when it is news."""
+    text = msgspec.json.encode(addresses).decode()
+    if tx.store.meta(key) != text and (addresses or tx.store.meta(key)):
+        tx.set_meta(key, text)
+
+
 def hello(
     trust: Trust,
     store: Store,
@@ -68,12 +117,14 @@ def hello(
     restore: bool = False,
     window: int = WINDOW_BYTES,
     unsure: bool = False,
+    to: Greeted | None = None,
 ) -> wire.Hello:
     """This node's greeting to a peer. `now_ms`: its reference clock, `unsure` of it or not; `window`: bytes that the
     peer may send before it is given credit."""
+    to = to or Greeted()
     return wire.Hello(
         trust.node,
-        (),
+        to.chain,
         now_ms,
         store.store_id,
         peer.have if peer else wire.Cursor(),
@@ -89,6 +140,10 @@ def hello(
         versions.SPOKEN.high,
         None if peer is not None and peer.role == CHILD else (peer.witnessed or 0) if peer else 0,
         unsure,
+        trust.me.incarnation,
+        to.knows,
+        to.addresses,
+        to.issuers,
     )
 
 
@@ -120,14 +175,30 @@ def check_child(trust: Trust, shown: Identity, greeting: wire.Hello, judge: Judg
 
 def check_parent(trust: Trust, greeting: wire.Hello, judge: Judge) -> Identity:
     """The parent; TLS has verified its name. Whether its certificate still holds, and this node's, is judged by the
-    time that it has just told. Raises PeerError FN-5510, FN-5511, FN-5130, FN-5131."""
+    time that it has just told. Raises PeerError FN-5510, FN-5511, FN-5513 (an earlier life of it), FN-5130, FN-5131."""
     parent = trust.parent
     if parent is None or greeting.node != parent.node:
         raise PeerError("FN-5510", node=greeting.node, certificate=parent.node if parent else "")
+    if greeting.incarnation > parent.incarnation and greeting.chain:
+        parent = _later_life(trust, parent, greeting)
     if trust.directory.is_revoked(parent.node):
         raise PeerError("FN-5511", node=parent.node)
+    if 0 < greeting.incarnation < parent.incarnation:  # 0: a program that does not say it
+        raise PeerError("FN-5513", node=parent.node, theirs=greeting.incarnation, ours=parent.incarnation)
     judge.check((*trust.directory.path(trust.node), trust.directory.root))
     return parent
+
+
+def _later_life(trust: Trust, known: Identity, greeting: wire.Hello) -> Identity:
+    """The parent goes on in a later incarnation (it was recovered, or a standby took its place): its chain says so."""
+    try:
+        shown = certs.check_chain(greeting.chain, trust.root_sha256)[0]
+    except IntegrityError as error:
+        raise PeerError("FN-5510", node=greeting.node, certificate=known.node) from error
+    if (shown.node, shown.incarnation, shown.issuer) != (known.node, greeting.incarnation, known.issuer):
+        raise PeerError("FN-5510", node=greeting.node, certificate=shown.node)
+    trust.directory.seed(greeting.chain)
+    return trust.directory.get(known.node) or shown
 
 
 def _check_store(writer: Writer, identity: Identity, greeting: wire.Hello) -> None:
@@ -152,10 +223,11 @@ def enter(
     software: str,
     restoring: bool = False,
     unsure: bool = False,
+    issuers: tuple[str, ...] = (),
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
-    answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back;
-    `unsure`: it has not learnt the time yet."""
+    answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back; `unsure`: it has
+    not learnt the time yet; `issuers`: where it dials its parent."""
     restoring = restoring or (greeting.restore and not from_parent)  # a parent has nothing to take back here
     store, trust = writer.store, writer.trust
     if not from_parent:
@@ -165,7 +237,10 @@ def enter(
     with store.write() as tx:
         peer = tx.ensure_peer(identity.node, "parent" if from_parent else CHILD)
         if peer.have.store != greeting.store and not greeting.restore:
+            before = store.peer_with_store(greeting.store) if identity.stands_for == trust.node else None
             tx.meet_store(peer.id, greeting.store)
+            if before is not None:  # the old primary: its order was followed to here
+                tx.set_have(peer.id, before.have)
         if place.code and from_parent:
             fence.put_up(tx, trust.me, place.code, now_ms)
         elif place.code:  # a child may say anything: this node does not stop, but those above hear of it
@@ -179,12 +254,19 @@ def enter(
             tx.set_witnessed(peer.id, witness.start(store, greeting))
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
+        if from_parent:
+            demotion.settle(store, trust, tx)
+            note_addresses(tx, SUCCESSORS, greeting.addresses)
+            note_addresses(tx, ISSUERS, greeting.issuers)
+        elif identity.stands_for == trust.node:
+            note_addresses(tx, REACHED_AT + identity.node, greeting.addresses)
         tx.touch_peer(peer.id, now_ms)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
     link.since, link.restoring = peer.since, restoring
     half = store.partial(identity.node)
-    reply = None if from_parent else hello(trust, store, now_ms, software, peer, half, unsure=unsure)
+    to = None if from_parent else to_child(store, trust, identity, greeting, issuers)
+    reply = None if from_parent else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to)
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None
@@ -236,9 +318,12 @@ def outcomes(
 
 def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
     """The feed for a peer, and the way to fetch a part of one log again. To a child that takes its history back goes,
-    besides what always does, all that is held of it and of those below it."""
+    besides what always does, all that is held of it and of those below it; to a standby, everything."""
     if link.from_parent:
         return store.feed_up, _again(store.feed_up)
+    if link.peer.stands_for == trust.node:
+        everything = partial(store.feed_all, link.peer.node)
+        return everything, _again(everything)
     scope = link.peer.scope
 
     def down(after: int, size: int, log: str = "", first: int = 0, until: int = 1 << 62) -> tuple[list[Item], bool]:

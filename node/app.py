@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,11 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
-from fednode.node import clocks, heap, poke
+from fednode.node import clocks, fence, heap, poke
+from fednode.node.admission import STOOD_FOR, json_list
 from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config
+from fednode.node.demotion import REACHED_LAST, SUCCESSORS
 from fednode.node.home import Home, NodeKeys, pem_of
 from fednode.node.journal import DAEMON, Journal, Throttle
 from fednode.node.projection import Projector
@@ -105,7 +108,7 @@ class App:
         self.operator, self.throttle = operator, Throttle(clock)
         if clock is real_clock and hasattr(time, "CLOCK_BOOTTIME"):
             steady = real_steady
-        self.reference = Reference.load(store, trust, lambda: self.clock(), steady, boot_id())
+        self.reference: Reference = Reference.load(store, trust, lambda: self.clock(), steady, boot_id())
         self._credentials: tuple[bytes, Credentials] | None = None
 
     # ------------------------------------------------------------ loading
@@ -119,13 +122,20 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
         operator: str = DAEMON,
+        settle: bool = True,
     ) -> App:
-        """Load a node. Raises StoreError FN-7618 (no node here) and others of the home and the store; IntegrityError
-        when its chain does not hold; PeerError FN-6115 when the keys are not those of the certificate."""
+        """Load a node; `settle`: with what a promotion that was cut off left to do. Raises StoreError FN-7618 (no node
+        here) and others of the home and the store; IntegrityError when its chain does not hold; PeerError FN-6115 when
+        the keys are not those of the certificate."""
         home = Home.load(path)
         if home.recovery.exists():
             raise StoreError("FN-7625", path=str(home.path))
-        return cls.load(home, config, clock=clock, rng=rng, operator=operator)
+        app = cls.load(home, config, clock=clock, rng=rng, operator=operator)
+        if settle and (app.store.to_make_again() or app.store.meta(STOOD_FOR) is not None):
+            from fednode.node import succession
+
+            succession.settle(app)
+        return app
 
     @classmethod
     def load(
@@ -165,7 +175,13 @@ class App:
     def new_writer(self, store: Store | None = None) -> Writer:
         writer = Writer(store or self.new_store(), self.trust, self.keys, self.now_ms, self.rng)
         writer.on_refusals = self.journal(writer).refused
+        writer.on_late = lambda lsns: self._late_writes(writer, lsns)
         return writer
+
+    def _late_writes(self, writer: Writer, lsns: list[int]) -> None:
+        from fednode.node import succession
+
+        succession.late_writes(self, writer, lsns)
 
     def new_projector(self, store: Store | None = None) -> Projector:
         return Projector(self.home.state_db, store or self.new_store(), self.trust)
@@ -247,8 +263,10 @@ class App:
         Raises what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
         if Home.exists(path):
             app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
-            await app._rejoin(token, addresses)
-            return app
+            if not await app._rejoin(token, addresses):
+                return app
+            app.close()
+            return cls.open(path, config, clock=clock, rng=rng, operator=operator)
         Home.check_free(path)
         keys = NodeKeys.generate(rng)
         joined = await _converse(token, keys, addresses, config, clock())
@@ -264,17 +282,35 @@ class App:
         app.tell_joined(again=False)
         return app
 
-    async def _rejoin(self, token: Token, addresses: tuple[str, ...]) -> None:
-        """A fresh certificate for a node that keeps its home."""
-        if self.trust.node != token.node or self.trust.root_sha256 != token.root_sha256:
+    async def _rejoin(self, token: Token, addresses: tuple[str, ...]) -> bool:
+        """A fresh certificate for a node that keeps its home. Whether it is another node's now: its successor's
+        standby's."""
+        replaced = self.trust.node != token.node and fence.superseded(self.store)
+        if (self.trust.node != token.node and not replaced) or self.trust.root_sha256 != token.root_sha256:
             raise StoreError("FN-7616", path=str(self.home.path))
         joined = await _converse(token, self.keys, addresses, self.config, self.clock())
         delta_ms = self.clock() + joined.skew_ms - self.now_ms()
         if self.reference.learn(delta_ms, unsure=False):
             with self.store.write() as tx:
                 self.reference.keep(tx)
+        if replaced:
+            self._become_standby(joined)
+            return True
         self.install_chain(joined.chain)
         self.home.write_addresses(joined.addresses)
+        self.tell_joined(again=True)
+        return False
+
+    def _become_standby(self, joined: enrol.Joined) -> None:
+        """The old primary's home as its successor's standby. Raises StoreError FN-7616 for any other node's token."""
+        from fednode.node import demotion
+
+        if joined.identity.stands_for != self.trust.node:
+            raise StoreError("FN-7616", path=str(self.home.path))
+        self.home.write_addresses(joined.addresses)
+        self.home.write_chain(joined.chain)
+        self.trust = Trust.load(self.store, joined.chain, joined.identity.node)
+        demotion.begin(self)
         self.tell_joined(again=True)
 
     def tell_joined(self, *, again: bool) -> None:
@@ -296,8 +332,11 @@ class App:
         return self._credentials[1]
 
     def parent_addresses(self) -> tuple[str, ...]:
-        """Where to dial the parent, in order of preference."""
-        return tuple(self.config.parent_addresses) or self.home.addresses()
+        """Where to dial the parent: where it was found last, then as the settings say, or as it said itself; where its
+        standbys are comes last."""
+        given = self.config.parent_addresses or self.home.addresses()
+        found, standbys = (json_list(self.store.meta(key)) for key in (REACHED_LAST, SUCCESSORS))
+        return tuple(dict.fromkeys((*found, *given, *standbys)))
 
     def parent_dns(self) -> str:
         """The DNS name in the parent's certificate."""
@@ -354,6 +393,23 @@ class App:
         known = self.trust.directory.get(node)
         if known is not None and known.issuer != self.trust.node and not self.trust.directory.is_revoked(node):
             raise Refused("FN-5109", node=node, parent=known.issuer)
+        return self._invite(node, level, name, scope, ttl_s)
+
+    def invite_standby(self, name: str = "", node: str = "", ttl_s: int = TOKEN_TTL_S) -> str:
+        """A token for a standby of this node; it is called `<this node>-s<number>` when no id is given. Raises Refused
+        FN-2101, FN-5105, FN-5116, FN-5109 when the id is another's."""
+        me, directory = self.trust.me, self.trust.directory
+        self.trust.refresh(self.store)
+        if not node:
+            taken = {one.node for one in self.store.invitations()} | {one.node for one in directory.all()}
+            node = next(f"{me.node}-s{number}" for number in count(1) if f"{me.node}-s{number}" not in taken)
+        enrol.check_standby_invitation(me, node)
+        known = directory.get(node)
+        if known is not None and known.stands_for != me.node:
+            raise Refused("FN-5109", node=node, parent=known.issuer)
+        return self._invite(node, me.level, name or me.name, me.scope, ttl_s)
+
+    def _invite(self, node: str, level: str, name: str, scope: tuple[str, ...], ttl_s: int) -> str:
         expires_s = self.now_s + ttl_s
         token = Token(self.trust.root_sha256, self.rng(enrol.SECRET_BYTES), node, expires_s, self.enrol_addresses())
         with self.store.write() as tx:
@@ -364,6 +420,13 @@ class App:
     def enrol_addresses(self) -> tuple[str, ...]:
         """Where those who join find this node."""
         return tuple(self.config.advertise_enrol) or _advertised(self.config.enrol_listen)
+
+    @property
+    def serves(self) -> bool:
+        """Whether anybody may dial this node: it may have children, or has invited a standby."""
+        me = self.trust.me
+        lowest = me.level == self.trust.directory.levels[-1]
+        return me.may_issue and (not lowest or bool(self.store.invitations()))
 
     def exchange_addresses(self) -> tuple[str, ...]:
         """Where children find this node."""
@@ -404,7 +467,7 @@ class App:
         if found.used_key is None or known is None or known.sign_key != asked.sign_key:
             revoked = trust.directory.is_revoked(found.node)
             incarnation = enrol.next_incarnation(known, asked.sign_key, revoked)
-            der = self._certify(asked, found.name, found.level, found.scope, incarnation)
+            der = self.certify(asked, found.name, found.level, found.scope, incarnation)
             change = Change(found.node.encode(), _encoded(node_payload(der)))
 
             def use(tx: Transaction) -> None:
@@ -420,11 +483,18 @@ class App:
         if not self.judge().believed:
             raise PeerError("FN-5132", node=self.trust.node, now=certs.iso(self.now_s))
 
-    def _certify(
+    def grant(self, name: str, level: str, scope: tuple[str, ...], incarnation: int) -> Grant:
+        """What is decided about a certificate for somebody below (at the province's standby: for the province)."""
+        me = self.trust.me
+        standby = level == me.level and not me.stands_for  # everybody else below is of a lower level
+        return Grant(name, level, scope, incarnation, CERTIFICATE_DAYS, _serial(self.rng), standby)
+
+    def certify(
         self, request: issuing.Request, name: str, level: str, scope: tuple[str, ...], incarnation: int
     ) -> bytes:
+        """A certificate by this node (DER)."""
         self._check_clock()
-        grant = Grant(name, level, scope, incarnation, CERTIFICATE_DAYS, _serial(self.rng))
+        grant = self.grant(name, level, scope, incarnation)
         levels = self.trust.directory.levels
         return issuing.issue(request, grant, self.trust.me, self.keys.tls, levels, now_s=self.now_s)
 
@@ -438,7 +508,7 @@ class App:
         if life and known.incarnation > life:
             return self.trust.directory.chain(peer.node)
         incarnation = known.incarnation + 1 if life else known.incarnation
-        der = self._certify(asked, known.name, known.level, known.scope, incarnation)
+        der = self.certify(asked, known.name, known.level, known.scope, incarnation)
         journal = self.journal(writer)
         change = Change(peer.node.encode(), _encoded(node_payload(der)))
         told: dict[str, Any] = {"node": peer.node, "incarnation": incarnation}

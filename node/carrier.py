@@ -38,6 +38,7 @@ from fednode.sync.versions import Versions
 from fednode.sync.wire import FRAME_BYTES_MAX
 
 EXCHANGE = "/fednode.v1.Exchange/Run"
+SUCCEED = "/fednode.v1.Exchange/Succeed"
 ENROL_CHAIN = "/fednode.v1.Enrol/Chain"
 ENROL_JOIN = "/fednode.v1.Enrol/Join"
 ENROL_BYTES_MAX = 64 * 1024
@@ -204,6 +205,18 @@ async def join(address: str, root_der: bytes, name: str, request: pb.JoinRequest
     return pb.JoinReply.FromString(data)
 
 
+async def succeed(address: str, credentials: Credentials, name: str, request: pb.SuccessionRequest) -> pb.JoinReply:
+    """Ask a primary's issuer for its name. `name`: the issuer's DNS name. Raises Unavailable."""
+    tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
+    options = [*_LIMITS, ("grpc.ssl_target_name_override", name)]
+    async with grpc.aio.secure_channel(address, tls, options=options) as channel:
+        try:
+            data = bytes(await channel.unary_unary(SUCCEED)(request.SerializeToString(), timeout=JOIN_S))
+        except grpc.RpcError as error:
+            raise _gone(error, address) from error
+    return pb.JoinReply.FromString(data)
+
+
 # ---------------------------------------------------------------- the parent's side
 
 
@@ -229,6 +242,7 @@ class _Served:
 
 # Stream, the child's certificate (DER) as TLS verified it. Raises Unavailable when there is no room.
 OnExchange = Callable[[Stream, bytes], Awaitable[None]]
+OnSucceed = Callable[[pb.SuccessionRequest, bytes], Awaitable[pb.JoinReply]]  # the same certificate
 OnChain = Callable[[], Awaitable[pb.ChainReply]]
 OnJoin = Callable[[pb.JoinRequest], Awaitable[pb.JoinReply]]
 
@@ -243,18 +257,39 @@ class _Handler(grpc.GenericRpcHandler):
         return self._methods.get(handler_call_details.method)
 
 
-def _exchange_handler(on_exchange: OnExchange) -> _Handler:
+def _shown(context: Any) -> bytes:
+    """The certificate (DER) that TLS has verified."""
+    shown = context.auth_context().get("x509_pem_cert", [b""])[0]
+    return x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
+
+
+def _exchange_handler(on_exchange: OnExchange, on_succeed: OnSucceed) -> _Handler:
     async def run(_requests: AsyncIterator[bytes], context: Any) -> None:
-        auth = context.auth_context()
-        shown = auth.get("x509_pem_cert", [b""])[0]
-        certificate = x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
         try:
-            await on_exchange(_Served(context, context.peer()), certificate)
+            await on_exchange(_Served(context, context.peer()), _shown(context))
         except Unavailable as busy:
             retry = ((RETRY_METADATA, str(busy.retry_after_ms)),)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy.code, retry)
 
-    return _Handler({EXCHANGE: grpc.stream_stream_rpc_method_handler(run)})
+    async def succeed_(request: bytes, context: Any) -> bytes:
+        parsed = await _parsed(pb.SuccessionRequest, request, context)
+        return (await on_succeed(parsed, _shown(context))).SerializeToString()
+
+    return _Handler(
+        {
+            EXCHANGE: grpc.stream_stream_rpc_method_handler(run),
+            SUCCEED: grpc.unary_unary_rpc_method_handler(succeed_),
+        }
+    )
+
+
+async def _parsed(kind: Any, request: bytes, context: Any) -> Any:
+    if len(request) > ENROL_BYTES_MAX:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5501")
+    try:
+        return kind.FromString(request)
+    except DecodeError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5502")
 
 
 def _enrol_handler(on_chain: OnChain, on_join: OnJoin) -> _Handler:
@@ -262,13 +297,7 @@ def _enrol_handler(on_chain: OnChain, on_join: OnJoin) -> _Handler:
         return (await on_chain()).SerializeToString()
 
     async def join_(request: bytes, context: Any) -> bytes:
-        if len(request) > ENROL_BYTES_MAX:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5501")
-        try:
-            parsed = pb.JoinRequest.FromString(request)
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "FN-5502")
-        return (await on_join(parsed)).SerializeToString()
+        return (await on_join(await _parsed(pb.JoinRequest, request, context))).SerializeToString()
 
     return _Handler(
         {
@@ -314,14 +343,20 @@ class Server:
         return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], now.root)
 
     async def start(
-        self, listen: str, enrol_listen: str, on_exchange: OnExchange, on_chain: OnChain, on_join: OnJoin
+        self,
+        listen: str,
+        enrol_listen: str,
+        on_exchange: OnExchange,
+        on_succeed: OnSucceed,
+        on_chain: OnChain,
+        on_join: OnJoin,
     ) -> None:
         """Raises StoreError FN-7620 when a port is taken."""
         mutual = grpc.dynamic_ssl_server_credentials(
             self._configuration(), self._changed, require_client_authentication=True
         )
         server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
-        server.add_generic_rpc_handlers((_exchange_handler(on_exchange),))
+        server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed),))
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)
         plain = grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import carrier, poke, retention
+from fednode.node import carrier, poke, retention, succession
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
@@ -74,9 +75,10 @@ class Daemon:
         sys.setswitchinterval(SWITCH_S)
         listener = poke.Listener(app.home.run_dir, self._poked)
         try:
-            if app.trust.me.may_issue:
+            if app.serves:
                 await self.server.start(
-                    app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._chain, self._join
+                    *(app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._succeed),
+                    *(self._chain, self._join),
                 )
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
@@ -157,6 +159,18 @@ class Daemon:
         return pb.ChainReply(
             chain=chain, version_min=versions.SPOKEN.low, version_max=versions.SPOKEN.high, now_ms=self.app.now_ms()
         )
+
+    async def _succeed(self, request: pb.SuccessionRequest, certificate: bytes) -> pb.JoinReply:
+        try:
+            reply: pb.JoinReply = await self.engine.writer.call(
+                lambda writer: succession.grant(self.app, writer, certs.parse(certificate), request)
+            )
+        except FednodeError as error:
+            log.warning("succession refused", extra={"node": request.node, "code": error.code})
+            await self.engine.tell("succession.refused", REFUSED, peer=request.node, code=error.code)
+            params = {key: str(value) for key, value in error.params.items()}
+            return pb.JoinReply(refused=error.code, params=params, now_ms=self.app.now_ms())
+        return reply
 
     async def _join(self, request: pb.JoinRequest) -> pb.JoinReply:
         try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fednode.node import carrier, urgent
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 BUSY_RETRY_MS = 60_000
 ERRAND_RETRY_S = 60.0
+EARLIER_LIFE = "FN-5513"
 
 
 class Dialer:
@@ -139,7 +141,7 @@ class Dialer:
                     address,
                     app.credentials(),
                     app.parent_dns(),
-                    lambda stream: self._engine.converse(stream, once=False),
+                    partial(self._engine.converse, once=False, address=address),
                 )
             except Unavailable as error:
                 last = error
@@ -159,10 +161,13 @@ class Dialer:
                 if asked:
                     break
                 continue
-            await self._note_failure(code_of(close.error))
-            raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(close.error)) from close.error
+            last = close.error
+            if code_of(last) == EARLIER_LIFE:  # an old primary that was started again: its successor is elsewhere
+                continue
+            await self._note_failure(code_of(last))
+            raise Unavailable("FN-4507", retry_after_ms=BUSY_RETRY_MS, reason=str(last)) from last
         await self._note_failure(code_of(last))
-        raise last
+        raise last if isinstance(last, Unavailable) else Unavailable("FN-4507", reason=str(last))
 
     async def _note_failure(self, code: str) -> None:
         """Say in the store, once for each kind of failure, why the parent is not reached: `fednode status` shows it."""

@@ -118,6 +118,7 @@ class Engine(Hooks):
             lambda writer: admission.enter(
                 *(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None),
                 unsure=not self.app.reference.sure,
+                issuers=self.app.parent_addresses(),
             )
         )
         if not from_parent:
@@ -153,15 +154,24 @@ class Engine(Hooks):
 
     async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
         """Check a child by the certificate that TLS verified."""
+        if fence.superseded(self.store):
+            raise Unavailable("FN-4512", node=self.app.trust.node)
         identity = admission.check_child(self.app.trust, certs.parse(certificate), hello, self.app.judge())
         return await self._welcome(session, identity, hello, from_parent=False)
 
     async def admit_parent(
-        self, session: Session, hello: wire.Hello, restoring: int | None = None, errand: bool = False
+        self,
+        session: Session,
+        hello: wire.Hello,
+        restoring: int | None = None,
+        errand: bool = False,
+        address: str = "",
     ) -> Welcome:
         """Check the parent; TLS has verified its name."""
         parent = admission.check_parent(self.app.trust, hello, self.app.judge())
         welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
+        if address and address != self.app.parent_addresses()[0]:
+            await self.writer.call(lambda writer: admission.reached(writer.store, address))
         return replace(welcome, feed=lambda _after, _bytes_max: ([], True)) if errand else welcome
 
     # ------------------------------------------------------------ sessions
@@ -176,11 +186,11 @@ class Engine(Hooks):
         restoring: int | None = None,
         limit: int | None = None,
         errand: bool = False,
+        address: str = "",
     ) -> tuple[fx.Close, Report]:
         """One exchange with the parent over an open stream. `limit`: bits per second, where not as the settings say;
-        `errand`: only what is urgent goes up (`node.urgent`);
-        `restoring`: to take this node's history back, leaving that
-        incarnation for a new one (0: that is done)."""
+        `errand`: only what is urgent goes up (`node.urgent`); `restoring`: to take this node's history back, leaving
+        that incarnation for a new one (0: that is done); `address`: where the parent was dialled."""
         parent = self.app.trust.parent
         if parent is None:
             raise StoreError("FN-7613", node=self.app.trust.node)
@@ -190,7 +200,9 @@ class Engine(Hooks):
         place = (app.trust, self.store, app.now_ms(), app.software, peer, half)
         pacer = self._pacer(limit)
         window = pacer.window if pacer is not None else ex.WINDOW_BYTES
-        hello = admission.hello(*place, feeds, wants, restoring is not None, window, not app.reference.sure)
+        mine = app.exchange_addresses() if app.trust.me.stands_for else ()
+        to = admission.Greeted(knows=parent.incarnation, addresses=mine)
+        hello = admission.hello(*place, feeds, wants, restoring is not None, window, not app.reference.sure, to)
         exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half, paced=pacer is not None)
         session = Session(
             stream,
@@ -198,7 +210,7 @@ class Engine(Hooks):
             self.writer,
             self.store,
             self.app.now_ms,
-            lambda h: self.admit_parent(session, h, restoring, errand),
+            lambda h: self.admit_parent(session, h, restoring, errand, address),
             self,
             pacer,
         )
@@ -208,6 +220,9 @@ class Engine(Hooks):
         close, report = await self._run(session)
         if code_of(close.error) in fence.PARENTS_WORD:
             await quietly(self.writer.call(lambda writer: writer.fence(code_of(close.error))))
+            if fence.superseded(self.store):  # its children look for the one that took its place
+                for one in [one for one in self.sessions if not one.exchange.dials]:
+                    one.end(Unavailable("FN-4512", node=self.app.trust.node))
         return close, report
 
     def _pacer(self, limit: int | None) -> Pacer | None:

@@ -37,6 +37,7 @@ from fednode.sync.wire import HEADS_MAX, Cursor
 
 META = "fenced"
 PARENTS_WORD = frozenset({"FN-5513", "FN-5514", "FN-5515"})  # codes of a Bye
+SUPERSEDED = frozenset({"FN-5513", "FN-5412"})  # a later life of this node is in force somewhere else
 FORK = "FN-6420"
 OF_MINE = frozenset({FORK, "FN-5412", "FN-6411", "FN-6415"})  # refusals of this node's own segments
 
@@ -86,6 +87,12 @@ def standing(store: Store) -> Fence | None:
         return None
     found = msgspec.json.decode(text)
     return Fence(found["code"], found["at_ms"], tuple(found["heads"]))
+
+
+def superseded(store: Store) -> bool:
+    """Whether another installation is this node now: this one serves nobody; its children look for the other."""
+    there = standing(store)
+    return there is not None and there.code in SUPERSEDED
 
 
 def put_up(tx: Transaction, me: Identity, code: str, now_ms: int) -> Fence:

@@ -214,6 +214,10 @@ class Home:
         path = self.keys_dir / "root.pem"
         return TlsKey.from_pem(self._read(path), passphrase) if path.exists() else None
 
+    def read_root_key(self, path: Path, passphrase: bytes | None) -> TlsKey:
+        """A root key out of a file that was kept elsewhere. Raises StoreError FN-7619, FednodeError FN-7615."""
+        return TlsKey.from_pem(self._read(path), passphrase)
+
     def chain(self) -> tuple[bytes, ...]:
         """Own certificate first, root last (DER)."""
         data = self._read(self.path / CHAIN) + self._read(self.path / ROOT_CERTIFICATE)

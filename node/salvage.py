@@ -112,6 +112,11 @@ class Salvage:
 
     # ------------------------------------------------------------ own changes
 
+    def make_again(self, held: Held) -> None:
+        """One segment of an earlier life of this node's, whose changes nobody else is known to hold. Raises what
+        `Writer.local` raises."""
+        self._own(held, int(self._store.meta(META, 0)))
+
     def _own(self, held: Held, done: int) -> None:
         envelope = seg.parse(held.raw)
         life = self._trust.directory.life(held.name.origin, held.name.incarnation)

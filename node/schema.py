@@ -162,6 +162,13 @@ def m009_stick_key(db: Database) -> None:
     db.conn.execute("alter table invite add column stick_key blob")
 
 
+@log_migrations()
+def m010_held_back(db: Database) -> None:
+    """Segments of an earlier life of this node's that its parent is not known to have cosigned: their changes were made
+    again, and they go nowhere (`node.succession`)."""
+    db.conn.execute("create table held_back (lsn integer primary key references segment)")
+
+
 @state_migrations()
 def m001_state(db: Database) -> None:
     """The first shape of state.db."""

@@ -326,6 +326,17 @@ class Store:
         ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
         return urgent.find(self, f"s.log_id in ({ids})", after, beyond)
 
+    def feed_all(
+        self, but: str, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
+    ) -> tuple[list[Item], bool]:
+        """Items for a standby: everything but what that node itself wrote."""
+        until = min(until, self.lsn)  # what is committed between the queries below is for the next call
+        ids = [row[0] for row in self._rows("select id from log where origin <> ?", but)]
+        where, parameters = "l.origin <> ?", list[Any]((but,))
+        if log:
+            where, parameters = where + " and l.name = ? and s.first + s.count > ?", [but, log, first]
+        return self._items(where, parameters, after, until, bytes_max, part=bool(log), ids=ids)
+
     @staticmethod
     def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:
         likes = " or ".join("(down >= ? and down < ?)" for _ in scope)
@@ -346,7 +357,8 @@ class Store:
         cursor = self._c.execute(
             f"""select s.lsn, s.data, s.sha256, s.first_time, s.first_signature, l.name, s.first
                 from segment s join log l on l.id = s.log_id
-                where {where} and s.lsn > ? and s.lsn <= ? order by s.lsn""",
+                where {where} and s.lsn > ? and s.lsn <= ? and s.lsn not in (select lsn from held_back)
+                order by s.lsn""",
             (*parameters, after, until),
         )
         items: list[Item] = []
@@ -386,6 +398,11 @@ class Store:
         ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
         return self._backlog(f"s.log_id in ({ids})", acked)
 
+    def backlog_standby(self, node: str, acked: int) -> Backlog:
+        """What a standby has not acknowledged."""
+        ids = ",".join(str(row[0]) for row in self._rows("select id from log where origin <> ?", node))
+        return self._backlog(f"s.log_id in ({ids})", acked)
+
     def _backlog(self, where: str, acked: int) -> Backlog:
         """Segments of some logs after an arrival number; those that are sent again count, their changes do not."""
         rows = self._rows(
@@ -399,6 +416,11 @@ class Store:
         )
         return Backlog(*rows[0])
 
+    def to_make_again(self) -> list[int]:
+        """Segments of earlier lives that are held back, and whose changes were not made again yet."""
+        done = int(self.meta("salvaged", 0))
+        return [row[0] for row in self._rows("select lsn from held_back where lsn > ? order by lsn", done)]
+
     # ------------------------------------------------------------ peers and evidence
 
     def peer(self, node: str) -> Peer | None:
@@ -411,6 +433,11 @@ class Store:
             return None
         pid, name, role, acked, store, lsn, check, *rest = rows[0]
         return Peer(pid, name, role, acked, Cursor(store or b"", lsn, check or b""), *rest)
+
+    def peer_with_store(self, store_id: bytes) -> Peer | None:
+        """A peer whose feed was followed under this store's id."""
+        rows = self._rows("select node from peer where have_store = ? order by have_lsn desc", store_id)
+        return self.peer(rows[0][0]) if rows and store_id else None
 
     def peers(self) -> list[Peer]:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))

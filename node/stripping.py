@@ -217,7 +217,11 @@ class Stripping:
             for end in (log.origin, self._trust.node, target.node if target else "")
             for one in directory.path(end)
         }
-        known = {SUITE_1.hash(one.seal_key)[:8]: one.seal_key for one in nodes.values()}
+        known = {
+            SUITE_1.hash(one.seal_key)[:8]: one.seal_key
+            for node in nodes.values()
+            for one in (node, *directory.standbys_of(node.node))
+        }
         return [Reader(key_id, known[key_id]) for key_id in key_ids if key_id in known]
 
     def _forget_elsewhere(self, tx: Transaction, log: LogName, first: int, end: int) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fednode.node import carrier, erasing, poke
+from fednode.node.dialer import EARLIER_LIFE
 from fednode.node.driver import Report
-from fednode.node.engine import Engine
+from fednode.node.engine import Engine, code_of
 from fednode.sync import effects as fx
 from fednode.sync.errors import PeerError, StoreError, Unavailable
 
@@ -42,7 +43,13 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int 
     as the settings say. Raises Unavailable (nothing lost), PeerError (refused by the parent), StoreError.
     """
     async with _engine(app) as (engine, report):
-        await _meet(app, report, lambda stream: engine.converse(stream, once=True, feeds=up, wants=down, limit=limit))
+        await _meet(
+            app,
+            report,
+            lambda stream: engine.converse(
+                stream, once=True, address=report.address, feeds=up, wants=down, limit=limit
+            ),
+        )
         peer = engine.store.peer(report.parent)
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
     projector = app.new_projector()
@@ -114,6 +121,8 @@ async def _meet(
         if close.error is None:
             return
         last = close.error
+        if code_of(close.error) == EARLIER_LIFE:
+            continue
         if not isinstance(close.error, Unavailable) or close.error.retry_after_ms:
             break
     raise last

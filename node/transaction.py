@@ -181,17 +181,17 @@ class Transaction:
         """Why a peer was not reached; the time of the last exchange stays."""
         self._c.execute("update peer set last_error = ? where id = ?", (code, peer_id))
 
-    def set_first_parent(self, lsn: int, given: Cosignature) -> tuple[int, int] | None:
+    def set_first_parent(self, lsn: int, given: Cosignature, tell: bool = False) -> tuple[int, int] | None:
         """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the
-        projections and
-        the feeds take notice. Returns (log id, lsn of the late entry), or None when nothing follows from it."""
+        projections and the feeds take notice; `tell`: in any case, for a standby wants it. Returns (log id, lsn of the
+        late entry), or None when nothing follows from it."""
         row = self._c.execute("select log_id, last_hlc, first_time from segment where lsn = ?", (lsn,)).fetchone()
         if row is None or (row[2] is not None and row[2] <= given.time_s):
             return None
         self._c.execute(
             "update segment set first_time = ?, first_signature = ? where lsn = ?", (given.time_s, given.signature, lsn)
         )
-        if row[1] <= bound(given.time_s):
+        if row[1] <= bound(given.time_s) and not tell:
             return None
         late = self.next_lsn()
         self._c.execute(
@@ -202,6 +202,10 @@ class Transaction:
     def set_witnessed(self, peer_id: int, number: int | None) -> None:
         """How far a child has what it is told of witnesses, or this node what its parent tells."""
         self._c.execute("update peer set witnessed = ? where id = ?", (number, peer_id))
+
+    def hold_back(self, lsn: int) -> None:
+        """A segment of an earlier life that goes nowhere: its changes are made again in this one."""
+        self._c.execute("insert or ignore into held_back values (?)", (lsn,))
 
     def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
         """Keep what was refused, once. Returns whether it is news."""

@@ -147,15 +147,18 @@ class Trust:
         return Side.ABOVE if name.origin in above else Side.BELOW
 
     def route(self, name: LogName) -> Route:
-        """Which way a log goes on from here."""
+        """Which way a log goes on from here. What a standby follows ends with it."""
+        if self.me.stands_for and name.origin != self.node:
+            return Route(up=False, down="")
         dataset = self.dataset(name.dataset)
         flow = dataset.flow if dataset else "up"
         return route(name, self.side(name), flow in ("up", "both"), flow in ("down", "both"), self.me.scope)
 
     def readers(self, dataset: Dataset, area: str) -> tuple[list[Reader], bool]:
         """Who gets the key of a segment of this node's: the nodes from the root down to the area, at a level that may
-        read, and this node itself, which may have to take it back from its parent one day. And whether anybody on the
-        way carries it who may not read it: the area's own node may be one that is not known yet."""
+        read, and this node itself, which may have to take it back from its parent one day; each with its standbys. And
+        whether anybody on the way carries it who may not read it: the area's own node may be one that is not known
+        yet."""
         me = self.me
         target = self.directory.node_covering(area) or me
         path = self.directory.path(target.node)
@@ -165,4 +168,5 @@ class Trust:
             if one.node != self.node and one.level in dataset.readers and not self.directory.is_revoked(one.node)
         ]
         carried = len(others) < len(path) - 1 or area not in target.scope
-        return [Reader(SUITE_1.hash(one.seal_key)[:8], one.seal_key) for one in (*others, me)], carried
+        both = [two for one in (*others, me) for two in (one, *self.directory.standbys_of(one.node))]
+        return [Reader(SUITE_1.hash(one.seal_key)[:8], one.seal_key) for one in both], carried

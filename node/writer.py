@@ -18,6 +18,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,10 +38,11 @@ from fednode.node.trust import Trust
 from fednode.node.witness import Keeper, take
 from fednode.sync import segment as seg
 from fednode.sync import wire
-from fednode.sync.change import ERASE, RECEIPTS, Change, LogName
+from fednode.sync.change import ERASE, OF_ITSELF, RECEIPTS, Change, LogName
 from fednode.sync.clock import HybridClock, bound, effective
 from fednode.sync.effects import Commit, Done
 from fednode.sync.errors import PeerError, Refused
+from fednode.sync.feed import Side
 from fednode.sync.identity import covers
 from fednode.sync.log import cut, extend
 from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent
@@ -107,6 +109,8 @@ class Writer:
         self.refusals: list[Refusal] = []  # of the last group
         self.on_refusals: Callable[[Transaction, Sequence[Refusal]], None] = lambda tx, refusals: None
         self.alarms: list[Alarm] = []
+        self.late: list[int] = []  # what an old primary wrote that is to be made again
+        self.on_late: Callable[[list[int]], None] = lambda lsns: None
         self.stripping = Stripping(store, trust, keys, now_ms, rng)
 
     # ------------------------------------------------------------ own changes
@@ -117,12 +121,14 @@ class Writer:
         """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same
         transaction.
         Returns arrival numbers. Raises Refused FN-3401 (dataset), FN-5301 (level), FN-5302 (area), FN-5303 (fenced),
-        StoreError."""
+        FN-5306 (a standby), StoreError."""
         self.trust.refresh(self.store)
         declared = self.trust.dataset(dataset)
         if declared is None:
             raise Refused("FN-3401", dataset=dataset)
         me = self.trust.me
+        if me.stands_for and dataset not in OF_ITSELF:
+            raise Refused("FN-5306", node=me.node, primary=me.stands_for)
         if me.level not in declared.writers:
             raise Refused("FN-5301", dataset=dataset, level=me.level)
         if not covers(me.scope, area):
@@ -229,9 +235,13 @@ class Writer:
             for link, have, position, holes, check in before:
                 link.have, link.position, link.holes, link.check = have, position, holes, check
             del self.alarms[told:]
+            self.late.clear()
             self.trust.reload(self.store)
             raise
         self._wipe()
+        if self.late:
+            late, self.late = self.late, []
+            self.on_late(late)
         return reports
 
     def _move_have(self, tx: Transaction, link: Link) -> None:
@@ -305,6 +315,9 @@ class Writer:
                 first_parent = own if first_hand else first_parent
             self._one_order(link, commit.lsn, header)
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
+        if verified.side is Side.SELF and first_parent is None and not link.restoring:
+            tx.hold_back(lsn)
+            self.late.append(lsn)
         self.stripping.arrived(tx, verified, lsn, link.peer.node)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:
@@ -412,6 +425,8 @@ class Writer:
         are verified, then kept: as first parent's for this node's own logs, as a witness's for what others hold. Raises
         PeerError FN-6414 for a cosignature that does not verify."""
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
+        lives = self.trust.directory.lives(witness.node)
+        tell = bool(self.trust.directory.standbys_of(self.trust.node))
         self.refusals.clear()
         with self.store.write() as tx:
             keeper = Keeper(tx, self.trust)
@@ -428,7 +443,7 @@ class Writer:
                     continue
                 name, size, root = place
                 try:
-                    _check(witness, name, size, root, given)
+                    _check(lives, name, size, root, given)
                 except PeerError:
                     if standing(self.store) is None:
                         raise
@@ -436,7 +451,7 @@ class Writer:
                 named = Cosignature(given.time_s, given.signature, witness.node)
                 first_hand = name.origin == self.trust.node
                 if first_hand:
-                    tx.set_first_parent(lsn, named)
+                    tx.set_first_parent(lsn, named, tell)
                 if not first_hand or (self.trust.me.may_issue and self.trust.route(name).down):
                     keeper.keep(name, size, named)
             keeper.settle()
@@ -483,9 +498,10 @@ class Writer:
         self.alarms.append(Alarm(code, link.peer.node, {"node": link.peer.node, "log": log}, evidence))
 
 
-def _check(witness: Identity, name: LogName, size: int, root: bytes, given: Cosignature) -> None:
+def _check(lives: Sequence[Identity], name: LogName, size: int, root: bytes, given: Cosignature) -> None:
+    """By the witness, in any of its lives: what it cosigned in one stands in the next."""
     head = checkpoint.Checkpoint(str(name), size, root)
-    try:
-        checkpoint.verify_cosignature(head, witness.sign_key, given.time_s, given.signature)
-    except IntegrityError as error:
-        raise PeerError("FN-6414", log=str(name), witness=witness.node) from error
+    for key in dict.fromkeys(one.sign_key for one in lives):
+        with suppress(IntegrityError):
+            return checkpoint.verify_cosignature(head, key, given.time_s, given.signature)
+    raise PeerError("FN-6414", log=str(name), witness=lives[0].node if lives else "")

@@ -123,7 +123,7 @@ class Cursor(_message.Message):
     def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure")
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure", "incarnation", "knows", "addresses", "issuers")
     VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +141,10 @@ class Hello(_message.Message):
     RESTORE_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_FIELD_NUMBER: _ClassVar[int]
     UNSURE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    KNOWS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    ISSUERS_FIELD_NUMBER: _ClassVar[int]
     version_min: int
     version_max: int
     software: str
@@ -158,7 +162,11 @@ class Hello(_message.Message):
     restore: bool
     witnessed: int
     unsure: bool
-    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ...) -> None: ...
+    incarnation: int
+    knows: int
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    issuers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ..., incarnation: _Optional[int] = ..., knows: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., issuers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Partial(_message.Message):
     __slots__ = ("lsn", "digest", "offset")
@@ -450,6 +458,16 @@ class JoinRequest(_message.Message):
     software: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, node: _Optional[str] = ..., secret: _Optional[bytes] = ..., request: _Optional[bytes] = ..., software: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SuccessionRequest(_message.Message):
+    __slots__ = ("node", "life", "request")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    life: int
+    request: bytes
+    def __init__(self, node: _Optional[str] = ..., life: _Optional[int] = ..., request: _Optional[bytes] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("chain", "addresses", "refused", "params", "now_ms")

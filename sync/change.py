@@ -35,6 +35,7 @@ AUDIT = "sys.audit"
 ALERTS = "sys.alerts"
 RECEIPTS = "sys.receipts"
 SYSTEM_PREFIX = "sys."
+OF_ITSELF = frozenset((AUDIT, ALERTS, RECEIPTS))  # what every node writes of itself, a standby nothing else
 OPEN_DATASETS = (NODES, CATALOG)
 
 _NAME = re.compile(

@@ -235,7 +235,7 @@ def check_invitation(me: Identity, levels: tuple[str, ...], node: str, level: st
     for area in scope:
         if not certs.AREA.fullmatch(area):
             raise Refused("FN-2103", area=area)
-    if not me.may_issue:
+    if not me.may_issue or me.level == levels[-1]:
         raise Refused("FN-5105", node=me.node, level=me.level)
     if levels.index(level) <= levels.index(me.level):
         raise Refused("FN-5106", node=node, level=level, mine=me.level)
@@ -244,6 +244,17 @@ def check_invitation(me: Identity, levels: tuple[str, ...], node: str, level: st
     for area in scope:
         if not certs.covers(me.scope, area):
             raise Refused("FN-5107", node=node, area=area, scope=", ".join(me.scope))
+
+
+def check_standby_invitation(me: Identity, node: str) -> None:
+    """Whether this node may invite a standby of its own by that name. Raises Refused FN-2101 (name), FN-5105 (may not
+    issue), FN-5116 (it is a standby itself)."""
+    if not certs.NODE_NAME.fullmatch(node) or node in (certs.ROOT, me.node):
+        raise Refused("FN-2101", node=node)
+    if me.stands_for:
+        raise Refused("FN-5116", node=me.node, primary=me.stands_for)
+    if not me.may_issue:
+        raise Refused("FN-5105", node=me.node, level=me.level)
 
 
 def check_use(invitation: Invitation | None, node: str, sign_key: bytes, now_s: int) -> Invitation:

@@ -55,6 +55,10 @@ class Hello:
     version_max: int = SPOKEN.high
     witnessed: int | None = None  # how far it has what `Witnessed` tells; None: it does not take it
     unsure: bool = False
+    incarnation: int = 0
+    knows: int = 0
+    addresses: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ Rules
 5. `floor_s` is a time that has certainly passed: the latest at which a node above (or the node itself) has certified
    or revoked somebody, as long as its own certificate held then. Stamps of changes and cosignatures are no such proof:
    they follow what was seen, and could be carried forward from below.
+6. A standby is a child of its primary that covers no area: nothing is addressed to it, and it is no issuer.
 
 >>> covers(("1301", "1302"), "130102001"), covers(("1301",), "13")
 (True, False)
@@ -29,7 +30,16 @@ from fednode.crypto.certs import ROOT, Identity, covers
 from fednode.crypto.errors import IntegrityError
 from fednode.sync.errors import PeerError
 
-__all__ = ["LEVELS", "Directory", "Identity", "Revocation", "covers", "node_payload", "revocation_payload"]
+__all__ = [
+    "LEVELS",
+    "Directory",
+    "Identity",
+    "Revocation",
+    "covers",
+    "heir_payload",
+    "node_payload",
+    "revocation_payload",
+]
 
 LEVELS = ("province", "city", "county", "township", "village")
 CERTIFICATE_HEX_MAX = 2 * 8 * 1024
@@ -50,6 +60,11 @@ class Revocation:
 def node_payload(certificate: bytes) -> dict[str, Any]:
     """The change that enrols a node, or renews its certificate."""
     return {"kind": "node", "certificate": certificate.hex()}
+
+
+def heir_payload(node: str, standby: str) -> dict[str, Any]:
+    """The change by which a node's issuer says that a standby of it may succeed it."""
+    return {"kind": "heir", "node": node, "standby": standby}
 
 
 def revocation_payload(node: str, incarnation: int, at_ms: int, reason: str) -> dict[str, Any]:
@@ -76,6 +91,8 @@ class Directory:
         self._nodes: dict[str, Identity] = {}
         self._lives: dict[str, dict[int, Identity]] = {}
         self._by_scope: dict[str, list[str]] = {}
+        self._standbys: dict[str, dict[str, Identity]] = {}
+        self._heirs: set[tuple[str, str]] = set()
         self._revoked: dict[str, dict[int, Revocation]] = {}
         self._acted_s: dict[str, int] = {}  # node -> when it last certified or revoked somebody (rule 5)
 
@@ -105,10 +122,12 @@ class Directory:
         if known is not None:
             if _older(identity, known):
                 return
-            for prefix in known.scope:
+            for prefix in () if known.stands_for else known.scope:
                 self._by_scope[prefix].remove(known.node)
         self._nodes[identity.node] = identity
-        for prefix in identity.scope:
+        if identity.stands_for:
+            self._standbys.setdefault(identity.stands_for, {})[identity.node] = identity
+        for prefix in () if identity.stands_for else identity.scope:
             self._by_scope.setdefault(prefix, []).append(identity.node)
 
     def apply(self, origin: str, payload: Mapping[str, Any]) -> None:
@@ -124,6 +143,8 @@ class Directory:
             # of one incarnation the earlier revocation holds, whichever log brought it first
             if known is None or found.at_ms < known.at_ms:
                 of_node[found.incarnation] = found
+        elif kind == "heir":
+            self._heirs.add((payload["node"], payload["standby"]))
 
     @staticmethod
     def _revocation(origin: str, payload: Mapping[str, Any]) -> Revocation:
@@ -145,6 +166,12 @@ class Directory:
             found = self._revocation(origin, payload)
             if origin not in [one.node for one in self.path(found.node)[:-1]]:
                 raise PeerError("FN-5431", node=found.node, origin=origin)
+        elif kind == "heir":
+            node, standby = payload.get("node"), payload.get("standby")
+            if not isinstance(node, str) or not isinstance(standby, str):
+                raise PeerError("FN-6402", reason="heir")
+            if self.parent_of(node) != origin:
+                raise PeerError("FN-5430", node=standby, origin=origin, reason="heir")
         # A kind that is not known here comes from a newer node: kept in the log, and of no effect.
 
     def _check_node(self, origin: str, payload: Mapping[str, Any]) -> None:
@@ -163,6 +190,8 @@ class Directory:
             life = self.life(identity.node, identity.incarnation)
             if life is not None and (life.sign_key, life.seal_key) != (identity.sign_key, identity.seal_key):
                 raise PeerError("FN-5430", node=identity.node, origin=origin, reason="keys")
+            if known is not None and known.stands_for != identity.stands_for:
+                raise PeerError("FN-5430", node=identity.node, origin=origin, reason="for")
             self._check_issued(identity, issuers)
         except (IntegrityError, ValueError) as error:
             raise PeerError("FN-5430", node=origin, origin=origin, reason=str(error)[:200]) from error
@@ -207,6 +236,14 @@ class Directory:
     def children_of(self, node: str) -> list[Identity]:
         """Nodes right below one."""
         return [one for one in self.all() if one.issuer == node]
+
+    def standbys_of(self, node: str) -> list[Identity]:
+        """The standbys of a node that are in good standing."""
+        return [one for one in self._standbys.get(node, {}).values() if not self.is_revoked(one.node)]
+
+    def is_heir(self, standby: Identity) -> bool:
+        """Whether the issuer of a standby's primary has said that it may succeed it."""
+        return (standby.stands_for, standby.node) in self._heirs and not self.is_revoked(standby.node)
 
     def path(self, node: str) -> list[Identity]:
         """From the province down to the node; empty when it is not known."""

@@ -6,7 +6,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  2. the log belongs to this trust domain
  3. the origin is enrolled, its chain leads to the pinned root, in the incarnation that the log names
  4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent;
-    to a node that takes its history back the parent sends its own and that of those below it, too
+    to a node that takes its history back the parent sends its own and that of those below it, too, to a standby its
+    primary that of all below; a standby that was the primary gives what it wrote in earlier lives
  5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in
     the origin's scope
  6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
@@ -26,11 +27,10 @@ Where this node is not a reader, 11 to 13 are left to those who are; the rest ho
     cosigns two histories. A node that should read and was given no key (it joined later, or has new keys) takes the
     segment without
 
-A log may become
-readable, or cease to be, halfway (a village joins after its county wrote for it; the catalog changes its readers): from
-then on its root is for those to check who read it whole (12), while the origin's signature on the envelope still
-vouches for each segment (8). What fails is refused as a whole: PeerError with its own code, and the evidence (the
-bytes) is kept by the caller.
+A log may become readable, or cease to be, halfway (a village joins after its county wrote for it; the catalog changes
+its readers): from then on its root is for those to check who read it whole (12), while the origin's signature on the
+envelope still vouches for each segment (8). What fails is refused as a whole: PeerError with its own code, and the
+evidence (the bytes) is kept by the caller.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from fednode.crypto.merkle import TreeNode
 from fednode.crypto.suite import suite as suite_of
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Dataset
-from fednode.sync.change import CATALOG, ERASE, UPSERT, Columns, LogName
+from fednode.sync.change import CATALOG, ERASE, OF_ITSELF, UPSERT, Columns, LogName
 from fednode.sync.clock import bound
 from fednode.sync.errors import PeerError
 from fednode.sync.feed import Side
@@ -186,8 +186,12 @@ def _side(origin: Identity, context: Context) -> Side:
             return Side.ABOVE
         if context.restoring and context.me.node in path:
             return Side.SELF if origin.node == context.me.node else Side.BELOW
-    elif context.peer.node in path:
+        if context.me.stands_for == context.peer.node in path and context.me.node not in path:
+            return Side.BELOW
+    elif context.peer.node in path or context.peer.stands_for == context.me.node in path[:-1]:
         return Side.BELOW
+    elif context.peer.stands_for == origin.node == context.me.node and origin.incarnation < context.me.incarnation:
+        return Side.SELF
     raise PeerError("FN-5413", node=origin.node, peer=context.peer.node)
 
 
@@ -195,6 +199,8 @@ def _entitled(name: LogName, origin: Identity, envelope: seg.Envelope, context: 
     area = name.audience or origin.scope[0]
     if not covers(origin.scope, area):
         raise PeerError("FN-5415", node=origin.node, area=area, scope=",".join(origin.scope))
+    if origin.stands_for and name.dataset not in OF_ITSELF:
+        raise PeerError("FN-5417", node=origin.node, dataset=name.dataset)
     if name.is_open:
         if name.audience or envelope.sealed:
             raise PeerError("FN-5416", dataset=name.dataset)
@@ -253,15 +259,18 @@ def _witnessed(
     first_hand = side is Side.BELOW and origin.issuer == context.me.node
     if first_hand and not earlier and not context.restoring:
         return None  # this node is the first parent: it cosigns when it stores
+    late = side is Side.SELF and not context.restoring  # an old primary's: kept, and made again in this life
     if given is None:
+        if late:
+            return None
         if earlier and in_force is not None and origin.issuer != ROOT:  # above the province there is nobody to cosign
             theirs, ours = origin.incarnation, in_force.incarnation
             raise PeerError("FN-5412", node=origin.node, theirs=theirs, ours=ours)
         if side is not Side.ABOVE:
             raise PeerError("FN-6408", log=str(header.log), first=header.first)
         return None
-    me, mine = context.me.node, earlier or context.restoring
-    return verify_first_parent(directory, header.log, header.end, header.root, given, me, mine=mine)
+    mine = earlier or context.restoring or late
+    return verify_first_parent(directory, header.log, header.end, header.root, given, context.me.node, mine=mine)
 
 
 def _not_revoked(origin: Identity, context: Context, envelope: seg.Envelope, first_parent: Cosignature | None) -> None:

@@ -80,6 +80,8 @@ CERTIFICATE_BYTES_MAX = 8 * 1024
 OUTCOMES_MAX = 512
 HEADS_MAX = 8
 WITNESSED_MAX = 512  # cosignatures in one frame
+ADDRESSES_MAX = 16
+ADDRESS_CHARACTERS_MAX = 260
 HEAD_CHARACTERS_MAX = 2048
 NUMBER_MAX = (1 << 63) - 1  # SQLite's integers are signed
 LENGTH_DELIMITED = 2  # the wire type of messages
@@ -114,6 +116,10 @@ def _hello_out(m: Hello) -> pb.Frame:
         restore=m.restore,
         witnessed=m.witnessed,
         unsure=m.unsure,
+        incarnation=m.incarnation,
+        knows=m.knows,
+        addresses=m.addresses,
+        issuers=m.issuers,
     )
     return pb.Frame(hello=hello)
 
@@ -202,6 +208,12 @@ def _chain_in(chain: object) -> tuple[bytes, ...]:
     return certificates
 
 
+def _addresses_in(addresses: object) -> tuple[str, ...]:
+    found = tuple(addresses)  # type: ignore[arg-type, var-annotated]
+    _limit(len(found) > ADDRESSES_MAX or any(len(one) > ADDRESS_CHARACTERS_MAX for one in found), "addresses")
+    return found
+
+
 def _hello_in(m: pb.Hello) -> Hello:
     _limit(len(m.store) > 32 or len(m.have.store) > 32 or len(m.have.check) > 8 or len(m.partial.digest) > 32, "hello")
     _number(m.have.lsn, m.acked, m.partial.lsn, m.partial.offset, m.catalog_version, m.witnessed)
@@ -227,6 +239,10 @@ def _hello_in(m: pb.Hello) -> Hello:
         m.version_max,
         m.witnessed if m.HasField("witnessed") else None,
         m.unsure,
+        m.incarnation,
+        m.knows,
+        _addresses_in(m.addresses),
+        _addresses_in(m.issuers),
     )
 
 

@@ -41,6 +41,8 @@ LOADERS = {
     "refused": "running:refused",
     "rebuild": "running:rebuild",
     "recover": "recovery:recover",
+    "standby": "standby:standby",
+    "promote": "standby:promote",
     "audit": "audit:audit",
     "alerts": "journal:alerts",
     "verify": "audit:verify",

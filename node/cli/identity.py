@@ -93,7 +93,7 @@ def invite(
         answered(session, app, answer, fingerprint, node, level, name, scope, ttl_s)
         return
     if token_file:  # a token that cannot be written is lost: the file comes first
-        with _new_file(Path(token_file)) as file:
+        with new_file(Path(token_file)) as file:
             token = app.invite(node, level, name, scope, ttl_s)
             file.write(token + "\n")
     else:
@@ -106,7 +106,7 @@ def invite(
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[TextIO]:
+def new_file(path: Path) -> Iterator[TextIO]:
     """A file that only its owner may read, and that was not there before; gone again when something fails."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

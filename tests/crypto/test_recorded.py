@@ -29,6 +29,8 @@ def plain(identity: certs.Identity) -> dict[str, Any]:
     """An identity as JSON has it, without its certificate."""
     fields = dataclasses.asdict(identity)
     del fields["der"]
+    if not fields["stands_for"]:  # younger than the recorded ones
+        del fields["stands_for"]
     return {
         name: value.hex() if isinstance(value, bytes) else list(value) if isinstance(value, tuple) else value
         for name, value in fields.items()

@@ -86,18 +86,30 @@ class Processes:
 
     def found(self, node: str, level: str, name: str, parent: str = "") -> None:
         """Make a node: a province, or a child that its parent, which runs, invites. Its daemon is started."""
-        listen, enrol = next(self._ports), next(self._ports)
-        self.home(node).mkdir(parents=True)
-        (self.home(node) / "config.toml").write_text(
-            f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'
-            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\n'
-        )
+        self._settle(node)
         if parent:
             token = self.run(parent, "invite", node, "--level", level, "--name", name)["token"]
             self.run(node, "join", token)
         else:
             self.run(node, "init", "--id", node, "--level", level, "--name", name, "--domain", "hebei")
         self.start(node)
+
+    def _settle(self, node: str) -> None:
+        """An empty home with ports of its own."""
+        listen, enrol = next(self._ports), next(self._ports)
+        self.home(node).mkdir(parents=True)
+        (self.home(node) / "config.toml").write_text(
+            f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'
+            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\n'
+        )
+
+    def standby(self, primary: str) -> str:
+        """Make a standby of a node that runs, and start it; the folder it lives in has its id."""
+        made = self.run(primary, "standby", "invite")
+        self._settle(made["node"])
+        self.run(made["node"], "join", made["token"])
+        self.start(made["node"])
+        return str(made["node"])
 
     def records(self, node: str) -> tuple[int, str]:
         """How many records a node holds, and their digest."""

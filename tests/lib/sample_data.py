@@ -26,6 +26,7 @@ from fednode.node import shipped
 from fednode.sync.catalog import Dataset
 
 AREA = "130102001001"
+FORMS = ("csv", "tsv", "xlsx", "jsonl")
 ENCODINGS = ("utf-8", "utf-8-sig", "gb18030", "utf-16")
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 
@@ -292,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--area", default=AREA, help="the area whose records they are (default: %(default)s)")
-    parser.add_argument("--format", choices=("csv", "tsv", "xlsx", "jsonl"), default="csv", dest="form")
+    parser.add_argument("--format", choices=FORMS, dest="form", help="default: as the name of FILE ends, else csv")
     parser.add_argument("--encoding", choices=ENCODINGS, default="utf-8")
     parser.add_argument("--headers", choices=("zh", "en", "code"), default="zh")
     parser.add_argument("--bad", type=int, default=0, metavar="K", help="make K of the rows bad")
@@ -304,7 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dataset = shipped.catalog().datasets[given.dataset]
     rows = records(given.dataset, given.rows, seed=given.seed, area=given.area, slim=given.slim)
     rows = spoiled(dataset, rows, given.rows, given.bad)
-    write(given.output, dataset, rows, form=given.form, encoding=given.encoding, headers=given.headers)
+    ending = given.output.suffix.lower().removeprefix(".")
+    form = given.form or (ending if ending in FORMS else "csv")
+    write(given.output, dataset, rows, form=form, encoding=given.encoding, headers=given.headers)
     print(f"{given.output}: {given.rows} rows of {given.dataset}, {given.bad} of them bad", file=sys.stderr)
     return 0
 

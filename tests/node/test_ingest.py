@@ -467,3 +467,10 @@ def test_problems_in_words() -> None:
     problem = Problem("xk_xdr_shxym", "uscc_check", "9" * 100, "L")
     assert problem_text(problem, LICENCE, "zh") == f"统一社会信用代码: 校验码不对，应为 L [{'9' * 60}…]"
     assert problem_text(problem, LICENCE, "en").startswith("Unified social credit code: the check digit is wrong")
+
+
+def test_a_sample_file_is_what_its_name_says(tmp_path: Path) -> None:
+    """`scripts/sample-data -o x.xlsx` once wrote CSV into it."""
+    for name, start in (("x.xlsx", b"PK"), ("x.jsonl", b"{"), ("x.tsv", "行政相对人名称\t".encode())):
+        assert sample_data.main(["--rows", "1", "-o", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes().startswith(start)

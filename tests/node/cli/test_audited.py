@@ -29,11 +29,12 @@ from world import keys_of
 READS = {
     "bundle inspect",
     "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
-    "config show", "conflicts", "digest", "find", "get", "invites", "jobs", "nodes", "status", "version",
+    "config show", "conflicts", "digest", "find", "get", "invites", "jobs", "nodes",
+    "standby list", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
-IN_A_MESH = {"bundle export", "bundle import", "join", "recover", "run", "sync"}
+IN_A_MESH = {"bundle export", "bundle import", "join", "promote", "recover", "run", "standby allow", "sync"}
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,7 +120,7 @@ def _revoke(desk: Desk) -> None:
     app = App.open(desk.home, Config())
     mine = keys_of("x")
     asked = issuing.parse_request(issuing.make_request("1301", mine.tls, mine.sign, mine.seal))
-    der = app._certify(asked, "石家庄市", "city", ("1301",), 1)
+    der = app.certify(asked, "石家庄市", "city", ("1301",), 1)
     app.new_writer(app.store).local(NODES, "13", [Change(b"1301", canonical.dumps(node_payload(der)))])
     app.close()
     desk.run("revoke", "1301", "--reason", "被盗", "--yes")
@@ -134,6 +135,7 @@ def _close(desk: Desk) -> None:
 SCENES: dict[str, Callable[[Desk], Any]] = {
     "init": lambda desk: None,
     "catalog publish": lambda desk: None,
+    "standby invite": lambda desk: desk.run("standby", "invite"),
     "invite": lambda desk: desk.run("invite", "1301", "--level", "city", "--name", "石家庄市"),
     "revoke": _revoke,
     "import": lambda desk: desk.run("import", LICENCE, str(desk.sample())),

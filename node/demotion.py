@@ -1,0 +1,53 @@
+"""The old primary comes back: it joins as a standby of its successor, with its store, and gives what only it has.
+
+Rules
+1. Nothing of it is lost, nothing is merged in silence: its late writes go up in its old logs, as they were signed; the
+   successor keeps them, makes their changes again in its own life, and says so in the audit.
+2. Its feed goes on where the successor's copy of its store ended (the store's id is the same), so it gives just that.
+3. When all of it is acknowledged it passes nothing on any more, like any standby (`settle`).
+
+>>> LATE_UPTO
+'late_upto'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fednode.node import fence
+from fednode.node.store import Store
+from fednode.node.trust import Trust
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+    from fednode.node.transaction import Transaction
+
+REACHED_LAST = "parent_at"  # where the parent was reached last, when that was not the first of its addresses (meta)
+SUCCESSORS = "successors"  # where the parent's standbys can be dialled (meta)
+LATE_UPTO = "late_upto"  # the last arrival number of its life as a primary, until the successor has all of it (meta)
+
+
+def begin(app: App) -> None:
+    """Once this home's certificate is a standby's: what it holds goes up to its successor, the fence is taken away."""
+    trust = app.trust
+    with app.store.write() as tx:
+        for log_id, name, _ in app.store.logs():
+            path = [one.node for one in trust.directory.path(name.origin)]
+            up = trust.me.stands_for in path and name.origin != trust.node
+            tx.execute("update log set up = ?, down = '' where id = ?", int(up), log_id)
+        tx.set_meta(LATE_UPTO, app.store.lsn)
+        tx.set_meta(REACHED_LAST, None)
+        tx.set_meta(SUCCESSORS, None)
+        fence.lift(tx)
+
+
+def settle(store: Store, trust: Trust, tx: Transaction) -> None:
+    """Pass nothing on any more, when the successor holds all of it."""
+    upto = store.meta(LATE_UPTO)
+    peer = store.peer(trust.me.stands_for)
+    if upto is None or peer is None or peer.acked < int(upto):
+        return
+    for log_id, name, _ in store.logs():
+        route = trust.route(name)
+        tx.execute("update log set up = ?, down = ? where id = ?", int(route.up), route.down, log_id)
+    tx.set_meta(LATE_UPTO, None)

@@ -1,0 +1,337 @@
+"""A standby over real sockets: it joins, takes everything, reads everything, writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fednode.crypto.keys import TlsKey
+from fednode.node import fence, shipped, succession, syncing
+from fednode.node.admission import ISSUERS
+from fednode.node.app import App
+from fednode.sync.catalog import Catalog
+from fednode.sync.enrol import Token
+from fednode.sync.errors import PeerError, Refused, Unavailable
+from mesh import Mesh, Running, configuration
+from sample_data import records
+
+DATASET = "admin-licence"
+
+
+async def standby_of(mesh: Mesh, primary: Running, **more: object) -> Running:
+    """Invite, join, run."""
+    token = Token.decode(primary.app.invite_standby())
+    app = await App.join(mesh.folder / token.node, configuration(**more), token, clock=mesh.clock)
+    return await mesh.start(app)
+
+
+def write_some(node: Running, count: int, seed: int, area: str = "") -> None:
+    """Valid licences."""
+    for number, record in enumerate(records(DATASET, count, seed=seed)):
+        node.write(f"{node.app.trust.node}|{seed}|{number}", dict(record), area=area)
+
+
+def logs(node: Running) -> dict[str, tuple[int, bytes]]:
+    """Name -> (size, root) of everything that is not the standby's own."""
+    store = node.app.store
+    return {
+        str(name): (size, store.log_state(name).root)
+        for _, name, size in store.logs()
+        if name.origin != node.app.trust.node or not node.app.trust.me.stands_for
+    }
+
+
+def held_by(standby: Running, primary: Running) -> bool:
+    """Whether a standby holds all that its primary does."""
+    there, here = logs(primary), logs(standby)
+    return all(here.get(name) == held for name, held in there.items() if f"/{standby.app.trust.node}/" not in name)
+
+
+async def county_with_villages(mesh: Mesh) -> tuple[Running, Running, Running]:
+    """A city, its county, and a township of that."""
+    province = await mesh.found()
+    city = await mesh.child(province, "1301", "city")
+    county = await mesh.child(city, "130102", "county")
+    township = await mesh.child(county, "130102001", "township")
+    await mesh.until(lambda: township.app.trust.catalog_version == 1)
+    return city, county, township
+
+
+async def test_a_standby_holds_and_reads_what_its_primary_does(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, township = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        assert standby.app.trust.me.stands_for == "130102"
+        await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+        write_some(township, 5, 1)
+        write_some(county, 3, 2)
+        write_some(county, 2, 3, area="130102001")  # a correction that goes down
+        await mesh.until(lambda: len(county.records()) == 10)
+        await mesh.until(lambda: standby.records() == county.records())
+        await mesh.until(lambda: held_by(standby, county))
+        await mesh.until(lambda: len(city.records()) == 10 and city.records() == county.records())
+
+
+async def test_a_standby_writes_no_record_and_passes_nothing_on(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+        write_some(township, 1, 1)
+        await mesh.until(lambda: len(standby.records()) == 1)
+        with pytest.raises(Refused, match="FN-5306"):
+            write_some(standby, 1, 2)
+        assert standby.pending() == 0
+        routes = standby.app.store.rows("select up, down from log where origin <> ?", "130102-s1")
+        assert set(routes) == {(0, "")}
+        with pytest.raises(Refused, match="FN-5116"):
+            standby.app.invite_standby()
+        with pytest.raises(Refused, match="FN-5105"):
+            standby.app.invite("130102002", "township", "x")
+
+
+async def test_the_province_has_a_standby_too(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        standby = await standby_of(mesh, province)
+        await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("13")))
+        write_some(city, 4, 1)
+        await mesh.until(lambda: len(standby.records()) == 4)
+
+
+async def test_a_revoked_standby_gets_no_more_and_is_sealed_to_no_more(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+        county.app.revoke("130102-s1", "sold")
+        await mesh.until(lambda: not township.app.trust.directory.standbys_of("130102"))
+        write_some(township, 1, 1)
+        await mesh.until(lambda: len(county.records()) == 1)
+        with pytest.raises(PeerError):
+            await syncing.sync_once(standby.app)
+        assert standby.records() == {}
+
+
+# ---------------------------------------------------------------- promotion
+
+
+async def promote(mesh: Mesh, standby: Running) -> Running:
+    """`fednode promote` on a standby whose daemon is stopped, then its daemon again, as its primary."""
+    await mesh.halt(standby)
+    chain, addresses = await succession.ask(standby.app)
+    succession.take(standby.app, chain, addresses)
+    standby.app.close()
+    standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+    await mesh.run(standby)
+    return standby
+
+
+async def with_standby(mesh: Mesh) -> tuple[Running, Running, Running, Running]:
+    """A city, its county, a township below, and the county's standby, which the city lets succeed; all have met."""
+    city, county, township = await county_with_villages(mesh)
+    standby = await standby_of(mesh, county)
+    await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+    await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("130102")))
+    succession.allow(city.app, "130102-s1")
+    await mesh.until(lambda: standby.app.trust.directory.is_heir(standby.app.trust.me))
+    await syncing.sync_once(township.app)  # an exchange after the standby has said where it is
+    return city, county, township, standby
+
+
+async def test_a_promoted_standby_is_found_by_its_children_and_goes_on(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        write_some(township, 5, 1)
+        write_some(county, 3, 2)
+        await mesh.until(lambda: len(city.records()) == 8 and len(standby.records()) == 8)
+        await mesh.halt(county)
+        write_some(township, 4, 3)  # nobody is there to take them
+        await promote(mesh, standby)
+        assert (standby.app.trust.me.node, standby.app.trust.me.incarnation) == ("130102", 2)
+        await mesh.until(lambda: len(city.records()) == 12)
+        write_some(standby, 2, 4)
+        write_some(standby, 1, 5, area="130102001")
+        await mesh.until(lambda: len(city.records()) == 15 and city.records() == standby.records())
+        await mesh.until(lambda: len(township.records()) == 10)
+        assert township.app.trust.directory.get("130102").incarnation == 2
+        assert city.app.trust.directory.is_revoked("130102-s1")
+        assert township.app.parent_addresses()[0] == standby.app.config.listen  # known for the next time
+
+
+async def test_nobody_succeeds_whom_the_issuer_has_not_allowed(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, _ = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("130102")))
+        await mesh.until(lambda: standby.app.store.meta(ISSUERS) is not None)
+        await mesh.halt(county)
+        await mesh.halt(standby)
+        with pytest.raises(PeerError, match="FN-5118"):
+            await succession.ask(standby.app)
+        with pytest.raises(Refused, match="FN-5117"):
+            succession.allow(city.app, "130102")
+        assert App.open(standby.app.home.path, standby.app.config).trust.me.stands_for == "130102"
+        succession.allow(city.app, "130102-s1")
+        city.app.revoke("130102-s1", "stolen")
+        with pytest.raises(PeerError, match="FN-5511"):
+            await succession.ask(standby.app)
+
+
+async def test_what_is_not_a_standby_is_not_promoted(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, _ = await county_with_villages(mesh)
+        with pytest.raises(Refused, match="FN-5307"):
+            succession.plan(county.app)
+
+
+async def test_the_old_primary_is_fenced_and_refused(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township, standby = await with_standby(mesh)
+        await mesh.halt(county)
+        await promote(mesh, standby)
+        await mesh.until(lambda: township.app.trust.directory.get("130102").incarnation == 2)
+        await mesh.halt(standby)
+        await mesh.halt(township)
+        write_some(township, 1, 1)
+        await mesh.run(county)  # somebody finds the old machine and starts it
+        with pytest.raises((PeerError, Unavailable)):  # the old one answers and is refused, the successor is away
+            await syncing.sync_once(township.app)
+        assert county.records() == {}
+        await mesh.until(lambda: fence.standing(county.app.store) is not None)
+        with pytest.raises(Refused, match="FN-5303"):
+            write_some(county, 1, 9)
+
+
+async def test_what_only_the_standby_holds_of_its_primary_is_made_again_once(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        await mesh.halt(city)
+        write_some(county, 2, 7)
+        write_some(county, 1, 8, area="130102001")
+        await mesh.until(lambda: len(standby.records()) == 3 and len(township.records()) == 1)
+        await mesh.halt(county)
+        await mesh.halt(standby)
+        await mesh.run(city)
+        assert succession.plan(standby.app).uncosigned >= 3
+        chain, addresses = await succession.ask(standby.app)
+        succession.take(standby.app, chain, addresses)
+        standby.app.close()
+        for _ in range(2):  # cut off before it settled; then settled, and opened again
+            standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+            standby.app.close()
+        standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+        await mesh.run(standby)
+        await mesh.until(lambda: city.records() == standby.records() and len(city.records()) == 3)
+        sizes = {str(name): size for _, name, size in city.app.store.logs()}
+        assert (sizes["hebei/130102/2/admin-licence"], sizes["hebei/130102/2/admin-licence@130102001"]) == (2, 1)
+        assert city.app.store.refused() == []
+        assert township.app.store.refused() == []
+
+
+async def test_the_root_key_promotes_the_province_s_standby(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        standby = await standby_of(mesh, province)
+        await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("13")))
+        await syncing.sync_once(city.app)
+        root_key = province.app.home.root_key(None)
+        assert root_key is not None
+        write_some(city, 3, 1)
+        await mesh.until(lambda: len(standby.records()) == 3)
+        await mesh.halt(province)
+        await mesh.halt(standby)
+        with pytest.raises(Refused, match="FN-5309"):
+            succession.by_root(standby.app, TlsKey.generate())
+        taken = await succession.promote(standby.app, root_key=root_key)
+        assert (taken.node, taken.incarnation) == ("13", 2)
+        standby.app.close()
+        standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+        await mesh.run(standby)
+        write_some(city, 2, 2)
+        await mesh.until(lambda: len(standby.records()) == 5)
+        old = shipped.catalog()
+        standby.app.publish_catalog(Catalog(old.version + 1, old.datasets, old.zh, old.en, old.targets))
+        await mesh.until(lambda: city.app.trust.catalog_version == old.version + 1)
+
+
+# ---------------------------------------------------------------- the old primary comes back
+
+
+async def come_back(mesh: Mesh, old: Running, successor: Running) -> None:
+    """`fednode join TOKEN` on the old machine, with its store."""
+    await mesh.halt(old)
+    token = Token.decode(successor.app.invite_standby())
+    old.app.close()
+    old.app = await App.join(old.app.home.path, old.app.config, token, clock=mesh.clock)
+    await mesh.run(old)
+
+
+async def test_an_old_primary_gives_what_only_it_has_and_follows(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        write_some(county, 1, 1)
+        await mesh.until(lambda: len(city.records()) == 1 and len(standby.records()) == 1)
+        await mesh.until(lambda: not succession.plan(standby.app).uncosigned)
+        await mesh.halt(standby)
+        await mesh.halt(city)
+        write_some(county, 2, 2)  # nobody but the county has these
+        write_some(township, 1, 3)
+        await mesh.until(lambda: len(county.records()) == 4)
+        await mesh.halt(county)
+        await mesh.halt(township)
+        await mesh.run(city)
+        await promote(mesh, standby)
+        write_some(standby, 1, 4)
+        await mesh.until(lambda: len(city.records()) == 2)
+        await mesh.run(county)
+        await mesh.until(lambda: fence.superseded(county.app.store))
+        await come_back(mesh, county, standby)
+        assert county.app.trust.me.stands_for == "130102"
+        await mesh.until(lambda: len(city.records()) == 5 and city.records() == standby.records())
+        await mesh.run(township)
+        write_some(township, 1, 5)
+        await mesh.until(lambda: len(city.records()) == 6 and held_by(county, standby))
+        sizes = {str(name): size for _, name, size in city.app.store.logs()}
+        assert (sizes["hebei/130102/1/admin-licence"], sizes["hebei/130102/2/admin-licence"]) == (1, 3)
+        assert [one.app.store.refused() for one in (city, standby, township)] == [[], [], []]
+
+
+async def test_two_primaries_for_a_while_then_one(tmp_path: Path) -> None:
+    """Both alive, each with one of the children, written on both; then healed: nobody lends a hand to a child."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, one, standby = await with_standby(mesh)
+        two = await mesh.child(county, "130102002", "township")
+        await mesh.until(lambda: two.app.trust.catalog_version == 1)
+        await mesh.until(lambda: city.app.trust.directory.get("130102002") is not None)
+        await syncing.sync_once(two.app)
+        write_some(one, 1, 1)
+        await mesh.until(lambda: len(city.records()) == 1 and len(standby.records()) == 1)
+        for node in (one, two, city, county):  # the county is cut off from all but its second township
+            await mesh.halt(node)
+        await mesh.run(city)
+        await promote(mesh, standby)
+        await mesh.run(one)
+        await mesh.until(lambda: one.app.trust.directory.get("130102").incarnation == 2)
+        write_some(one, 2, 2)
+        write_some(standby, 1, 3)
+        await mesh.until(lambda: len(city.records()) == 4)
+        for node in (city, standby, one):  # and now the other side
+            await mesh.halt(node)
+        await mesh.run(county)
+        await mesh.run(two)
+        write_some(two, 3, 4)
+        write_some(county, 2, 5)
+        await mesh.until(lambda: len(county.records()) == 6)
+        for node in (city, standby, one):  # healed
+            await mesh.run(node)
+        await mesh.until(lambda: fence.superseded(county.app.store))
+        await mesh.until(lambda: len(city.records()) == 7)  # the second township has found the successor by itself
+        await come_back(mesh, county, standby)
+        await mesh.until(lambda: len(city.records()) == 9 and city.records() == standby.records())
+        await mesh.until(lambda: held_by(county, standby))
+        assert [node.app.store.refused() for node in (city, standby, one, two)] == [[], [], [], []]
