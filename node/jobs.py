@@ -64,12 +64,13 @@ JOBS = (
     Job("retention", "jobs_retention"),
     Job("cleaning", "jobs_cleaning"),
 )
+OF_A_CHILD = ("sync", "renewal")
 BY_NAME = {job.name: job for job in JOBS}
 
 
 def exists(job: Job, app: App) -> bool:
     """Whether this node has such a job: the province has no parent to meet, a scrub may be switched off."""
-    if job.name in ("sync", "renewal"):
+    if job.name in OF_A_CHILD:
         return app.trust.parent is not None
     return job.name != "scrub" or bool(app.config.scrub_days)
 
@@ -233,11 +234,11 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
 
 
 def run_by_hand(app: App, name: str, seconds: Callable[[], float]) -> dict[str, Any]:
-    """Run a job now, in this process, beside a daemon or without one. What it found. Raises Refused FN-3704 (this node
-    has no such job), StoreError FN-7635 (it is running), and what the job itself raises."""
+    """Run a job now, in this process, beside a daemon or without one. What it found. Raises Refused FN-3704
+    (it is switched off), StoreError FN-7635 (it is running), FN-7621 (no parent), and what the job itself raises."""
     job = BY_NAME[name]
-    if not exists(job, app):
-        raise Refused("FN-3704", job=name, setting=job.setting or "-")
+    if not exists(job, app) and app.trust.parent is None and name in OF_A_CHILD:
+        raise StoreError("FN-7621")
     ledger = Ledger(app.home.run_dir, app.operator)
     with ledger.turn(name) as free:
         if not free:
@@ -316,6 +317,7 @@ def _sync_line(app: App, running: bool) -> dict[str, Any]:
         "setting": "sync_windows",
         "every_s": None,
         "windows": stands["windows"],
+        "zone": stands["zone"],
         "open": stands["open"],
         "next_ms": None if stands["open"] or not running else stands["next_open_ms"],
         "last_ms": peer.last_ms if peer is not None else None,

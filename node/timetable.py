@@ -141,6 +141,11 @@ def parse_zone(text: str) -> tzinfo | None:
         raise Unreadable(text) from error
 
 
+def on_the_wall(ms: int, zone: str) -> str:
+    """A moment as clocks in a zone show it."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(parse_zone(zone)).isoformat(" ", "minutes")
+
+
 class Timetable:
     """Spans in a zone. None at all: always open."""
 

@@ -8,8 +8,8 @@ from typing import Any
 import rich_click as click
 
 from fednode.node.cli.frame import Group, Session, command, human_ms, table
-from fednode.node.cli.journal import local_time
 from fednode.node.jobs import BY_NAME
+from fednode.node.timetable import on_the_wall
 
 
 @click.group(cls=Group, help="help.jobs", invoke_without_command=True)
@@ -41,7 +41,7 @@ def _row(session: Session, one: dict[str, Any], now_ms: int) -> tuple[str, ...]:
     return (
         one["name"],
         schedule(session, one),
-        local_time(one["next_ms"]) if one["next_ms"] else "-",
+        on_the_wall(one["next_ms"], one.get("zone", "")) if one["next_ms"] else "-",
         words("status.never")
         if last is None
         else words("status.ago", age=human_ms(max(0, now_ms - last), session.lang)),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fednode.node.cli.frame import Session, command, human_bytes, human_ms, option, table
-from fednode.node.timetable import Unreadable, parse_rate, rate_text
+from fednode.node.timetable import Unreadable, on_the_wall, parse_rate, rate_text
 from fednode.sync.errors import Refused, Unavailable
 
 
@@ -187,13 +187,13 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
 
 def _window_lines(session: Session, found: dict[str, Any]) -> list[str]:
     """What the sync windows and the limit say, where there are any."""
-    from fednode.node.cli.journal import local_time
-
     lines = []
     if found["windows"] and found["open"]:
-        lines.append(session.words("status.window_open", time=local_time(found["until_ms"])))
+        until = on_the_wall(found["until_ms"], found["zone"])
+        lines.append(session.words("status.window_open", time=until))
     elif found["windows"]:
-        lines.append(session.words("status.window_closed", time=local_time(found["next_open_ms"])))
+        opens = on_the_wall(found["next_open_ms"], found["zone"])
+        lines.append(session.words("status.window_closed", time=opens))
     if found["limit_bit_s"]:
         lines.append(session.words("status.limit", rate=rate_text(found["limit_bit_s"])))
     return lines
