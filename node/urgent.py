@@ -59,11 +59,12 @@ def find(store: Store, where: str, after: int, beyond: int) -> Found:
     """What of a feed is to go ahead: of the logs that `where` names, what is urgent beyond an arrival number, each with
     what precedes it in its log after another one; in arrival order. And up to where it was looked, and whether
     there is more."""
-    seen = max(after, beyond)
+    seen, until = max(after, beyond), store.lsn
     rows = store.rows(
         f"""select u.lsn, s.log_id from urgent u join segment s on s.lsn = u.lsn join log l on l.id = s.log_id
-            where {where} and u.lsn > ? order by u.lsn limit ?""",
+            where {where} and u.lsn > ? and u.lsn <= ? order by u.lsn limit ?""",
         seen,
+        until,
         LOOK_MAX,
     )
     chosen: dict[int, int] = {}
@@ -78,6 +79,8 @@ def find(store: Store, where: str, after: int, beyond: int) -> Found:
         chosen |= needed
         size += sum(needed.values())
         seen = lsn
+    else:
+        seen = seen if more else max(seen, until)
     items, whole = _items(store, sorted(chosen))
     return items, seen, more and whole
 

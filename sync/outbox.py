@@ -130,6 +130,7 @@ class Outbox:
             return False
         self.bytes_waiting -= len(item.data)
         self.unacked.discard(item.lsn)
+        del self.ahead[item.lsn]
         self.heard = max(self.heard, item.lsn)
         return True
 
@@ -152,6 +153,8 @@ class Outbox:
             chunk = self._chunk(out)
             if out.offset == len(out.item.data):
                 queue.popleft()
+                if not out.ahead:
+                    self.ahead.pop(out.item.lsn, None)
             yield chunk
 
     def _chunk(self, out: _Outgoing) -> wire.Chunk:

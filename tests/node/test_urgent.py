@@ -149,10 +149,12 @@ async def test_what_a_store_gives_ahead(tmp_path: Path, monkeypatch: pytest.Monk
         assert first == licences[0]
         receipts = [lsn for lsn in lsns(city.app.store, "sys.receipts") if lsn > start]
         both = sorted([*licences, *receipts])
-        assert found(city.app.store, start) == (both, max(both), False)
+        last = city.app.store.lsn
+        assert found(city.app.store, start) == (both, last, False)
         assert found(city.app.store, start, first)[0] == [one for one in both if one != first or second > first]
-        assert found(city.app.store, start, max(both)) == ([], max(both), False)
-        assert found(city.app.store, max(both)) == ([], max(both), False)
+        assert found(city.app.store, start, max(both)) == ([], last, False)
+        assert found(city.app.store, max(both)) == ([], last, False)
+        assert found(city.app.store, start, last + 7) == ([], last + 7, False)
         assert urgent.pending(city.app.store, start) == max(both)
         assert urgent.pending(city.app.store, max(both)) == 0
         # what would be too much waits for its turn, and all that is urgent after it, too
