@@ -1,6 +1,6 @@
 """A night at a parent: thousands of children whose window opens at the same minute, in virtual time, with the turns
-that the daemon takes (`fednode.node.turns`). What a child does that is told to wait is what tenacity does: that long, and a
-tenth more at random.
+that the daemon takes (`fednode.node.turns`). A child that is told to wait waits that long, and a tenth more at random,
+as with tenacity.
 
 >>> night = Night(2, 60_000, {village(n): Child(1_000) for n in range(5)})
 >>> night.run(600_000); night.all_done(), night.most
