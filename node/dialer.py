@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.daemon")
 BUSY_RETRY_MS = 60_000
-ERRAND_RETRY_S = 60.0
+ERRAND_EVERY_S = 60.0  # receipts and alerts may trickle; each errand is a connection
 EARLIER_LIFE = "FN-5513"
 
 
@@ -99,11 +99,11 @@ class Dialer:
             return
         last = self._due() if self._app.config.sync_urgent else 0
         if last > 0 or not self._app.reference.sure:
-            self._errand_at_s = loop.time() + ERRAND_RETRY_S
+            self._errand_at_s = loop.time() + ERRAND_EVERY_S
             self._errand = loop.create_task(self._run_errand(last))
 
     async def _run_errand(self, last: int) -> None:
-        """Take what is urgent up; tried again after a while where it fails."""
+        """Take what is urgent up; what fails is tried again, what comes meanwhile goes with the next one."""
         app = self._app
         for address in app.parent_addresses():
             try:
@@ -120,7 +120,6 @@ class Dialer:
             if close.error is None:
                 if last > 0:
                     await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
-                self._errand_at_s = 0.0
             return
 
     def _note_errand(self, writer: Writer, last: int) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tenacity import RetryCallState
 
-from fednode.node import jobs, schedule, syncing, turns
+from fednode.node import jobs, schedule, shipped, syncing, turns
 from fednode.node.app import App
 from fednode.node.daemon import Daemon
 from fednode.node.turns import Turns
+from fednode.sync.change import Change
 from fednode.sync.enrol import Token
 from fednode.sync.errors import Unavailable
 from mesh import Mesh, configuration
@@ -63,6 +65,38 @@ def _met(app: App, served: dict[str, int]) -> dict[str, int]:
         if peer.role == "child" and peer.last_ms is not None:
             served[peer.node] = peer.last_ms
     return served
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_long_backlog_gives_up_its_seat_and_goes_on_afterwards(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        app = App.init_province(
+            tmp_path / "13",
+            configuration(serve_sessions=1, serve_quantum="1s"),
+            node="13",
+            name="x",
+            domain="hebei",
+        )
+        app.publish_catalog(shipped.catalog())
+        province = await mesh.start(app)
+        token = Token.decode(app.invite("1301", "city", "x"))
+        long = await App.join(tmp_path / "1301", configuration(sync_limit="240k"), token)
+        await syncing.sync_once(long, limit=0)
+        writer = long.new_writer()
+        noise = [Change(f"k{n}".encode(), f'{{"x":"{os.urandom(400).hex()}"}}'.encode()) for n in range(300)]
+        for n in range(0, 300, 30):
+            writer.local("admin-licence", "1301", noise[n : n + 30])
+        writer.store.close()
+        first = await mesh.start(long)
+        await mesh.until(lambda: province.records_in_log() > 0)  # it has the seat
+        second = await mesh.child(province, "1302", "city")
+        await mesh.until(lambda: second.app.trust.catalog_version == 1)
+        second.write("short", {"name": "a"})
+        await mesh.until(lambda: "short" in province.records())
+        assert 0 < first.pending() < 300
+        await mesh.until(lambda: first.pending() == 0)
+        assert province.records_in_log() == 301
+        assert province.app.store.refused() == []
 
 
 async def test_a_child_that_is_told_to_wait_is_told_how_long(tmp_path: Path) -> None:
