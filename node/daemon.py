@@ -118,6 +118,7 @@ class Daemon:
         await self.server.stop(GRACE_S)
         if self._dialing is not None:
             await asyncio.gather(self._dialing, return_exceptions=True)
+        await self._dialer.ended()
         if self.scrubber is not None:
             await self.scrubber.close()
         if self._started:

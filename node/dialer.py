@@ -20,6 +20,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fednode.crypto.errors import FednodeError
 from fednode.node import carrier, urgent
 from fednode.node.engine import Engine, code_of, quietly
 from fednode.node.jobs import IDLE, limit, windows
@@ -54,6 +55,11 @@ class Dialer:
         self._stopping = True
         if self._errand is not None:
             self._errand.cancel()
+
+    async def ended(self) -> None:
+        """After `stop`: nothing of it runs any more."""
+        if self._errand is not None:
+            await asyncio.gather(self._errand, return_exceptions=True)
 
     def judge(self) -> object:
         """Open or close the line, as the windows say. `IDLE` where it stays as it is."""
@@ -114,9 +120,11 @@ class Dialer:
                     app.parent_dns(),
                     lambda stream: self._engine.converse(stream, once=True, wants=False, errand=True),
                 )
-            except Unavailable as error:
+            except FednodeError as error:
                 log.info("errand", extra={"reason": str(error)})
-                continue
+                if isinstance(error, Unavailable) and not error.retry_after_ms:
+                    continue
+                return
             if close.error is None:
                 if last > 0:
                     await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
