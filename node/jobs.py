@@ -141,7 +141,7 @@ class Ledger:
         temporary = path.with_name(f".{name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # rule 1: the disk may be full
             temporary.write_bytes(msgspec.json.encode(state))
-            os.replace(temporary, path)
+            os.rename(temporary, path)  # atomic, as replace is
 
     @contextmanager
     def turn(self, name: str) -> Iterator[bool]:
