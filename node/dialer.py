@@ -125,9 +125,8 @@ class Dialer:
                 if isinstance(error, Unavailable) and not error.retry_after_ms:
                     continue
                 return
-            if close.error is None:
-                if last > 0:
-                    await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
+            if close.error is None and last > 0:
+                await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
             return
 
     def _note_errand(self, writer: Writer, last: int) -> None:
