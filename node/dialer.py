@@ -125,7 +125,9 @@ class Dialer:
                 if isinstance(error, Unavailable) and not error.retry_after_ms:
                     continue
                 return
-            if close.error is None and last > 0:
+            if close.error is None and last == 0:
+                self._errand_at_s = 0.0  # it asked for the time alone: what is urgent need not wait for it
+            elif close.error is None:
                 await quietly(self._engine.writer.call(lambda writer: self._note_errand(writer, last)))
             return
 
