@@ -86,8 +86,10 @@ class Stripping:
         self.done = False
 
     def receipts(self) -> Iterator[tuple[str, list[Change]]]:
-        """(area, changes) to append to `sys.receipts`: the record's area, where it lies in this node's scope."""
-        now_ms, areas = self._now_ms(), dict[str, list[Change]]()
+        """(area, changes) to append to `sys.receipts`: the record's area, where it lies in this node's scope. A receipt
+        is never older than the erase that was seen here, whatever the clocks: its time follows the stamps."""
+        now_ms = max(self._now_ms(), milliseconds(int(self._store.meta("hlc", 0))))
+        areas: dict[str, list[Change]] = {}
         for receipt in self._receipts.values():
             area = self._area(receipt.log)
             area = area if area and covers(self._trust.me.scope, area) else self._trust.area

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,8 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import dialer, engine, jobs, status, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.jobs import Ledger
-from fednode.sync import wire
-from fednode.sync.change import Change
-from fednode.sync.effects import Item
 from fednode.sync.enrol import Token
 from fednode.sync.errors import Refused, StoreError
-from fednode.sync.inbox import Inbox
-from fednode.sync.outbox import Outbox
 from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
 
@@ -114,50 +108,6 @@ async def test_a_node_that_is_not_sure_of_the_time_asks_for_it_outside_its_windo
         city = await mesh.start(app)
         await mesh.until(lambda: city.app.reference.sure and city.app.trust.catalog_version == 1)
         assert jobs.window(app)["open"]
-
-
-async def test_what_a_window_cuts_goes_on_at_the_chunk_in_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    went_on: list[int] = []
-    held = Outbox._held_by_peer
-
-    def seen(self: Outbox, item: Item) -> int:
-        offset = held(self, item)
-        if offset:
-            went_on.append(offset)
-        return offset
-
-    half_way: list[int] = []
-    take = Inbox.chunk
-
-    def taken(self: Inbox, chunk: wire.Chunk) -> Any:
-        half_way.append(chunk.offset)
-        return take(self, chunk)
-
-    monkeypatch.setattr(Outbox, "_held_by_peer", seen)
-    monkeypatch.setattr(Inbox, "chunk", taken)
-    hands = Hands()
-    hands.turn_to("02:10")
-    async with Mesh(tmp_path, hands) as mesh:
-        province = await mesh.found()
-        windows: dict[str, Any] = {"sync_windows": ("02:00-03:30",), "sync_zone": "+08:00"}
-        app = await village(mesh, province, sync_limit="24k", sync_limits=("02:15-03:30 100M",), **windows)
-        await syncing.sync_once(app, limit=0)
-        city = await mesh.start(app)
-        writer = city.app.new_writer()  # one segment that takes forty seconds, but not in the next window
-        noise = [Change(f"k{n}".encode(), f'{{"x":"{os.urandom(400).hex()}"}}'.encode()) for n in range(300)]
-        writer.local("admin-licence", "1301", noise)
-        writer.store.close()
-        city.app.poke()
-        await mesh.until(lambda: max(half_way, default=0) > 3_000)
-        hands.turn_to("03:31")
-        await mesh.until(lambda: province.app.store.partial("1301") is not None)
-        assert city.pending() == 300
-        assert not went_on
-        hands.turn_to("02:20")
-        await mesh.until(lambda: city.pending() == 0)
-        assert went_on
 
 
 async def test_what_is_urgent_goes_up_outside_the_windows_where_the_settings_say_so(tmp_path: Path) -> None:
