@@ -81,7 +81,8 @@ def random_bytes(size: int) -> bytes:
     return os.urandom(size)
 
 
-def _encoded(payload: dict[str, Any]) -> bytes:
+def encoded(payload: dict[str, Any]) -> bytes:
+    """The payload of a change of a system log."""
     return msgspec.json.encode(payload, order="deterministic")
 
 
@@ -241,7 +242,7 @@ class App:
             writer.local(
                 NODES,
                 trust.area,
-                [Change(node.encode(), _encoded(node_payload(own)))],
+                [Change(node.encode(), encoded(node_payload(own)))],
                 lambda tx: journal.within(tx, "init", domain=domain, level=level, root=trust.root_sha256.hex()),
             )
             store.close()
@@ -468,7 +469,7 @@ class App:
             revoked = trust.directory.is_revoked(found.node)
             incarnation = enrol.next_incarnation(known, asked.sign_key, revoked)
             der = self.certify(asked, found.name, found.level, found.scope, incarnation)
-            change = Change(found.node.encode(), _encoded(node_payload(der)))
+            change = Change(found.node.encode(), encoded(node_payload(der)))
 
             def use(tx: Transaction) -> None:
                 tx.use_invite(hashed, self.now_s, asked.sign_key)
@@ -510,7 +511,7 @@ class App:
         incarnation = known.incarnation + 1 if life else known.incarnation
         der = self.certify(asked, known.name, known.level, known.scope, incarnation)
         journal = self.journal(writer)
-        change = Change(peer.node.encode(), _encoded(node_payload(der)))
+        change = Change(peer.node.encode(), encoded(node_payload(der)))
         told: dict[str, Any] = {"node": peer.node, "incarnation": incarnation}
         writer.local(NODES, self.trust.area, [change], lambda tx: journal.within(tx, "certify", **told))
         return self.trust.directory.chain(peer.node)
@@ -529,7 +530,7 @@ class App:
         """Revoke a node below this one; the word spreads by itself. Raises what `revocable` raises."""
         identity = self.revocable(node)
         payload = revocation_payload(node, identity.incarnation, self.now_ms(), reason)
-        change = Change(f"revoked/{node}/{identity.incarnation}".encode(), _encoded(payload))
+        change = Change(f"revoked/{node}/{identity.incarnation}".encode(), encoded(payload))
         writer = self.new_writer(self.store)
         journal = self.journal(writer)
         told: dict[str, Any] = {"node": node, "incarnation": identity.incarnation}

@@ -153,11 +153,11 @@ async def dial(address: str, credentials: Credentials, name: str, use: Callable[
             call.cancel()
 
 
-async def _unary(address: str, root: bytes, name: str | None, method: str, request: bytes) -> bytes:
+async def _unary(address: str, tls: grpc.ChannelCredentials, name: str | None, method: str, request: bytes) -> bytes:
     options = list(_LIMITS)
     if name:
         options.append(("grpc.ssl_target_name_override", name))  # type: ignore[arg-type]
-    async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root), options=options) as channel:
+    async with grpc.aio.secure_channel(address, tls, options=options) as channel:
         try:
             return bytes(await channel.unary_unary(method)(request, timeout=JOIN_S))
         except grpc.RpcError as error:
@@ -194,26 +194,23 @@ async def fetch_chain(address: str, wall_s: int) -> ChainSeen:
     certificate = x509.load_der_x509_certificate(leaf)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     dns = names.get_values_for_type(x509.DNSName)
-    reply = pb.ChainReply.FromString(await _unary(address, pem_of((leaf,)), dns[0] if dns else None, ENROL_CHAIN, b""))
+    tls = grpc.ssl_channel_credentials(pem_of((leaf,)))
+    reply = pb.ChainReply.FromString(await _unary(address, tls, dns[0] if dns else None, ENROL_CHAIN, b""))
     spoken = Versions(reply.version_min, reply.version_max)
     return ChainSeen(tuple(reply.chain), leaf, reply.now_ms, spoken)
 
 
 async def join(address: str, root_der: bytes, name: str, request: pb.JoinRequest) -> pb.JoinReply:
     """Send a JoinRequest over TLS verified against the pinned root."""
-    data = await _unary(address, pem_of((root_der,)), name, ENROL_JOIN, request.SerializeToString())
+    tls = grpc.ssl_channel_credentials(pem_of((root_der,)))
+    data = await _unary(address, tls, name, ENROL_JOIN, request.SerializeToString())
     return pb.JoinReply.FromString(data)
 
 
 async def succeed(address: str, credentials: Credentials, name: str, request: pb.SuccessionRequest) -> pb.JoinReply:
     """Ask a primary's issuer for its name. `name`: the issuer's DNS name. Raises Unavailable."""
     tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
-    options = [*_LIMITS, ("grpc.ssl_target_name_override", name)]
-    async with grpc.aio.secure_channel(address, tls, options=options) as channel:
-        try:
-            data = bytes(await channel.unary_unary(SUCCEED)(request.SerializeToString(), timeout=JOIN_S))
-        except grpc.RpcError as error:
-            raise _gone(error, address) from error
+    data = await _unary(address, tls, name, SUCCEED, request.SerializeToString())
     return pb.JoinReply.FromString(data)
 
 

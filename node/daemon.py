@@ -29,6 +29,7 @@ from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, retain
 from fednode.node.journal import DAEMON, REFUSED
 from fednode.node.schedule import Jobs
 from fednode.node.scrubber import Scrubber
+from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import versions
 
@@ -162,23 +163,21 @@ class Daemon:
         )
 
     async def _succeed(self, request: pb.SuccessionRequest, certificate: bytes) -> pb.JoinReply:
-        try:
-            reply: pb.JoinReply = await self.engine.writer.call(
-                lambda writer: succession.grant(self.app, writer, certs.parse(certificate), request)
-            )
-        except FednodeError as error:
-            log.warning("succession refused", extra={"node": request.node, "code": error.code})
-            await self.engine.tell("succession.refused", REFUSED, peer=request.node, code=error.code)
-            params = {key: str(value) for key, value in error.params.items()}
-            return pb.JoinReply(refused=error.code, params=params, now_ms=self.app.now_ms())
-        return reply
+        def grant(writer: Writer) -> pb.JoinReply:
+            return succession.grant(self.app, writer, certs.parse(certificate), request)
+
+        return await self._certified("succession.refused", request.node, grant)
 
     async def _join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        return await self._certified("join.refused", request.node, lambda writer: self.app.enrol(writer, request))
+
+    async def _certified(self, refusal: str, node: str, grant: Callable[[Writer], pb.JoinReply]) -> pb.JoinReply:
+        """The answer to who asks for a certificate: what `grant` makes, or why not."""
         try:
-            reply: pb.JoinReply = await self.engine.writer.call(lambda writer: self.app.enrol(writer, request))
+            reply: pb.JoinReply = await self.engine.writer.call(grant)
         except FednodeError as error:
-            log.warning("join refused", extra={"node": request.node, "code": error.code})
-            await self.engine.tell("join.refused", REFUSED, peer=request.node, code=error.code)
+            log.warning(refusal.replace(".", " "), extra={"node": node, "code": error.code})
+            await self.engine.tell(refusal, REFUSED, peer=node, code=error.code)
             params = {key: str(value) for key, value in error.params.items()}
             return pb.JoinReply(refused=error.code, params=params, now_ms=self.app.now_ms())
         return reply

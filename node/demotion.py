@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fednode.node import fence
 from fednode.node.store import Store
 from fednode.node.trust import Trust
+from fednode.sync.feed import Route
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -34,7 +35,7 @@ def begin(app: App) -> None:
         for log_id, name, _ in app.store.logs():
             path = [one.node for one in trust.directory.path(name.origin)]
             up = trust.me.stands_for in path and name.origin != trust.node
-            tx.execute("update log set up = ?, down = '' where id = ?", int(up), log_id)
+            tx.set_route(log_id, Route(up, ""))
         tx.set_meta(LATE_UPTO, app.store.lsn)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)
@@ -44,10 +45,15 @@ def begin(app: App) -> None:
 def settle(store: Store, trust: Trust, tx: Transaction) -> None:
     """Pass nothing on any more, when the successor holds all of it."""
     upto = store.meta(LATE_UPTO)
-    peer = store.peer(trust.me.stands_for)
-    if upto is None or peer is None or peer.acked < int(upto):
+    if upto is None:
         return
+    peer = store.peer(trust.me.stands_for)
+    if peer is not None and peer.acked >= int(upto):
+        reroute(store, trust, tx)
+        tx.set_meta(LATE_UPTO, None)
+
+
+def reroute(store: Store, trust: Trust, tx: Transaction) -> None:
+    """The route of every log anew: this node is another one than when they came."""
     for log_id, name, _ in store.logs():
-        route = trust.route(name)
-        tx.execute("update log set up = ?, down = ? where id = ?", int(route.up), route.down, log_id)
-    tx.set_meta(LATE_UPTO, None)
+        tx.set_route(log_id, trust.route(name))

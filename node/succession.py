@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from fednode.crypto import certs, checkpoint, issuing
 from fednode.crypto.certs import ROOT, Identity
 from fednode.crypto.keys import TlsKey
 from fednode.node import audit, syncing
 from fednode.node.admission import ISSUERS, STOOD_FOR, json_list
-from fednode.node.demotion import REACHED_LAST, SUCCESSORS
+from fednode.node.app import App, encoded
+from fednode.node.demotion import REACHED_LAST, SUCCESSORS, reroute
 from fednode.node.salvage import Salvage
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.change import NODES, Change
@@ -37,13 +36,8 @@ from fednode.sync.identity import heir_payload, node_payload, revocation_payload
 from fednode.sync.wire import Cosignature
 
 if TYPE_CHECKING:
-    from fednode.node.app import App
     from fednode.node.transaction import Transaction
     from fednode.node.writer import Writer
-
-
-def _encoded(payload: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(payload, order="deterministic")
 
 
 # ---------------------------------------------------------------- the issuer
@@ -64,7 +58,7 @@ def allow(app: App, standby: str) -> Identity:
     if directory.is_heir(found):
         return found
     writer = app.new_writer(app.store)
-    change = Change(f"heir/{found.stands_for}/{standby}".encode(), _encoded(heir_payload(found.stands_for, standby)))
+    change = Change(f"heir/{found.stands_for}/{standby}".encode(), encoded(heir_payload(found.stands_for, standby)))
     told = {"node": found.stands_for, "standby": standby}
     journal = app.journal(writer)
     writer.local(NODES, app.trust.area, [change], lambda tx: journal.within(tx, "standby.allow", **told))
@@ -92,7 +86,7 @@ def grant(app: App, writer: Writer, asker: Identity, request: pb.SuccessionReque
             raise PeerError("FN-5119", node=primary.node, known=request.life, now=primary.incarnation)
         asked = check_renewal(_as(primary, standby), request.request)
         der = app.certify(asked, primary.name, primary.level, primary.scope, primary.incarnation + 1)
-        change = Change(primary.node.encode(), _encoded(node_payload(der)))
+        change = Change(primary.node.encode(), encoded(node_payload(der)))
         told: dict[str, Any] = {"node": primary.node, "standby": standby.node, "incarnation": primary.incarnation + 1}
         journal = app.journal(writer)
         writer.local(NODES, trust.area, [change], lambda tx: journal.within(tx, "succession", **told))
@@ -132,24 +126,25 @@ def plan(app: App) -> Plan:
         raise StoreError("FN-7613", node=me.stands_for)
     peer = app.store.peer(primary.node)
     children = [one.node for one in directory.children_of(primary.node) if not one.stands_for]
-    uncosigned = sum(count for _, _, count in _tail(app, primary))
+    uncosigned = sum(count for _, count in _tail(app, primary.node, primary.incarnation + 1))
     return Plan(
         *(me.node, primary.node, primary.incarnation, peer.last_ms if peer else None, uncosigned),
         *(children, primary.issuer == ROOT or directory.is_heir(me)),
     )
 
 
-def _tail(app: App, primary: Identity) -> list[tuple[int, int, int]]:
-    """(lsn, log id, changes) of the segments of the primary's own logs that no first parent has cosigned, as known
-    here; none at the province, which has nobody above it."""
-    if primary.issuer == ROOT:
+def _tail(app: App, node: str, before: int) -> list[tuple[int, int]]:
+    """(lsn, changes) of the segments of a node's own logs, of incarnations before one, that no first parent has
+    cosigned, as known here; none at the province, which has nobody above it."""
+    if app.trust.directory.parent_of(node) is None:
         return []
     rows = app.store.rows(
-        """select s.lsn, s.log_id, s.count from segment s join log l on l.id = s.log_id
-           where l.origin = ? and s.first_time is null order by s.lsn""",
-        primary.node,
+        """select s.lsn, s.count from segment s join log l on l.id = s.log_id
+           where l.origin = ? and l.incarnation < ? and s.first_time is null order by s.lsn""",
+        node,
+        before,
     )
-    return [(lsn, log_id, count) for lsn, log_id, count in rows]
+    return [(lsn, count) for lsn, count in rows]
 
 
 async def ask(app: App, addresses: Sequence[str] = ()) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
@@ -251,7 +246,7 @@ async def promote(app: App, addresses: Sequence[str] = (), root_key: TlsKey | No
     """Ask, take, settle. Run it again after any interruption. Raises what `ask`, `by_root` and `take` raise."""
     chain, issuers = (by_root(app, root_key), ()) if root_key is not None else await ask(app, addresses)
     take(app, chain, issuers)
-    after = type(app).open(app.home.path, app.config, clock=app.clock, rng=app.rng, operator=app.operator, settle=False)
+    after = App.open(app.home.path, app.config, clock=app.clock, rng=app.rng, operator=app.operator, settle=False)
     try:
         again = settle(after)
         return Taken(after.trust.node, after.trust.me.incarnation, again)
@@ -268,25 +263,20 @@ def settle(app: App) -> int:
         if left := app.store.to_make_again():
             late_writes(app, writer, left)
         return 0
+    me, parent = app.trust.me, app.trust.parent
+    tail = [lsn for lsn, _ in _tail(app, me.node, me.incarnation)]
     with app.store.write() as tx:
-        _reroute(app, tx)
+        reroute(app.store, app.trust, tx)
+        if parent is not None:  # nothing of this feed has been acknowledged yet
+            tx.execute("update peer set acked = 0 where node = ?", parent.node)
         _cosign_own(app, tx, standby)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)  # other standbys of the primary: of this node, now
-        for lsn, _, _ in _earlier(app):
+        for lsn in tail:
             tx.hold_back(lsn)
-    again = make_again(app, writer, [lsn for lsn, _, _ in _earlier(app)])
+    again = make_again(writer, tail)
     _say(app, writer, standby, again)
     return again
-
-
-def _reroute(app: App, tx: Transaction) -> None:
-    for log_id, name, _ in app.store.logs():
-        route = app.trust.route(name)
-        tx.execute("update log set up = ?, down = ? where id = ?", int(route.up), route.down, log_id)
-    parent = app.trust.parent
-    if parent is not None:  # nothing of this feed has been acknowledged yet
-        tx.execute("update peer set acked = 0 where node = ?", parent.node)
 
 
 def _cosign_own(app: App, tx: Transaction, standby: str) -> None:
@@ -303,7 +293,7 @@ def _cosign_own(app: App, tx: Transaction, standby: str) -> None:
             tx.set_first_parent(lsn, Cosignature(time_s, checkpoint.cosign(head, app.keys.sign, time_s)))
 
 
-def make_again(app: App, writer: Writer, lsns: Sequence[int]) -> int:
+def make_again(writer: Writer, lsns: Sequence[int]) -> int:
     """Segments of earlier lives that nobody above is known to hold: their changes as changes of this life, in their
     order. Returns how many; those that were made again already count for nothing."""
     salvage = Salvage(writer.store, writer)
@@ -315,14 +305,8 @@ def make_again(app: App, writer: Writer, lsns: Sequence[int]) -> int:
 
 def late_writes(app: App, writer: Writer, lsns: Sequence[int]) -> None:
     """What an old primary had beyond: made again, and told."""
-    again = make_again(app, writer, lsns)
+    again = make_again(writer, lsns)
     app.journal(writer).note("late.writes", segments=len(lsns), again=again)
-
-
-def _earlier(app: App) -> list[tuple[int, int, int]]:
-    """`_tail` of this node's earlier lives."""
-    lives = {log_id: name.incarnation for log_id, name, _ in app.store.logs()}
-    return [one for one in _tail(app, app.trust.me) if lives[one[1]] < app.trust.me.incarnation]
 
 
 def _say(app: App, writer: Writer, standby: str, again: int) -> None:
@@ -330,11 +314,11 @@ def _say(app: App, writer: Writer, standby: str, again: int) -> None:
     me, trust = app.trust.me, app.trust
     changes = []
     if me.issuer == ROOT:
-        changes.append(Change(me.node.encode(), _encoded(node_payload(me.der))))
+        changes.append(Change(me.node.encode(), encoded(node_payload(me.der))))
     stood = trust.directory.get(standby)
     life = stood.incarnation if stood else 1
     payload = revocation_payload(standby, life, app.now_ms(), f"succeeded {me.node}")
-    changes.append(Change(f"revoked/{standby}/{life}".encode(), _encoded(payload)))
+    changes.append(Change(f"revoked/{standby}/{life}".encode(), encoded(payload)))
     journal = app.journal(writer)
 
     def done(tx: Transaction) -> None:

@@ -140,6 +140,10 @@ class Transaction:
             raise StoreError("FN-7611", log=str(name), size=before.size)
         return int(row[0])
 
+    def set_route(self, log_id: int, route: Route) -> None:
+        """Which way a log goes on from here, from now on."""
+        self._c.execute("update log set up = ?, down = ? where id = ?", (int(route.up), route.down, log_id))
+
     # ------------------------------------------------------------ peers
 
     def ensure_peer(self, node: str, role: str) -> Peer:

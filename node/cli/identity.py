@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -92,12 +92,7 @@ def invite(
 
         answered(session, app, answer, fingerprint, node, level, name, scope, ttl_s)
         return
-    if token_file:  # a token that cannot be written is lost: the file comes first
-        with new_file(Path(token_file)) as file:
-            token = app.invite(node, level, name, scope, ttl_s)
-            file.write(token + "\n")
-    else:
-        token = app.invite(node, level, name, scope, ttl_s)
+    token = given_out(token_file, lambda: app.invite(node, level, name, scope, ttl_s))
     shown = [token_file] if token_file else [token]
     session.note("invite.done", node=node, name=name, time=human_ms(ttl_s * 1000, session.lang))
     session.done(
@@ -105,8 +100,18 @@ def invite(
     )
 
 
+def given_out(token_file: str | None, invite: Callable[[], str]) -> str:
+    """The token that `invite` makes, written to a new file where one is named."""
+    if not token_file:
+        return invite()
+    with _new_file(Path(token_file)) as file:  # a token that cannot be written is lost: the file comes first
+        token = invite()
+        file.write(token + "\n")
+    return token
+
+
 @contextmanager
-def new_file(path: Path) -> Iterator[TextIO]:
+def _new_file(path: Path) -> Iterator[TextIO]:
     """A file that only its owner may read, and that was not there before; gone again when something fails."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

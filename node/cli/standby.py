@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
-from fednode.node.cli.identity import new_file, seconds_of
+from fednode.node.cli.identity import given_out, seconds_of
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -33,12 +33,7 @@ def invite(session: Session, node: str, name: str, expires: str, token_file: str
 
     ttl_s = seconds_of(expires)
     app = session.app()
-    if token_file:  # a token that cannot be written is lost: the file comes first
-        with new_file(Path(token_file)) as file:
-            token = app.invite_standby(name, node, ttl_s)
-            file.write(token + "\n")
-    else:
-        token = app.invite_standby(name, node, ttl_s)
+    token = given_out(token_file, lambda: app.invite_standby(name, node, ttl_s))
     called = Token.decode(token).node
     session.note("standby.invited", node=called, me=app.trust.node, time=human_ms(ttl_s * 1000, session.lang))
     found = {"node": called, "token": None if token_file else token, "token_file": token_file, "expires_in_s": ttl_s}

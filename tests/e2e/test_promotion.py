@@ -34,7 +34,6 @@ def test_the_day_of_the_fire(nodes: Processes, tmp_path: Path) -> None:
     nodes.found("1301", "city", "石家庄市", "13")
     nodes.found("130102", "county", "长安区", "1301")
     standby = nodes.standby("1301")
-    nodes.run("13", "standby", "list")
     nodes.until("the province knows it", lambda: bool(nodes.run("13", "standby", "list")["standbys"]))
     nodes.run("13", "standby", "allow", standby)
     nodes.until("the standby may succeed", lambda: bool(nodes.run(standby, "standby", "list")["standbys"][0]["heir"]))
