@@ -71,7 +71,7 @@ class Reference:
         self._wall, self._steady, self._boot, self._province = wall, steady, boot, province
         self._floor_s, self._offset_ms, self._heard_ms = floor_s, offset_ms, heard_ms
         self._learnt = False
-        self._begun_ms = steady() if steady is not None else 0
+        self._passed = (0, steady() if steady is not None else 0)  # a time that has come, and when (steady)
         usable = anchor is not None and steady is not None and boot and anchor.boot == boot
         self.anchor = anchor if usable and anchor and steady and anchor.steady_ms <= steady() else None
 
@@ -115,8 +115,16 @@ class Reference:
         now_ms = min(max(self._wall() + self._offset_ms, 0), WALL_MS_MAX)
         if self.sure:
             return now_ms
-        running_ms = self._steady() - self._begun_ms if self._steady is not None else 0
-        return max(now_ms, self._floor_s() * 1000 + running_ms)
+        return max(now_ms, self._passed_ms())
+
+    def _passed_ms(self) -> int:
+        """The latest time that has come by what is certified above (rule 4), and what has run since that was seen."""
+        floor_ms, steady_ms = self._floor_s() * 1000, self._steady() if self._steady is not None else 0
+        seen_ms, at_ms = self._passed
+        passed_ms = seen_ms + steady_ms - at_ms
+        if floor_ms > passed_ms:
+            passed_ms, self._passed = floor_ms, (floor_ms, steady_ms)
+        return passed_ms
 
     @property
     def offset_ms(self) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
 PLAIN = ("import_rows_per_s", "ack_per_s", "visible_per_s", "wire_bytes_per_change", "rss_child_mb", "rss_parent_mb")
-SINGLE = ("single_p50_ms", "single_bytes")
+SINGLE = ("single_p50_ms", "single_bytes", "single_cpu_child_ms", "single_cpu_parent_ms")
 
 
 def figures(found: dict[str, Any]) -> dict[str, float]:

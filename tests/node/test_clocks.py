@@ -68,6 +68,20 @@ def met(machine: Machine, true_ms: int) -> Reference:
 TRUE_MS = (NOW_S + 90 * 86_400) * 1000
 
 
+def test_a_floor_that_is_seen_late_counts_from_then_on_not_from_the_boot() -> None:
+    """Regression (simulator, seed 103): a township that was not sure lived in the future by as long as it had run."""
+    machine = Machine(wall_ms=0)
+    time = machine.reference()
+    assert time.now_ms() == NOW_S * 1000
+    machine.run(400_000)
+    machine.floor_s = NOW_S + 390  # before what runs by itself: no news
+    assert time.now_ms() == NOW_S * 1000 + 400_000
+    machine.floor_s = NOW_S + 410
+    assert time.now_ms() == (NOW_S + 410) * 1000
+    machine.run(1_000)
+    assert time.now_ms() == (NOW_S + 411) * 1000
+
+
 @pytest.mark.parametrize("year", YEARS)
 def test_a_clock_that_jumps_or_stands_still_changes_nothing_once_the_time_is_learnt(year: int) -> None:
     machine = Machine(epoch_ms(year))
