@@ -64,8 +64,9 @@ def real_clock() -> int:
 
 
 def real_steady() -> int:
-    """Milliseconds since this machine was started, suspended or not: a clock that nobody sets."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    """Milliseconds since this machine was started, suspended or not (where the system counts that): a clock that nobody
+    sets."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
 
 
 def boot_id() -> str:
@@ -107,7 +108,7 @@ class App:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
         self.operator, self.throttle = operator, Throttle(clock)
-        if clock is real_clock and hasattr(time, "CLOCK_BOOTTIME"):
+        if clock is real_clock:
             steady = real_steady
         self.reference: Reference = Reference.load(store, trust, lambda: self.clock(), steady, boot_id())
         self._credentials: tuple[bytes, Credentials] | None = None

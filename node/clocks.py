@@ -14,6 +14,8 @@ Rules
 5. Certificates are judged by `Judge`: a clock that is sure, or at least lies inside the node's own certificate, says
    whether they hold; any other clock says nothing, and only the floor can show that a certificate has ended. The floor
    is the later of the two in any case, so no clock that is set back makes an old certificate good again.
+6. What a session waits for is counted by the steady clock (`timer`): a wall clock that jumps or stands still makes no
+   silence, and hides none.
 
 >>> wall, steady = [1_000], [50]
 >>> time = Reference(lambda: wall[0], lambda: steady[0], boot="b")
@@ -134,6 +136,13 @@ class Reference:
     def certain_ms(self) -> int:
         """A time that has certainly come: for what cannot be undone (rule 4)."""
         return self.now_ms() if self.sure else min(self.now_ms(), max(self._floor_s() * 1000, self._heard_ms))
+
+    def timer(self) -> Callable[[], int]:
+        """A clock for the timers of one session: it begins at `now_ms` and goes on by the steady clock (without one by
+        the wall clock), whatever is learnt or set meanwhile."""
+        ticks = self._steady or self._wall
+        ahead_ms = self.now_ms() - ticks()
+        return lambda: ahead_ms + ticks()
 
     # ------------------------------------------------------------ learning
 

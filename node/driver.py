@@ -192,7 +192,7 @@ class Report:
 
 
 class Session:
-    """One exchange on one stream."""
+    """One exchange on one stream. `now_ms`: the clock of its timers (`Reference.timer`)."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class Session:
         self.link: Link | None = None
         self.errand = False  # outside the sync windows, with what is urgent
         self.seat = 0  # of whom this node serves (node/turns)
-        self._stream, self._writer, self._store, self._now_ms = stream, writer, store, now_ms
+        self._stream, self._writer, self._store, self.now_ms = stream, writer, store, now_ms
         self._admit, self._hooks = admit, hooks
         self._welcome: Welcome | None = None
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -247,7 +247,7 @@ class Session:
         for task in tasks:
             task.add_done_callback(self._ended)
         try:
-            self._handle(self.exchange.start(self._now_ms()))
+            self._handle(self.exchange.start(self.now_ms()))
             close = await self._closed
             self._out.put_nowait(None)
             with contextlib.suppress(asyncio.TimeoutError):
@@ -278,23 +278,21 @@ class Session:
     def end(self, error: Exception | None, retry_after_ms: int = 0) -> None:
         """End from this side."""
         effects = (
-            self.exchange.refuse(error, self._now_ms(), retry_after_ms)
-            if error
-            else self.exchange.finish(self._now_ms())
+            self.exchange.refuse(error, self.now_ms(), retry_after_ms) if error else self.exchange.finish(self.now_ms())
         )
         self._handle(effects)
 
     def ask_segment(self, log: str, first: int) -> None:
         """Ask the peer for a segment that is damaged here."""
-        self._handle(self.exchange.ask_segment(log, first, self._now_ms()))
+        self._handle(self.exchange.ask_segment(log, first, self.now_ms()))
 
     def ask_renewal(self, renew: wire.Renew) -> None:
         """Ask the parent for a fresh certificate."""
-        self._handle(self.exchange.ask_renewal(renew, self._now_ms()))
+        self._handle(self.exchange.ask_renewal(renew, self.now_ms()))
 
     def wake(self) -> None:
         """The feed may have grown."""
-        self._handle(self.exchange.wake(self._now_ms()))
+        self._handle(self.exchange.wake(self.now_ms()))
 
     # ------------------------------------------------------------ tasks
 
@@ -302,7 +300,7 @@ class Session:
         try:
             while (data := await self._stream.read()) is not None:
                 self.report.bytes_received += len(data)
-                self._handle(self.exchange.receive(data, self._now_ms()))
+                self._handle(self.exchange.receive(data, self.now_ms()))
             self._finish(fx.Close(Unavailable("FN-4501", address="", reason="the peer hung up")))
         except Unavailable as error:
             self._finish(fx.Close(error))
@@ -326,21 +324,21 @@ class Session:
         if self._pacer is not None:
             ahead, chunk = self._pacer.ahead_bytes, self._pacer.chunk_bytes
         if self._queued <= ahead // 2:
-            self._handle(self.exchange.ready(ahead - self._queued, self._now_ms(), chunk))
+            self._handle(self.exchange.ready(ahead - self._queued, self.now_ms(), chunk))
 
     async def _grant(self) -> None:
         """Under a limit: let the peer go on as fast as it allows."""
         pacer = self._pacer
         while pacer is not None:
             await pacer.pause(GRANT_S)
-            effects, granted = self.exchange.grant(pacer.allowed(), self._now_ms())
+            effects, granted = self.exchange.grant(pacer.allowed(), self.now_ms())
             pacer.let_in(granted)
             self._handle(effects)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._handle(self.exchange.tick(self._now_ms()))
+            self._handle(self.exchange.tick(self.now_ms()))
 
     def _finish(self, close: fx.Close) -> None:
         if not self._closed.done():
@@ -365,12 +363,12 @@ class Session:
             self._welcome = await self._admit(hello)
         except FednodeError as error:
             retry = getattr(error, "retry_after_ms", 0) or 0
-            self._handle(self.exchange.refuse(error, self._now_ms(), retry))
+            self._handle(self.exchange.refuse(error, self.now_ms(), retry))
             return
         if self._closed.done():  # the link was cut, or the peer left, while we looked
             return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
-        self._handle(self.exchange.admitted(self._welcome.admission, self._now_ms()))
+        self._handle(self.exchange.admitted(self._welcome.admission, self.now_ms()))
         self._hooks.admitted(self)
 
     def _do_pull(self, effect: fx.Pull) -> None:
@@ -379,10 +377,10 @@ class Session:
         try:
             items, drained = self._welcome.feed(effect.after, effect.bytes_max)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self._now_ms()))
+            self._handle(self.exchange.refuse(error, self.now_ms()))
             return
         self.report.sent += len(items)
-        self._handle(self.exchange.feed(items, drained, self._now_ms()))
+        self._handle(self.exchange.feed(items, drained, self.now_ms()))
         self._hooks.fed()
 
     def _do_hurry(self, effect: fx.Hurry) -> None:
@@ -391,9 +389,9 @@ class Session:
         try:
             items, seen, more = self._welcome.hurry(effect.after, effect.beyond)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self._now_ms()))
+            self._handle(self.exchange.refuse(error, self.now_ms()))
             return
-        self._handle(self.exchange.hurried(items, seen, more, self._now_ms()))
+        self._handle(self.exchange.hurried(items, seen, more, self.now_ms()))
 
     def _do_again(self, effect: fx.Again) -> None:
         if self._welcome is None:
@@ -404,9 +402,9 @@ class Session:
             else:
                 items = self._welcome.again(effect.log, effect.first, effect.until)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self._now_ms()))
+            self._handle(self.exchange.refuse(error, self.now_ms()))
             return
-        self._handle(self.exchange.resend(effect.log, effect.first, items, self._now_ms()))
+        self._handle(self.exchange.resend(effect.log, effect.first, items, self.now_ms()))
 
     def _do_pull_witnessed(self, effect: fx.PullWitnessed) -> None:
         if self._welcome is None:
@@ -414,9 +412,9 @@ class Session:
         try:
             found, ripe = self._welcome.witnessed(effect.after)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self._now_ms()))
+            self._handle(self.exchange.refuse(error, self.now_ms()))
             return
-        self._handle(self.exchange.tell(found, ripe, self._now_ms()))
+        self._handle(self.exchange.tell(found, ripe, self.now_ms()))
 
     def _do_learn(self, effect: fx.Learn) -> None:
         self.spawn(self._learning(effect.told))
@@ -430,7 +428,7 @@ class Session:
         except FednodeError as error:
             self._committed(error)
             return
-        self._handle(self.exchange.learnt(told, self._now_ms()))
+        self._handle(self.exchange.learnt(told, self.now_ms()))
 
     def _do_commit(self, effect: fx.Commit) -> None:
         if self.link is None:
@@ -441,7 +439,7 @@ class Session:
         if isinstance(report, Exception):
             code = getattr(report, "code", "FN-7607")
             self._hooks.trouble(self, code)
-            self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self._now_ms(), STORE_RETRY_MS))
+            self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self.now_ms(), STORE_RETRY_MS))
             return
         self.report.received += 1
         if report.mended is not None:
@@ -454,7 +452,7 @@ class Session:
 
     def _flush_reports(self) -> None:
         reports, self._reports = self._reports, []
-        self._handle(self.exchange.committed(reports, self._now_ms()))
+        self._handle(self.exchange.committed(reports, self.now_ms()))
 
     def _do_acked(self, effect: fx.Acked) -> None:
         self.report.acked += len(effect.outcomes)
@@ -481,7 +479,7 @@ class Session:
                 await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, self._answered))
                 self._hooks.acked(self)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self._now_ms()))
+            self._handle(self.exchange.refuse(error, self.now_ms()))
         finally:
             self._acking = False
 

@@ -209,7 +209,7 @@ class Engine(Hooks):
             exchange,
             self.writer,
             self.store,
-            self.app.now_ms,
+            app.reference.timer(),
             lambda h: self.admit_parent(session, h, restoring, errand, address),
             self,
             pacer,
@@ -263,7 +263,7 @@ class Engine(Hooks):
             exchange,
             self.writer,
             self.store,
-            self.app.now_ms,
+            self.app.reference.timer(),
             lambda h: self.admit_child(session, certificate, h),
             self,
         )
@@ -361,11 +361,11 @@ class Engine(Hooks):
 
     def _clock(self, session: Session, reading: fx.PeerClock) -> None:
         reference = self.app.reference
-        delta = clock.correction(reading.sent_ms, reading.received_ms, reading.remote_ms)
-        was, before = reference.offset_ms, self.app.now_ms()
+        off_ms = reference.now_ms() - session.now_ms()  # this clock may have jumped since the session began
+        delta = clock.correction(reading.sent_ms + off_ms, reading.received_ms + off_ms, reading.remote_ms)
+        was = reference.offset_ms
         if not reference.learn(delta, unsure=reading.unsure):
             return
-        session.exchange.shift(self.app.now_ms() - before)
         if abs(reference.offset_ms) > clocks.WARN_MS:
             log.warning("clock is off", extra={"offset_ms": reference.offset_ms, "parent": reading.remote_ms})
 

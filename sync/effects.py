@@ -149,7 +149,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class PeerClock:
-    """The peer's clock, read between two readings of the local one, all Unix milliseconds. `unsure`: by its own
+    """The peer's clock, read between two readings of the session's timer, all Unix milliseconds. `unsure`: by its own
     account."""
 
     sent_ms: int

@@ -140,22 +140,12 @@ class Exchange(Side):
         """Call every few seconds: sends beats, notices silence."""
         if self.state in (State.CLOSED, State.NEW):
             return []
-        if now_ms < self._last_received_ms:  # the clock was set back, by years perhaps: the timers begin anew
-            self._last_received_ms = self._last_sent_ms = now_ms
-            self._tell_by_ms = None
         if now_ms - self._last_received_ms > SILENCE_MS_MAX:
             return self._close(Unavailable("FN-4502", silent_ms=now_ms - self._last_received_ms), now_ms)
         if self.state is not State.OPEN:
             return []
         beat = [self._send(wire.Beat(now_ms), now_ms)] if now_ms - self._last_sent_ms >= BEAT_MS else []
         return [*beat, *self._tell_more()]
-
-    def shift(self, delta_ms: int) -> None:
-        """The local clock was put right by so much: the timers move with it."""
-        self._hello_sent_ms += delta_ms
-        self._last_sent_ms += delta_ms
-        self._last_received_ms += delta_ms
-        self._tell_by_ms = None if self._tell_by_ms is None else self._tell_by_ms + delta_ms
 
     # ------------------------------------------------------------ the driver's reports
 

@@ -18,11 +18,14 @@ from fednode.crypto import certs, issuing
 from fednode.node import admission, bundles, clocks, daemon, joining, retention, shipped, syncing
 from fednode.node.app import App, boot_id, random_bytes, real_clock, real_steady
 from fednode.node.clocks import Anchor, Judge, Reference
+from fednode.node.engine import Engine
 from fednode.proto import fednode_pb2 as pb
+from fednode.sync import effects as fx
 from fednode.sync import wire
 from fednode.sync.clock import milliseconds
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, Unavailable
+from fednode.sync.exchange import SILENCE_MS_MAX, Exchange
 from fednode.sync.identity import Directory, revocation_payload
 from mesh import Mesh, Running, configuration
 from world import NOW_S
@@ -117,6 +120,44 @@ def test_a_correction_of_the_operator_s_is_followed_before_the_time_is_learnt() 
     assert time.now_ms() == NOW_S * 1000
     machine.wall_ms = TRUE_MS
     assert time.now_ms() == TRUE_MS
+
+
+def stands_still(machine: Machine) -> None:
+    machine.steady_ms += SILENCE_MS_MAX + 1
+
+
+def goes_back(machine: Machine) -> None:
+    for _ in range(3):  # again and again: each time the timers would begin anew
+        machine.wall_ms -= YEAR_MS
+        machine.steady_ms += SILENCE_MS_MAX // 3 + 1
+
+
+@pytest.mark.parametrize("broken", [stands_still, goes_back])
+def test_regression_a_broken_clock_does_not_make_a_silent_parent_be_waited_for_for_ever(
+    broken: Callable[[Machine], None],
+) -> None:
+    """A village whose clock stood still, or went back again and again, before it had learnt the time waited as long for
+    a greeting that was lost (simulator, seeds 81 and 127)."""
+    machine = Machine(epoch_ms(2036))
+    now_ms = machine.reference().timer()
+    exchange = Exchange(dials=True, hello=wire.Hello("1301", (), now_ms(), bytes(16)))
+    exchange.start(now_ms())
+    broken(machine)
+    (close,) = [one for one in exchange.tick(now_ms()) if isinstance(one, fx.Close)]
+    assert isinstance(close.error, Unavailable)
+    assert close.error.code == "FN-4502"
+
+
+def test_a_session_s_timers_know_nothing_of_what_is_learnt_or_set() -> None:
+    machine = Machine(epoch_ms(1970))
+    time = machine.reference()
+    now_ms, begun = time.timer(), time.now_ms()
+    machine.wall_ms = epoch_ms(2099)
+    machine.steady_ms += 20
+    assert now_ms() == begun + 20
+    time.learn(TRUE_MS - time.now_ms(), unsure=False)
+    machine.run(5)
+    assert (now_ms(), time.now_ms(), time.timer()()) == (begun + 25, TRUE_MS + 5, TRUE_MS + 5)
 
 
 @pytest.mark.parametrize(("steady", "boot"), [(None, ""), (None, "b"), (lambda: 7, "")])
@@ -420,6 +461,34 @@ async def test_a_daemon_that_starts_anew_with_its_clock_moved_goes_on(tmp_path: 
         assert len(province.records()) == 4
         await mesh.until(lambda: digest(node) == digest(province))
         assert max(milliseconds(row[-1]) for row in digest(province)) <= real_clock() + 5 * 60_000
+
+
+class Stalled:
+    """A line on which nothing comes."""
+
+    async def read(self) -> bytes | None:
+        await asyncio.Event().wait()
+        return None
+
+    async def write(self, data: bytes) -> None:
+        pass
+
+
+async def test_a_session_s_timers_do_not_follow_a_clock_that_jumps(tmp_path: Path) -> None:
+    clock = Clock(2026)
+    app = App.init_province(tmp_path / "13", configuration(), node="13", name="x", domain="hebei", clock=clock)
+    app.reference = Reference.load(app.store, app.trust, clock, real_steady, boot_id())
+    engine = Engine(app)
+    serving = asyncio.create_task(engine.serve_child(Stalled(), app.trust.me.der))
+    while not engine.sessions:
+        await asyncio.sleep(0)
+    (session,) = engine.sessions
+    clock.jump(10 * YEAR_MS)
+    assert app.now_ms() > session.now_ms() + 9 * YEAR_MS
+    session.end(None)
+    await serving
+    await engine.stop()
+    app.close()
 
 
 async def test_what_a_parent_with_a_wrong_clock_has_taught_is_put_right_with_it(tmp_path: Path) -> None:

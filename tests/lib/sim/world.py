@@ -66,6 +66,7 @@ class End:
 
     def __init__(self, node: SimNode, exchange: Exchange, session: SimSession) -> None:
         self.node, self.exchange, self.session = node, exchange, session
+        self.now_ms = node.reference.timer()
         self.link: Link | None = None
         self.out: Wire | None = None
         self.commits: dict[int, tuple[str, int]] = {}
@@ -73,7 +74,7 @@ class End:
         self._hurried: Callable[[int, int], urgent.Found] | None = None
         if session.slow:
             exchange.hurry_from = 0
-            exchange.ready(SLOW_ROOM_BYTES, node.now_ms(), SLOW_ROOM_BYTES)
+            exchange.ready(SLOW_ROOM_BYTES, self.now_ms(), SLOW_ROOM_BYTES)
         self._again: admission.Again | None = None
         self._child: Identity | None = None
 
@@ -83,12 +84,12 @@ class End:
 
     def receive(self, data: bytes) -> None:
         if self.node.up and self.session.open:
-            self.handle(self.exchange.receive(data, self.node.now_ms()))
+            self.handle(self.exchange.receive(data, self.now_ms()))
 
     def more(self) -> None:
         """The line takes a little more: what waits meanwhile can be overtaken by what is urgent."""
         if self.session.slow and self.session.open and self.node.up:
-            self.handle(self.exchange.ready(SLOW_ROOM_BYTES, self.node.now_ms(), SLOW_ROOM_BYTES))
+            self.handle(self.exchange.ready(SLOW_ROOM_BYTES, self.now_ms(), SLOW_ROOM_BYTES))
 
     def handle(self, effects: list[fx.Effect]) -> None:
         for effect in effects:
@@ -117,7 +118,7 @@ class End:
         self.session.world.clock.at(1, lambda: self._admitting(effect.hello))
 
     def _admitting(self, hello: wire.Hello) -> None:
-        node, now = self.node, self.node.now_ms()
+        node, now = self.node, self.now_ms()
         if not self.session.open or not node.up:
             return
         from_parent = self is self.session.ends[0]
@@ -128,7 +129,7 @@ class End:
                 shown = certs.parse(self.peer.node.member.chain[0])
                 identity = admission.check_child(node.trust, shown, hello, node.judge())
             restoring, unsure = from_parent and node.restoring, not node.reference.sure
-            entry = admission.enter(node.writer, identity, hello, from_parent, now, "sim", restoring, unsure)
+            entry = admission.enter(node.writer, identity, hello, from_parent, node.now_ms(), "sim", restoring, unsure)
         except FednodeError as error:
             node.watch_alarms()
             self.handle(self.exchange.refuse(error, now))
@@ -148,23 +149,23 @@ class End:
     def _pull(self, effect: fx.Pull) -> None:
         assert self._feed is not None
         items, drained = self._feed(effect.after, effect.bytes_max)
-        self.handle(self.exchange.feed(items, drained, self.node.now_ms()))
+        self.handle(self.exchange.feed(items, drained, self.now_ms()))
 
     def _hurry(self, effect: fx.Hurry) -> None:
         assert self._hurried is not None
         items, seen, more = self._hurried(effect.after, effect.beyond)
         self.session.world.hurried += len(items)
-        self.handle(self.exchange.hurried(items, seen, more, self.node.now_ms()))
+        self.handle(self.exchange.hurried(items, seen, more, self.now_ms()))
 
     def _resend(self, effect: fx.Again) -> None:
         assert self._again is not None
         items = self._again(effect.log, effect.first, effect.until)
-        self.handle(self.exchange.resend(effect.log, effect.first, items, self.node.now_ms()))
+        self.handle(self.exchange.resend(effect.log, effect.first, items, self.now_ms()))
 
     def _pullwitnessed(self, effect: fx.PullWitnessed) -> None:
         assert self._child is not None
         found, ripe = witness.owed(self.node.store, self.node.trust, self._child, effect.after)
-        self.handle(self.exchange.tell(found, ripe, self.node.now_ms()))
+        self.handle(self.exchange.tell(found, ripe, self.now_ms()))
 
     def _learn(self, effect: fx.Learn) -> None:
         link = self.link
@@ -172,7 +173,7 @@ class End:
         if self.node.guarded(lambda: self.node.writer.witnessed(link, effect.told) or True):
             self.session.world.note("learnt", self.node.id, len(effect.told.heads))
             self.node._watch_refusals()
-            self.handle(self.exchange.learnt(effect.told, self.node.now_ms()))
+            self.handle(self.exchange.learnt(effect.told, self.now_ms()))
 
     def _commit(self, effect: fx.Commit) -> None:
         assert self.link is not None
@@ -185,10 +186,9 @@ class End:
         self.node.acknowledged(self, effect)
 
     def _peerclock(self, effect: fx.PeerClock) -> None:
-        delta = hlc.correction(effect.sent_ms, effect.received_ms, effect.remote_ms)
-        before = self.node.now_ms()
+        off_ms = self.node.now_ms() - self.now_ms()
+        delta = hlc.correction(effect.sent_ms + off_ms, effect.received_ms + off_ms, effect.remote_ms)
         if self.node.reference.learn(delta, unsure=effect.unsure):
-            self.exchange.shift(self.node.now_ms() - before)
             self.node.guarded(self.node.keep_time)
 
     def _alert(self, effect: fx.Alert) -> None:
@@ -203,7 +203,7 @@ class End:
     def _renewasked(self, effect: fx.RenewAsked) -> None:
         chain, code = recovery.renew(self.node, self.peer.node.id, effect)
         if self.session.open:
-            self.handle(self.exchange.answer_renewal(chain, code, self.node.now_ms()))
+            self.handle(self.exchange.answer_renewal(chain, code, self.now_ms()))
 
     def _renewanswered(self, effect: fx.RenewAnswered) -> None:
         if effect.chain:
@@ -266,14 +266,14 @@ class SimSession:
         for end, other in (self.ends, self.ends[::-1]):
             end.out = Wire(world.clock, world.links, other.receive, self.end)
             end.node.sessions.append(end)
-        self.ends[1].handle(self.ends[1].exchange.start(parent.now_ms()))
-        self.ends[0].handle(self.ends[0].exchange.start(child.now_ms()))
+        self.ends[1].handle(self.ends[1].exchange.start(self.ends[1].now_ms()))
+        self.ends[0].handle(self.ends[0].exchange.start(self.ends[0].now_ms()))
         self._tick()
 
     def _tick(self) -> None:
         for end in self.ends:
             if self.open:
-                end.handle(end.exchange.tick(end.node.now_ms()))
+                end.handle(end.exchange.tick(end.now_ms()))
         if self.open:
             self.world.clock.at(TICK_MS, self._tick)
 
@@ -423,7 +423,7 @@ class SimNode:
             return
         for end in dict.fromkeys(end for end, _ in group):
             mine = [done for (other, _), (_, done) in zip(group, reports, strict=True) if other is end]
-            end.handle(end.exchange.committed(mine, self.now_ms()))
+            end.handle(end.exchange.committed(mine, end.now_ms()))
         self.moved()
 
     def _watch_refusals(self) -> None:
@@ -445,7 +445,7 @@ class SimNode:
                 return
             for end in list(self.sessions):
                 if end.link is one.ends and one.ends is not None:
-                    end.handle(end.exchange.refuse(PeerError(one.code, **one.params), self.now_ms()))
+                    end.handle(end.exchange.refuse(PeerError(one.code, **one.params), end.now_ms()))
         if alarms:
             self.world.clock.at(1, self.moved)
 
@@ -466,7 +466,7 @@ class SimNode:
         """The store has grown: whoever is owed more is told; the projection follows, sometimes."""
         for end in list(self.sessions):
             if self.up:
-                end.handle(end.exchange.wake(self.now_ms()))
+                end.handle(end.exchange.wake(end.now_ms()))
         if self.up and self.world.clock.chance(0.3):
             self.projector.catch_up(steps=1)
             if self.projector.unclean and self.world.clock.chance(0.5):
