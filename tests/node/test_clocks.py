@@ -464,9 +464,13 @@ async def test_a_daemon_that_starts_anew_with_its_clock_moved_goes_on(tmp_path: 
 
 
 class Stalled:
-    """A line on which nothing comes."""
+    """A line on which nothing comes. `waited_for`: somebody reads."""
+
+    def __init__(self) -> None:
+        self.waited_for = asyncio.Event()
 
     async def read(self) -> bytes | None:
+        self.waited_for.set()
         await asyncio.Event().wait()
         return None
 
@@ -479,9 +483,9 @@ async def test_a_session_s_timers_do_not_follow_a_clock_that_jumps(tmp_path: Pat
     app = App.init_province(tmp_path / "13", configuration(), node="13", name="x", domain="hebei", clock=clock)
     app.reference = Reference.load(app.store, app.trust, clock, real_steady, boot_id())
     engine = Engine(app)
-    serving = asyncio.create_task(engine.serve_child(Stalled(), app.trust.me.der))
-    while not engine.sessions:
-        await asyncio.sleep(0)
+    line = Stalled()
+    serving = asyncio.create_task(engine.serve_child(line, app.trust.me.der))
+    await line.waited_for.wait()
     (session,) = engine.sessions
     clock.jump(10 * YEAR_MS)
     assert app.now_ms() > session.now_ms() + 9 * YEAR_MS
