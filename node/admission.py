@@ -50,6 +50,7 @@ ISSUERS = "issuers"  # at a standby: where its primary's parent can be dialled
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
 CHILD = "child"
 OUTCOMES_PAGE = 1024
+NO_ROOM = "FN-4505"  # a parent that takes nothing in has no room on its disk
 Feed = Callable[[int, int], tuple[list[Item], bool]]
 Again = Callable[[str, int, int], list[Item]]
 
@@ -132,7 +133,7 @@ def hello(
         window,
         wire.Partial(half.lsn, half.digest, len(half.data)) if half else None,
         feeds,
-        wants,
+        wants and not store.room.low,  # what cannot be stored is not asked for; this node's own feed goes on
         trust.catalog_version,
         software,
         restore,
@@ -260,7 +261,7 @@ def enter(
             note_addresses(tx, ISSUERS, greeting.issuers)
         elif identity.stands_for == trust.node:
             note_addresses(tx, REACHED_AT + identity.node, greeting.addresses)
-        tx.touch_peer(peer.id, now_ms)
+        tx.touch_peer(peer.id, now_ms, None if greeting.wants or not from_parent else NO_ROOM)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
     link.since, link.restoring = peer.since, restoring

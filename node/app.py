@@ -36,6 +36,7 @@ from fednode.node.demotion import REACHED_LAST, SUCCESSORS
 from fednode.node.home import Home, NodeKeys, pem_of
 from fednode.node.journal import DAEMON, Journal, Throttle
 from fednode.node.projection import Projector
+from fednode.node.room import MIB, Room
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
@@ -107,6 +108,7 @@ class App:
     ) -> None:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
+        self.room = store.room = Room(home.path, config.reserve_mib * MIB)
         self.operator, self.throttle = operator, Throttle(clock)
         if clock is real_clock:
             steady = real_steady
@@ -156,6 +158,7 @@ class App:
         me = certs.check_chain(chain, SUITE_1.hash(chain[-1]))[0]
         if me.sign_key != keys.sign.public or me.tls_key != keys.tls.public_der:
             raise IntegrityError("FN-6115", node=me.node, path=str(home.path))
+        Room(home.path, config.reserve_mib * MIB).make_way()  # opening a database needs a little room, too
         store = Store.open(home.log_db, stash_key=keys.stash_key)
         return cls(home, config, keys, store, Trust.load(store, chain, me.node), clock, rng, operator)
 
@@ -172,7 +175,9 @@ class App:
 
     def new_store(self) -> Store:
         """A store of one's own, for another thread."""
-        return Store.open(self.home.log_db, stash_key=self.keys.stash_key)
+        store = Store.open(self.home.log_db, stash_key=self.keys.stash_key)
+        store.room = self.room
+        return store
 
     def new_writer(self, store: Store | None = None) -> Writer:
         writer = Writer(store or self.new_store(), self.trust, self.keys, self.now_ms, self.rng)

@@ -23,6 +23,7 @@ from fednode.crypto import checkpoint
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.merkle import Frontier, TreeNode, verify_consistency
 from fednode.node.checker import Checker, Seen, cosigned
+from fednode.node.room import if_room
 from fednode.node.store import Store
 from fednode.node.tree import KeptNodes
 from fednode.node.trust import Trust
@@ -258,8 +259,8 @@ def mend(store: Store, altered: Iterable[tuple[int, list[TreeNode]]]) -> None:
 
 
 def remember(store: Store, edges: Iterable[tuple[Log, Edge]]) -> None:
-    """Keep how far each log holds, for the next incremental verification."""
-    with store.write() as tx:
+    """Keep how far each log holds, for the next incremental verification; on a full disk that one has more to do."""
+    with if_room(), store.write() as tx:
         for log, edge in edges:
             frontier = None if edge.frontier is None else edge.frontier.to_bytes()
             values = (log.id, edge.size, edge.root, frontier, edge.last_hlc)

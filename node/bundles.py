@@ -30,6 +30,8 @@ from fednode.node import admission, bundle_out, erasing, fence, stick
 from fednode.node.bundle_look import NAMED_MAX, Look, Opened, look, open_for
 from fednode.node.bundle_out import Exported, export
 from fednode.node.fence import Place
+from fednode.node.follower import follow
+from fednode.node.room import if_room
 from fednode.node.store import Store
 from fednode.node.writer import Link, Writer
 from fednode.sync import bundle as bun
@@ -177,8 +179,9 @@ def _nothing(app: App, paths: Sequence[Path], found: stick.Found, report: Report
 def _project(app: App) -> int:
     projector = app.new_projector()
     try:
-        applied = projector.catch_up()
-        erasing.clean(projector.store, projector)  # a node that lives by sticks may have no daemon to do it
+        applied = follow(projector)
+        with if_room():
+            erasing.clean(projector.store, projector)  # a node that lives by sticks may have no daemon to do it
         return applied
     finally:
         projector.close()

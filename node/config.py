@@ -47,6 +47,7 @@ class Config:
     log_format: str = "text"
     lang: str = ""
     scrub_days: int = 7
+    reserve_mib: int = 32
     sync_windows: tuple[str, ...] = ()
     sync_zone: str = ""
     sync_limit: str = ""
@@ -66,7 +67,7 @@ CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("t
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
-NUMBERS = {"scrub_days": (0, 365), "jobs_jitter": (0, 50), "serve_sessions": (1, 6000)}  # least, greatest
+NUMBERS = {"scrub_days": (0, 365), "reserve_mib": (0, 65_536), "jobs_jitter": (0, 50), "serve_sessions": (1, 6000)}
 SWITCHES = frozenset(("sync_urgent",))
 # What reads a text, or raises ValueError; and how one looks.
 _SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")

@@ -27,6 +27,7 @@ from fednode.node.fence import standing
 from fednode.node.follower import Follower
 from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, retain
 from fednode.node.journal import DAEMON, REFUSED
+from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
 from fednode.node.scrubber import Scrubber
 from fednode.node.writer import Writer
@@ -50,6 +51,7 @@ class Daemon:
         self.engine = Engine(app, self._project_soon)
         self.projector = Follower(app, self.engine.writer.busy)
         self.scrubber = Scrubber(app, self.engine.writer, self.engine.mender.found) if app.config.scrub_days else None
+        self.keeper = Keeper(app, self.engine, self.projector.wake)
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
         self._data_version = -1
@@ -83,6 +85,7 @@ class Daemon:
                 )
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
+            await self.keeper.look()
             self.projector.wake()
             self._plan()
             self._jobs.start()
@@ -96,12 +99,13 @@ class Daemon:
             await self._shut()
 
     def _plan(self) -> None:
+        app = self.app  # to strip, and to write files anew, takes room at first
         functions: dict[str, Callable[[], object]] = {
-            "watch": self._watch,
+            "watch": self._look,
             "sync": self._dialer.judge,
             "renewal": self.engine.renew_when_due,
             "retention": self._daily,
-            "cleaning": lambda: asyncio.to_thread(clean_up, self.app),
+            "cleaning": lambda: IDLE if app.room.low else asyncio.to_thread(clean_up, app),
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step
@@ -136,6 +140,11 @@ class Daemon:
         self.app.trust.refresh(self.engine.store)
         self.engine.moved()
 
+    async def _look(self) -> object:
+        """At the disk, and for what other processes have written."""
+        await self.keeper.look()
+        return self._watch()
+
     def _watch(self) -> object:
         """Another process may have written without poking; children may wait for their turn."""
         self.engine.take_turns()
@@ -150,7 +159,8 @@ class Daemon:
         """Retention by the catalog, and cleaning up, when another day has begun; not behind the fence, where nothing is
         changed. What is stripped does not come back: a clock that nobody has confirmed does not make a day."""
         now_ms, store = self.app.reference.certain_ms(), self.engine.store
-        if store.meta("retention_day") == retention.day_of(now_ms).isoformat() or standing(store) is not None:
+        due = store.meta("retention_day") != retention.day_of(now_ms).isoformat()
+        if not due or standing(store) is not None or self.app.room.low:
             return IDLE
         return asyncio.to_thread(retain, self.app, now_ms)
 

@@ -35,7 +35,7 @@ from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync import wire
-from fednode.sync.errors import Unavailable
+from fednode.sync.errors import StoreError, Unavailable
 from fednode.sync.side import HURRY_FROM_BYTES
 
 log = logging.getLogger("fednode.driver")
@@ -85,7 +85,9 @@ class WriterThread:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _run(self) -> None:
-        writer = self._make()
+        writer = self._open()
+        if writer is None:
+            return
         lsn = -1
         try:
             while (job := self._jobs.get()) is not None:
@@ -108,6 +110,22 @@ class WriterThread:
             writer.store.close()
 
     _ended = _at_work = False
+
+    def _open(self) -> Writer | None:
+        """The writer. While the store cannot be opened, each job is told why, and the next one is another try; None at
+        the end."""
+        while True:
+            try:
+                return self._make()
+            except FednodeError as error:
+                log.error("store trouble", extra={"code": error.code, "params": dict(error.params)})
+                job = self._jobs.get()
+                if job is None:
+                    return None
+                if len(job) == 2:
+                    self._function(None, _raiser(error), job[1])
+                else:
+                    self._post(job[2], error)
 
     @staticmethod
     def _lsn(writer: Writer) -> int:
@@ -152,7 +170,7 @@ class WriterThread:
         for (_, _, done), (_, report) in zip(group, reports, strict=True):
             self._post(done, report)
 
-    def _function(self, writer: Writer, function: Callable[[Writer], Any], future: asyncio.Future[Any]) -> None:
+    def _function(self, writer: Any, function: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
         def settle(setter: Callable[[Any], None], value: Any) -> None:
             if not future.done():
                 setter(value)
@@ -270,7 +288,7 @@ class Session:
 
         def keep(writer: Writer) -> None:
             with writer.store.write() as tx:
-                tx.set_partial(node, half)
+                tx.set_partial(node, None if writer.store.room.low else half)
 
         with contextlib.suppress(FednodeError):
             await self._writer.call(keep)
@@ -362,8 +380,7 @@ class Session:
         try:
             self._welcome = await self._admit(hello)
         except FednodeError as error:
-            retry = getattr(error, "retry_after_ms", 0) or 0
-            self._handle(self.exchange.refuse(error, self.now_ms(), retry))
+            self._refuse(error)
             return
         if self._closed.done():  # the link was cut, or the peer left, while we looked
             return
@@ -377,7 +394,7 @@ class Session:
         try:
             items, drained = self._welcome.feed(effect.after, effect.bytes_max)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self.now_ms()))
+            self._refuse(error)
             return
         self.report.sent += len(items)
         self._handle(self.exchange.feed(items, drained, self.now_ms()))
@@ -402,7 +419,7 @@ class Session:
             else:
                 items = self._welcome.again(effect.log, effect.first, effect.until)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self.now_ms()))
+            self._refuse(error)
             return
         self._handle(self.exchange.resend(effect.log, effect.first, items, self.now_ms()))
 
@@ -438,8 +455,7 @@ class Session:
     def _committed(self, report: fx.Done | Exception) -> None:
         if isinstance(report, Exception):
             code = getattr(report, "code", "FN-7607")
-            self._hooks.trouble(self, code)
-            self._handle(self.exchange.refuse(Unavailable("FN-4505", reason=code), self.now_ms(), STORE_RETRY_MS))
+            self._refuse(report if isinstance(report, FednodeError) else StoreError(code))
             return
         self.report.received += 1
         if report.mended is not None:
@@ -449,6 +465,15 @@ class Session:
         if not self._reports:
             asyncio.get_running_loop().call_soon(self._flush_reports)
         self._reports.append(report)
+
+    def _refuse(self, error: FednodeError) -> None:
+        """End the session with an error of this side. Trouble of this node's store is no fault of the peer's: it is to
+        come again."""
+        retry = getattr(error, "retry_after_ms", 0) or 0
+        if isinstance(error, StoreError):
+            self._hooks.trouble(self, error.code)
+            error, retry = Unavailable("FN-4505", reason=error.code), STORE_RETRY_MS
+        self._handle(self.exchange.refuse(error, self.now_ms(), retry))
 
     def _flush_reports(self) -> None:
         reports, self._reports = self._reports, []
@@ -479,7 +504,7 @@ class Session:
                 await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, self._answered))
                 self._hooks.acked(self)
         except FednodeError as error:
-            self._handle(self.exchange.refuse(error, self.now_ms()))
+            self._refuse(error)
         finally:
             self._acking = False
 
@@ -488,6 +513,13 @@ class Session:
 
     def _do_close(self, effect: fx.Close) -> None:
         self._finish(effect)
+
+
+def _raiser(error: Exception) -> Callable[[Any], Any]:
+    def raising(_: Any) -> Any:
+        raise error
+
+    return raising
 
 
 def _acknowledge(

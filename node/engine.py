@@ -58,6 +58,7 @@ class Engine(Hooks):
         self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
         self._seated: dict[int, Session] = {}
         self.renewal = ""  # why the last one was refused
+        self.parent_full = False  # it has no room: it sends, and takes nothing
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
 
     def close(self) -> None:
@@ -169,6 +170,7 @@ class Engine(Hooks):
     ) -> Welcome:
         """Check the parent; TLS has verified its name."""
         parent = admission.check_parent(self.app.trust, hello, self.app.judge())
+        self.parent_full = not hello.wants
         welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
         if address and address != self.app.parent_addresses()[0]:
             await self.writer.call(lambda writer: admission.reached(writer.store, address))

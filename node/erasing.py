@@ -14,14 +14,17 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
+from fednode.node import sqlite
 from fednode.node.cleaning import clean_log, clean_state
+from fednode.node.follower import follow
 from fednode.node.projection import Projector
 from fednode.node.records import Records
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
-from fednode.sync.errors import Refused
+from fednode.sync.errors import Refused, StoreError
 from fednode.sync.strip import erase_change
 
 
@@ -80,8 +83,9 @@ def erase(
 
     changes = [erase_change(log, seq, reason) for log, seq in versions]
     records.writer.local(dataset, place, changes, tell)
-    records.projector.catch_up()
-    clean(records.store, records.projector)
+    follow(records.projector)
+    with contextlib.suppress(StoreError, sqlite.DatabaseError):  # it is done; the daemon cleans up when there is room
+        clean(records.store, records.projector)
     places = [Place(str(log), seq, f"{name}#{before + i}") for i, (log, seq) in enumerate(versions)]
     return Erased(dataset, place, tuple(places))
 

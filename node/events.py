@@ -22,6 +22,7 @@ import msgspec
 
 from fednode.crypto import canonical
 from fednode.node import sqlite
+from fednode.node.follower import follow
 from fednode.node.journal import CLOSED, OPEN, TEXT_BYTES_MAX, Journal, cut
 from fednode.node.projection import Projector
 from fednode.node.writer import Writer
@@ -106,7 +107,7 @@ class Events:
 
     def __init__(self, projector: Projector) -> None:
         self._projector, self._trust = projector, projector.trust
-        projector.catch_up()
+        follow(projector)
         self._names: dict[int, LogName] = {log_id: name for log_id, name, _ in projector.store.logs()}
 
     # ------------------------------------------------------------ the audit

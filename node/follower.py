@@ -3,7 +3,8 @@
 Rules
 1. What is stored comes first: while segments wait to be stored it gives way, for a second at most.
 2. Full text and indexes on fields are for when nothing else has come for a moment.
-3. It stops at what cannot be read (a damaged segment), says so, and looks again when something was stored.
+3. It stops at what cannot be read (a damaged segment) or written (a full disk), says so once, and looks again when
+   something was stored, or after a while.
 
 >>> # follower = Follower(app, engine.writer.busy); follower.wake(); follower.stop()
 """
@@ -16,8 +17,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
+from fednode.node import sqlite
 from fednode.node.cleaning import clean_log, clean_state
 from fednode.node.projection import Projector
+from fednode.node.room import NO_ROOM
+from fednode.sync.errors import StoreError
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -25,8 +29,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.follower")
 TEXT_DELAY_S = 0.5
 GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
-AFTER_TROUBLE_S = 1.0
+AFTER_TROUBLE_S = 10.0
 CLEAN_RETRY_S = 5.0
+
+
+def follow(projector: Projector) -> int:
+    """Bring state.db up to date for whoever reads it: where there is no room for more, what is there must do. Returns
+    the number of changes of records applied."""
+    try:
+        return projector.catch_up()
+    except StoreError as error:
+        if error.code not in NO_ROOM:
+            raise
+        log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
+        return 0
 
 
 class Follower:
@@ -60,28 +76,40 @@ class Follower:
         return clean_state(projector) or clean_log(projector.store)
 
     def _run(self) -> None:
-        projector = self._app.new_projector()
-        delay_s = TEXT_DELAY_S
-        try:
-            while not self._stopping:
-                self._wanted.clear()
-                try:
-                    self._give_way()
-                    if projector.step()[1]:
-                        delay_s = TEXT_DELAY_S
-                        continue
-                    if self._wanted.wait(delay_s):
-                        continue
-                    if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):
-                        delay_s = 0.0
-                        continue
-                    if projector.unclean or projector.store.meta("unclean", 0):
-                        self._wanted.wait(CLEAN_RETRY_S)  # somebody was in the way, or it waits for the daily job
-                        continue
-                except FednodeError as error:
-                    log.error("projection stopped", extra={"code": error.code, "params": dict(error.params)})
-                    self._wanted.wait(AFTER_TROUBLE_S)
-                self._wanted.wait()
-        finally:
+        projector: Projector | None = None
+        told = ""
+        while not self._stopping:
+            try:
+                projector = projector or self._app.new_projector()
+                self._follow(projector)
+            except (FednodeError, sqlite.DatabaseError) as error:
+                code = error.code if isinstance(error, FednodeError) else sqlite.trouble(error, "state.db").code
+                if code != told:  # it is tried again for as long as it takes, and said once
+                    log.error("projection stopped", extra={"code": code, "reason": str(error)})
+                told = code
+                self._wanted.wait(AFTER_TROUBLE_S)
+            else:
+                told = ""
+        if projector is not None:
             projector.close()
             projector.store.close()
+
+    def _follow(self, projector: Projector) -> None:
+        """Until there is nothing to be done, or no more time: then wait for something. Raises FednodeError, and what
+        SQLite raises."""
+        delay_s = TEXT_DELAY_S
+        while not self._stopping:
+            self._wanted.clear()
+            self._give_way()
+            if projector.step()[1]:
+                delay_s = TEXT_DELAY_S
+                continue
+            if self._wanted.wait(delay_s):
+                continue
+            if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):
+                delay_s = 0.0
+                continue
+            if projector.unclean or projector.store.meta("unclean", 0):
+                self._wanted.wait(CLEAN_RETRY_S)  # somebody was in the way, or it waits for the daily job
+                continue
+            self._wanted.wait()

@@ -109,10 +109,7 @@ class Projector:
         self.connection = sqlite.connect(
             path, synchronous="NORMAL", cache_kib=CACHE_KIB, wal_pages=WAL_PAGES, secure=False
         )
-        try:
-            migrate(self.connection, state_migrations, path)
-        except sqlite.DatabaseError as error:
-            raise sqlite.trouble(error, path) from error
+        migrate(self.connection, state_migrations, path)
         self._logs: dict[int, LogName] = {}
         self._views = self._indexed = -1
         self._forgot: dict[tuple[str, int], Forgotten] = {}
@@ -183,6 +180,7 @@ class Projector:
         if not held and not late:
             self._sync_views()
             return 0, self._forget_more()
+        self.store.room.check_projection(sum(one.count for one in held))
         self.trust.refresh(self.store)
         self._sync_views()
         last = min(

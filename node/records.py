@@ -5,7 +5,8 @@ Rules
    key that exists in one area only means that one. What lies outside the scope is refused (FN-5311).
 2. Writing goes through the catalog (`fednode.sync.formats`), and names the version that was seen (`base`). What is the
    same as what is there writes nothing.
-3. Reading takes in first what other processes have written. "Saved here" and "held by the parent" are two answers.
+3. Reading takes in first what other processes have written, where the disk has room for it. "Saved here" and "held by
+   the parent" are two answers.
 4. The digest is SHA-256 over one line for each record, sorted by key, dataset and area, so it depends on the records
    alone: not on order, nor on logs. The line is the canonical JSON array [dataset, area, key, record]. Records of
    system datasets (audit, alerts) are not in it: each level has more of them than those below.
@@ -27,6 +28,7 @@ from typing import Any
 import msgspec
 
 from fednode.node import sqlite
+from fednode.node.follower import follow
 from fednode.node.importing import COUNTS, Importer, ImportReport, OnProgress, OnReject, encode, scope_check
 from fednode.node.ingest.headers import Matcher
 from fednode.node.ingest.rejects import problem_text
@@ -34,13 +36,14 @@ from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector, Row, field_sql, fts_phrase
+from fednode.node.room import NO_ROOM
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync.catalog import SYSTEM_DATASETS, Dataset, Field
 from fednode.sync.change import DELETE, SYSTEM_PREFIX, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
-from fednode.sync.errors import Refused
+from fednode.sync.errors import Refused, StoreError
 from fednode.sync.feed import Side
 from fednode.sync.formats import AREA_LENGTHS, Problem, Record, canonical_area, compile_dataset, key_text, parse
 from fednode.sync.identity import covers
@@ -265,7 +268,7 @@ class Records:
             self.journal.within(tx, action, dataset=dataset, area=area, log=str(name), number=number)
 
         self.writer.local(dataset, area, [change], tell)
-        self.projector.catch_up()
+        follow(self.projector)
 
     # ------------------------------------------------------------ what may be written, and where
 
@@ -354,7 +357,7 @@ class Records:
 
     def _get(self, dataset: str, key: str, area: str | None) -> Found:
         self.declared(dataset)
-        self.projector.catch_up()
+        follow(self.projector)
         place = self._area(area) if area else self._area_for(dataset, key)
         row = self.projector.current(dataset, place, [key]).get(key)
         if row is None or row.op != UPSERT or row.payload is None:
@@ -380,7 +383,7 @@ class Records:
         newest; and whether each is a conflict. Raises Refused FN-3320, FN-3321, FN-3324, FN-3325."""
         if dataset not in SYSTEM_DATASETS:
             self.declared(dataset)
-        self.projector.catch_up()
+        follow(self.projector)
         place = self._area(area) if area else self._history_area(dataset, key)
         current = self.projector.current(dataset, place, [key]).get(key)
         if current is None:
@@ -477,7 +480,7 @@ class Records:
         """Records by field values, words, and a range of dates (both ends included); `area`: its records and those of
         all areas in it. `limit` at most PAGE_MAX. Raises Refused FN-3326 to FN-3330."""
         declared = self.declared(dataset)
-        self.projector.catch_up()
+        follow(self.projector)
         number = self._number("dataset", "name", dataset)
         if number is None:
             return Page(dataset, (), "")
@@ -558,7 +561,11 @@ class Records:
     def _words(self, declared: Dataset, text: str) -> str:
         if not any(field.search for field in declared.fields):
             raise Refused("FN-3329", dataset=declared.name)
-        self.projector.index_text()
+        try:
+            self.projector.index_text()
+        except StoreError as error:  # without room for more, what is indexed must do, if anything is
+            if error.code not in NO_ROOM or not self._rows("select 1 from sqlite_master where name = 'record_fts'"):
+                raise
         return " ".join(fts_phrase(word) for word in text.split())
 
     # ------------------------------------------------------------ comparing
@@ -568,7 +575,7 @@ class Records:
         within = self._area(area) if area else ""
         if dataset:
             self.declared(dataset)
-        self.projector.catch_up()
+        follow(self.projector)
         datasets = {
             number: name
             for number, name in self._rows("select id, name from dataset")

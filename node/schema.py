@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from fednode.node.sqlite import Connection, transaction
+from fednode.node.sqlite import Connection, DatabaseError, transaction, trouble
 from fednode.sync.errors import StoreError
 
 log_migrations = Migrations("fednode-log")
@@ -197,12 +197,15 @@ def m001_state(db: Database) -> None:
 
 def migrate(connection: Connection, migrations: Migrations, path: Path) -> None:
     """Bring a database up to date; whoever opens it at the same moment waits. Raises StoreError FN-7608 when it was
-    written by a newer program."""
+    written by a newer program, and what `sqlite.trouble` makes of SQLite's own errors."""
     db = Database(connection)
     known = {migration.name for migration in migrations._migrations}
-    newer = sorted(migration.name for migration in migrations.applied(db) if migration.name not in known)
-    if newer:
-        raise StoreError("FN-7608", path=str(path), migration=newer[-1])
-    if migrations.pending(db):
-        with transaction(connection, path):
-            migrations.apply(db)
+    try:
+        newer = sorted(migration.name for migration in migrations.applied(db) if migration.name not in known)
+        if newer:
+            raise StoreError("FN-7608", path=str(path), migration=newer[-1])
+        if migrations.pending(db):
+            with transaction(connection, path):
+                migrations.apply(db)
+    except DatabaseError as error:
+        raise trouble(error, path) from error

@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 WAL_PAGES = 4_000  # checkpoint the write-ahead log every 16 MiB: at SQLite's 1,000 pages bulk loads run a third slower
 WAL_TRIES = 100
 JOURNAL_BYTES = 64 * 1024 * 1024
+OPENING_BYTES = 128 * 1024  # what opening a database needs: SQLite calls it an I/O error when that is not there
 
 Connection = Any  # pysqlite3 has no type stubs
 Error = sqlite3.Error
@@ -103,10 +105,13 @@ def overwrite(connection: Connection, on: bool) -> None:
 
 
 def truncate(connection: Connection) -> bool:
-    """Empty the write-ahead log, if nobody reads or writes there now: it holds pages as they were. Whether it did."""
+    """Empty the write-ahead log, if nobody reads or writes there now: it holds pages as they were. Whether it did. That
+    there is no room to do it undoes nothing."""
     connection.execute("pragma busy_timeout=0")
     try:
         return bool(connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0] == 0)
+    except sqlite3.OperationalError:
+        return False
     finally:
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
 
@@ -114,6 +119,10 @@ def truncate(connection: Connection) -> bool:
 def trouble(error: Exception, path: Path | str) -> StoreError:
     """What an SQLite error means to a person."""
     text = str(error)
+    if ("unable to open" in text or "readonly" in text) and _read_only(path):
+        return StoreError("FN-7631", path=str(path))
+    if "disk I/O error" in text and _no_room(path):
+        return StoreError("FN-7605", path=str(path), reason=text)
     if "unable to open" in text or "readonly" in text:
         return StoreError("FN-7602", path=str(path), reason=text)
     if "not a database" in text or "malformed" in text:
@@ -123,6 +132,20 @@ def trouble(error: Exception, path: Path | str) -> StoreError:
     if "locked" in text or "busy" in text:
         return StoreError("FN-7606", path=str(path), reason=text)
     return StoreError("FN-7607", path=str(path), reason=text)
+
+
+def _read_only(path: Path | str) -> bool:
+    """Whether the folder of a database may not be written, by this user or by anybody."""
+    folder = Path(path).parent
+    return folder.is_dir() and not os.access(folder, os.W_OK)
+
+
+def _no_room(path: Path | str) -> bool:
+    try:
+        found = os.statvfs(Path(path).parent)
+    except OSError:
+        return False
+    return found.f_frsize * found.f_bavail < OPENING_BYTES
 
 
 @contextmanager

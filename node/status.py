@@ -21,6 +21,7 @@ import msgspec
 from fednode.crypto.certs import Identity
 from fednode.node import audit, fence, scrub, sqlite
 from fednode.node.jobs import window
+from fednode.node.room import if_room
 from fednode.node.store import Store
 
 if TYPE_CHECKING:
@@ -74,14 +75,18 @@ def collect(app: App) -> dict[str, Any]:
         },
         "clock": {"offset_ms": app.reference.offset_ms, "sure": app.reference.sure},
         "verified": _verified(store),
-        "disk": {"free_bytes": shutil.disk_usage(app.home.path).free},
+        "disk": {
+            "free_bytes": shutil.disk_usage(app.home.path).free,
+            "reserve_bytes": app.room.held(),
+            "low": app.room.low,
+        },
     }
 
 
 def note_verified(store: Store, now_ms: int, report: Report) -> None:
     """Keep how a verification of all logs ended."""
     told = {"at_ms": now_ms, "changes": report.changes, "problems": len(report.problems)}
-    with store.write() as tx:
+    with if_room(), store.write() as tx:
         tx.set_meta("verified_full" if report.full else "verified_new", msgspec.json.encode(told))
 
 

@@ -3,7 +3,7 @@
 Rules
 1. `create` makes a store, `open` only loads one. Nothing else creates.
 2. All writes go through `write()`: one transaction, `BEGIN IMMEDIATE`, `synchronous=FULL`. When it has ended, it is
-   on disk.
+   on disk. Where the disk is nearly full, the reserve makes way for it (`node.room`).
 3. `append` takes only an `OwnSegment` or a `VerifiedSegment`: a type says what has been proved. It is a
    compare-and-swap on the log's size.
 4. The bytes of a segment carry a SHA-256 that is checked at every read (IntegrityError FN-6601 names the log and the
@@ -26,7 +26,7 @@ from typing import Any
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
-from fednode.node import resealed, sqlite, urgent
+from fednode.node import resealed, room, sqlite, urgent
 from fednode.node.rows import Backlog, Held, Peer
 from fednode.node.schema import log_migrations, migrate
 from fednode.node.transaction import Transaction
@@ -53,6 +53,7 @@ class Store:
         self._stash_key = stash_key
         self.store_id: bytes = self.meta("store_id")
         self.damaged: set[tuple[str, int]] = set()  # what feeds met and passed over: (log, first)
+        self.room = room.NOWHERE  # whoever opens a home's store says where its room is
 
     @classmethod
     def create(cls, path: Path, *, store_id: bytes, stash_key: bytes) -> Store:
@@ -73,10 +74,7 @@ class Store:
         if not path.exists():
             raise StoreError("FN-7610", path=str(path))
         connection = sqlite.connect(path, synchronous="FULL")
-        try:
-            migrate(connection, log_migrations, path)
-        except sqlite.DatabaseError as error:
-            raise sqlite.trouble(error, path) from error
+        migrate(connection, log_migrations, path)
         return cls(connection, path, stash_key)
 
     @classmethod
@@ -109,8 +107,11 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """One durable transaction."""
+        self.room.make_way()
         with sqlite.transaction(self._c, self.path):
             yield Transaction(self, self._c)
+        if self.room.given_up:
+            sqlite.truncate(self._c)  # what the write-ahead log takes is room as well
 
     # ------------------------------------------------------------ reading
 

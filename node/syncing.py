@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fednode.node import carrier, erasing, poke
+from fednode.node import admission, carrier, erasing, poke
 from fednode.node.dialer import EARLIER_LIFE
 from fednode.node.driver import Report
 from fednode.node.engine import Engine, code_of
+from fednode.node.follower import follow
+from fednode.node.room import if_room
 from fednode.sync import effects as fx
 from fednode.sync.errors import PeerError, StoreError, Unavailable
 
@@ -40,7 +42,8 @@ class SyncReport:
 
 async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int | None = None) -> SyncReport:
     """One exchange with the parent, now, whatever the sync windows say. `limit`: bits per second (0: none), where not
-    as the settings say. Raises Unavailable (nothing lost), PeerError (refused by the parent), StoreError.
+    as the settings say. Raises Unavailable (nothing lost; FN-4505: the parent has no room and sent only), PeerError
+    (refused by the parent), StoreError.
     """
     async with _engine(app) as (engine, report):
         await _meet(
@@ -54,11 +57,14 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int 
         report.pending = engine.store.backlog_up(peer.acked if peer else 0).changes
     projector = app.new_projector()
     try:
-        report.applied = projector.catch_up()
-        erasing.clean(projector.store, projector)  # there may be no daemon to do it
+        report.applied = follow(projector)
+        with if_room():
+            erasing.clean(projector.store, projector)  # there may be no daemon to do it
     finally:
         projector.close()
     poke.poke(app.home.run_dir)
+    if up and report.pending and engine.parent_full:
+        raise Unavailable(admission.NO_ROOM, reason="FN-7630")
     return report
 
 

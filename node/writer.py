@@ -9,7 +9,9 @@ Rules
    the rest of the group goes on.
 4. A parent cosigns a checkpoint only in the transaction that stores what leads to it; sizes never go down.
 5. What an erase names is stripped in the transaction that appends the erase (`fednode.node.stripping`).
-6. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be
+6. Where the disk is nearly full, changes and segments are refused; erases, the audit and acknowledgements are not
+   (`fednode.node.room`).
+7. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be
    verified.
 
 >>> # writer.local("admin-licence", "130102001001", [Change(key, payload)])
@@ -135,6 +137,8 @@ class Writer:
             raise Refused("FN-5302", area=area, scope=", ".join(me.scope))
         name = self.trust.log_name(dataset, area)
         readers, carried = ([], False) if name.is_open else self.trust.readers(declared, area)
+        if not name.is_system and any(change.op != ERASE for change in changes):
+            self.store.room.check()
         self.stripping.begin()
         try:
             with self.store.write() as tx:
@@ -202,6 +206,7 @@ class Writer:
         """Verify and store what peers sent: one durable transaction. On StoreError nothing of it is kept and nothing
         may be
         acknowledged."""
+        self.store.room.check()
         self.trust.refresh(self.store)
         self.refusals.clear()
         group = list(batch)

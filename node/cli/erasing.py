@@ -59,10 +59,11 @@ def erase(
 def _status(session: Session, wanted: str) -> None:
     from fednode.crypto.certs import iso
     from fednode.node import erasures
+    from fednode.node.follower import follow
 
     app = session.app()
     projector = app.new_projector(app.store)
-    projector.catch_up()
+    follow(projector)
     found = erasures.own_erasures(app.store, app.trust, erasures.receipts(projector), wanted)
     projector.close()
     shown: list[dict[str, Any]] = []

@@ -270,8 +270,10 @@ def _csv_text(items: Sequence[Any], codes: list[str]) -> str:
 @option("--limit", default=100, show_default=True, words="option.limit", type=click.IntRange(1, 10_000))
 def conflicts(session: Session, dataset: str | None, limit: int) -> None:
     """Concurrent changes that lost."""
+    from fednode.node.follower import follow
+
     projector = session.app().new_projector()
-    projector.catch_up()
+    follow(projector)
     found = projector.conflicts(dataset or "", limit)
     rows = [(one["dataset"], one["area"], one["key"], one["log"], one["seq"]) for one in found]
     heads = [session.words(f"head.{key}") for key in ("dataset", "area", "key", "log", "number")]

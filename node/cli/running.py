@@ -91,12 +91,16 @@ def sync(session: Session, up: bool, down: bool, limit: str | None) -> None:
         session.words("sync.pending" if report.pending else "sync.nothing_pending", pending=report.pending),
     ]
     lines += [session.words("sync.refused", by=by, code=code) for by, code in report.refused]
+    low = app.room.low and (both or down)
+    if low:
+        lines.append(session.words("sync.no_room"))
     fence = standing(app.store)
     if fence is not None:
         age = session.words("status.ago", age=human_ms(max(0, app.now_ms() - fence.at_ms), session.lang))
         lines.append(session.words("status.fenced", code=fence.code, age=age))
     shown["fenced"] = fence.code if fence is not None else None
-    session.done({"sync": shown}, lines, 6 if fence is not None else 5 if report.refused else 0)
+    code = 6 if fence is not None else 5 if report.refused else 7 if low else 0
+    session.done({"sync": shown}, lines, code)
 
 
 def _pending(app: Any) -> int:
@@ -168,7 +172,9 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
     lines.append(words("status.certificate", days=found["certificate"]["days_left"]))
     lines.append(_clock_line(session, app))
     lines += _verified_lines(session, found["verified"], age)
-    lines.append(words("status.disk", free=human_bytes(found["disk"]["free_bytes"])))
+    disk = found["disk"]
+    key = "status.disk_low" if disk["low"] else "status.disk"
+    lines.append(words(key, free=human_bytes(disk["free_bytes"]), reserve=human_bytes(disk["reserve_bytes"])))
     if found["children"]:
         rows = [
             (

@@ -12,12 +12,15 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from fednode.node.files import Draft
 from fednode.node.messages import text
 from fednode.sync.catalog import Dataset
 from fednode.sync.errors import Refused, StoreError
@@ -68,6 +71,7 @@ class Rejects:
         self.paths, self.dataset, self.lang = tuple(paths), dataset, lang
         self.headers, self.columns = list(headers), list(columns)
         self.count = 0
+        self._drafts: list[Draft] = []
         self._files: list[IO[str]] = []
         self._tables: list[Any] = []
         self._books: list[Book] = []
@@ -94,7 +98,20 @@ class Rejects:
             for book in self._books:
                 book.add([str(number), fields, reasons], cells, self.columns, bad)
         except OSError as error:
-            raise StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error)) from error
+            raise self._trouble(error) from error
+
+    def _trouble(self, error: OSError) -> StoreError:
+        """Nothing is left of what was written; whatever calls `close` now finds nothing to do."""
+        drafts, books, files = self._drafts, self._books, self._files
+        self._drafts, self._books, self._files, self._tables = [], [], [], []
+        for file in files:
+            with contextlib.suppress(OSError):
+                file.close()
+        for draft in drafts:
+            draft.discard()
+        for book in books:
+            book.discard()
+        return StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error))
 
     def _title(self, code: str) -> str:
         field = self.dataset.field(code)
@@ -110,7 +127,8 @@ class Rejects:
                 self._books.append(Book(path, self.dataset.name, [*ours, *self.headers]))
             else:
                 # `utf-8-sig`: without the mark Excel reads UTF-8 as the system's own encoding
-                file = path.open("w", encoding="utf-8-sig", newline="")
+                self._drafts.append(Draft(path))
+                file = io.TextIOWrapper(self._drafts[-1].file, encoding="utf-8-sig", newline="", write_through=True)
                 self._files.append(file)
                 table = csv.writer(file)
                 table.writerow([*ours, *self.headers])
@@ -119,13 +137,14 @@ class Rejects:
     def close(self) -> None:
         """Write everything out."""
         try:
-            for file in self._files:
-                file.close()
+            for file, draft in zip(self._files, self._drafts, strict=True):
+                file.flush()
+                draft.commit()
             for book in self._books:
                 book.save()
         except OSError as error:
-            raise StoreError("FN-7301", path=", ".join(map(str, self.paths)), reason=str(error)) from error
-        self._files, self._tables, self._books = [], [], []
+            raise self._trouble(error) from error
+        self._files, self._drafts, self._tables, self._books = [], [], [], []
 
 
 def _quoted(cell: str) -> str:

@@ -10,6 +10,9 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font, PatternFill
+
+from fednode.node.files import Draft
 
 ROWS_MAX = 1_000_000
 CELL_CHARACTERS_MAX = 32_000  # Excel's own limit is 32,767
@@ -53,7 +58,22 @@ class Book:
         self._sheet.append(row)
 
     def save(self) -> None:
-        self._book.save(self.path)
+        """Put it in its place. Raises OSError."""
+        with tempfile.TemporaryFile() as whole:  # where openpyxl keeps the rows, too
+            self._book.save(whole)
+            whole.seek(0)
+            draft = Draft(self.path)
+            try:
+                shutil.copyfileobj(whole, draft.file)
+            except OSError:
+                draft.discard()
+                raise
+            draft.commit()
+
+    def discard(self) -> None:
+        """It is not wanted any more."""
+        with contextlib.suppress(Exception):  # whatever openpyxl thinks of a book that is given up
+            self._sheet.close()
 
     def _cell(self, value: str) -> Any:
         cell: Any = WriteOnlyCell(self._sheet, value=ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)[:CELL_CHARACTERS_MAX])

@@ -36,8 +36,8 @@ def free_port() -> int:
 def configuration(**more: Any) -> Config:
     """A node's settings on fresh ports of the loopback."""
     listen, enrol = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    given = {"listen": listen, "enrol_listen": enrol, "advertise": (listen,), "advertise_enrol": (enrol,)}
-    return Config(**{**given, **more})
+    given: dict[str, Any] = {"listen": listen, "enrol_listen": enrol, "advertise": (listen,)}
+    return Config(**{**given, "advertise_enrol": (enrol,), "reserve_mib": 1, **more})
 
 
 @dataclass

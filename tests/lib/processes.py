@@ -100,7 +100,7 @@ class Processes:
         self.home(node).mkdir(parents=True)
         (self.home(node) / "config.toml").write_text(
             f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'
-            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\n'
+            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\nreserve_mib = 1\n'
         )
 
     def standby(self, primary: str) -> str:

@@ -281,4 +281,4 @@ def test_a_read_only_home(province: Run, tmp_path: Path) -> None:
     if "Permission denied" in done.stderr and not done.stdout:
         pytest.skip("the other user cannot even run the program here")
     assert done.returncode == 7, done.stdout + done.stderr
-    assert json.loads(done.stdout)["error"]["code"] in ("FN-7602", "FN-7617", "FN-7619")
+    assert json.loads(done.stdout)["error"]["code"] == "FN-7631"
