@@ -130,7 +130,7 @@ def hello(
         store.store_id,
         peer.have if peer else wire.Cursor(),
         peer.acked if peer else 0,
-        window,
+        min(window, store.profile.window_bytes),
         wire.Partial(half.lsn, half.digest, len(half.data)) if half else None,
         feeds,
         wants and not store.room.low,  # what cannot be stored is not asked for; this node's own feed goes on

@@ -28,7 +28,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
-from fednode.node import clocks, fence, heap, poke
+from fednode.node import clocks, fence, heap, poke, profile, waiting
 from fednode.node.admission import STOOD_FOR, json_list
 from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config
@@ -108,6 +108,8 @@ class App:
     ) -> None:
         self.home, self.config, self.keys, self.store, self.trust = home, config, keys, store, trust
         self.clock, self.rng = clock, rng
+        self.profile = profile.chosen(config.profile, profile.memory_bytes())
+        store.suit(self.profile)
         self.room = store.room = Room(home.path, config.reserve_mib * MIB)
         self.operator, self.throttle = operator, Throttle(clock)
         if clock is real_clock:
@@ -152,7 +154,8 @@ class App:
         operator: str = DAEMON,
     ) -> App:
         """`open` for a home that was looked at."""
-        heap.keep_warm()
+        if not profile.chosen(config.profile, profile.memory_bytes()).arenas:  # a small one gives back what it frees
+            heap.keep_warm()
         keys = home.keys(config.passphrase)
         chain = home.chain()
         me = certs.check_chain(chain, SUITE_1.hash(chain[-1]))[0]
@@ -177,6 +180,7 @@ class App:
         """A store of one's own, for another thread."""
         store = Store.open(self.home.log_db, stash_key=self.keys.stash_key)
         store.room = self.room
+        store.suit(self.profile)
         return store
 
     def new_writer(self, store: Store | None = None) -> Writer:
@@ -274,9 +278,19 @@ class App:
                 return app
             app.close()
             return cls.open(path, config, clock=clock, rng=rng, operator=operator)
+        Home.clean_up(path)
         Home.check_free(path)
-        keys = NodeKeys.generate(rng)
-        joined = await _converse(token, keys, addresses, config, clock())
+        pending = waiting.Pending(token.node, token.root_sha256.hex())
+        keys = waiting.keys(path, pending, config.passphrase) or NodeKeys.generate(rng)
+
+        def keep() -> None:
+            waiting.keep(path, pending, keys, config.passphrase)
+
+        try:
+            joined = await _converse(token, keys, addresses, config, clock(), keep)
+        except (PeerError, Refused, IntegrityError):
+            waiting.drop(path)
+            raise
         with Home.create(path) as home:
             home.write_keys(keys, config.passphrase)
             home.write_chain(joined.chain)
@@ -285,6 +299,7 @@ class App:
             with store.write() as tx:  # what it writes before its first exchange is not stamped years off
                 tx.set_meta(clocks.OFFSET, joined.skew_ms)
             store.close()
+        waiting.drop(path)
         app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
         app.tell_joined(again=False)
         return app
@@ -295,7 +310,7 @@ class App:
         replaced = self.trust.node != token.node and fence.superseded(self.store)
         if (self.trust.node != token.node and not replaced) or self.trust.root_sha256 != token.root_sha256:
             raise StoreError("FN-7616", path=str(self.home.path))
-        joined = await _converse(token, self.keys, addresses, self.config, self.clock())
+        joined = await _converse(token, self.keys, addresses, self.config, self.clock(), lambda: None)
         delta_ms = self.clock() + joined.skew_ms - self.now_ms()
         if self.reference.learn(delta_ms, unsure=False):
             with self.store.write() as tx:
@@ -574,9 +589,9 @@ class App:
 
 
 async def _converse(
-    token: Token, keys: NodeKeys, addresses: tuple[str, ...], config: Config, wall_ms: int
+    token: Token, keys: NodeKeys, addresses: tuple[str, ...], config: Config, wall_ms: int, keep: Callable[[], None]
 ) -> enrol.Joined:
-    """Carry a `joining` to its end over gRPC."""
+    """Carry a `joining` to its end over gRPC. `keep` is called before anything secret is sent."""
     from fednode.node import carrier
     from fednode.proto import fednode_pb2 as messages
 
@@ -596,6 +611,7 @@ async def _converse(
                     software=SOFTWARE,
                     addresses=config.advertise,
                 )
+                keep()
                 reply = await carrier.join(address, asked.root, asked.dns, request)
                 seen = enrol.JoinSeen(
                     tuple(reply.chain), tuple(reply.addresses), reply.refused, dict(reply.params), reply.now_ms

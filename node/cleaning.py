@@ -2,7 +2,8 @@
 
 Rules
 1. SQLite overwrites what is deleted (`secure_delete`), but a page that was split keeps a copy of what moved, and a
-   full-text index keeps words until its parts are merged: the index is merged, then the file is written anew (VACUUM).
+   full-text index keeps words until its parts are merged: the index is merged, then the file is written anew (VACUUM;
+   above `VACUUM_BYTES_IN_MEMORY` by way of a file beside, `sqlite.rewrite`).
 2. A file up to `VACUUM_BYTES_NOW` is written anew as soon as nothing else is to be done, a larger one by the daily job
    (`thorough`), for it takes a while and holds up the writer meanwhile.
 3. Each step is bounded, and says whether there is more to do now. Whoever is in the way is not waited for.
@@ -20,6 +21,8 @@ from fednode.node.projection import Projector
 from fednode.node.store import Store
 
 VACUUM_BYTES_NOW = 256 * 1024 * 1024
+VACUUM_BYTES_IN_MEMORY = 8 * 1024 * 1024
+BESIDE = ".anew"
 MERGE_PAGES = 500
 _INDEX, _MERGE, _REWRITE, _EMPTY = 1, 2, 3, 4  # what is next: `unclean` in state.db's meta
 
@@ -74,8 +77,11 @@ def _merge(c: sqlite.Connection) -> bool:
 
 
 def _vacuum(c: sqlite.Connection, path: Path, thorough: bool) -> bool:
-    if not thorough and path.stat().st_size > VACUUM_BYTES_NOW:
+    size = path.stat().st_size
+    if not thorough and size > VACUUM_BYTES_NOW:
         return False
+    if size > VACUUM_BYTES_IN_MEMORY:
+        return sqlite.rewrite(c, path, path.with_name(path.name + BESIDE))
     try:
         c.execute("vacuum")
     except sqlite.OperationalError as error:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fednode.node.profile import AUTO, NORMAL_NAME, SMALL_NAME
 from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
 from fednode.sync.errors import Refused, StoreError
 
@@ -48,6 +49,7 @@ class Config:
     lang: str = ""
     scrub_days: int = 7
     reserve_mib: int = 32
+    profile: str = AUTO
     sync_windows: tuple[str, ...] = ()
     sync_zone: str = ""
     sync_limit: str = ""
@@ -63,7 +65,12 @@ class Config:
     passphrase: bytes | None = None
 
 
-CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json"), "lang": ("", "en", "zh")}
+CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+    "lang": ("", "en", "zh"),
+    "profile": (AUTO, NORMAL_NAME, SMALL_NAME),
+}
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}

@@ -40,7 +40,6 @@ from fednode.sync.side import HURRY_FROM_BYTES
 
 log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
-GROUP_BYTES_MAX = 8 * 1024 * 1024
 TICK_S = 5.0
 STORE_RETRY_MS = 30_000
 
@@ -92,7 +91,7 @@ class WriterThread:
         try:
             while (job := self._jobs.get()) is not None:
                 self._at_work = True
-                group, last = self._gather(job)
+                group, last = self._gather(job, writer.store.profile.group_bytes)
                 if group:
                     self._commit(writer, group)
                 if last is not None and len(last) == 2:
@@ -135,7 +134,7 @@ class WriterThread:
         except FednodeError:
             return -1
 
-    def _gather(self, job: Any) -> tuple[list[Any], Any]:
+    def _gather(self, job: Any, bytes_max: int) -> tuple[list[Any], Any]:
         """The commits that wait, up to the limits, and the job that ended the run."""
         group: list[Any] = []
         size = 0
@@ -147,7 +146,7 @@ class WriterThread:
                 return group, job
             group.append(job)
             size += len(job[1].data)
-            if len(group) >= GROUP_COMMITS_MAX or size >= GROUP_BYTES_MAX:
+            if len(group) >= GROUP_COMMITS_MAX or size >= bytes_max:
                 return group, None
             try:
                 job = self._jobs.get_nowait()
@@ -392,7 +391,8 @@ class Session:
         if self._welcome is None:
             return
         try:
-            items, drained = self._welcome.feed(effect.after, effect.bytes_max)
+            size = min(effect.bytes_max, self._store.profile.pull_bytes)
+            items, drained = self._welcome.feed(effect.after, size)
         except FednodeError as error:
             self._refuse(error)
             return

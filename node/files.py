@@ -24,10 +24,13 @@ UNFINISHED = ".new"
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in a folder are on disk. Raises OSError."""
+    """The names in a folder are on disk. Some file systems know no such thing, and say so. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)
 
@@ -41,30 +44,84 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-class Draft:
-    """A file that is being written: `commit` puts it in its place, `discard` leaves nothing of it. `exclusive`: there
-    may be no such file yet. Raises OSError, as its methods do."""
+def jot(path: Path, data: bytes) -> None:
+    """A file for what may be lost: whoever looks finds the old or the new, but neither is waited for. Raises
+    OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(data)
+    os.replace(beside, path)
 
-    def __init__(self, path: Path, mode: int = 0o644, *, exclusive: bool = False) -> None:
-        self.path = Path(os.path.realpath(path))
+
+def move(old: Path, new: Path) -> None:
+    """Rename, in place of what was there; on disk on return. Raises OSError."""
+    os.replace(old, new)
+    sync_folder(new.parent)
+    if old.parent != new.parent:
+        sync_folder(old.parent)
+
+
+def remove(path: Path) -> None:
+    """Take a file away; on disk on return. Raises OSError."""
+    path.unlink()
+    sync_folder(path.parent)
+
+
+def preallocate(path: Path, size: int) -> None:
+    """A file that takes up so much room, and holds nothing. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
+
+
+def label(descriptor: int, text: str) -> None:
+    """What a lock file says to people; on a full disk nothing."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+
+
+def lock_file(path: Path) -> int:
+    """A descriptor of a file to be locked: what is in it does not matter. Raises OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+class Draft:
+    """A file that is being written: `settle` puts it on disk, `commit` in its place, `discard` leaves nothing of it.
+    `exclusive`: there may be no such file yet. `follow`: where the name is a link, the file that it names is meant.
+    Raises OSError, as its methods do."""
+
+    def __init__(self, path: Path, mode: int = 0o644, *, exclusive: bool = False, follow: bool = True) -> None:
+        self.path = Path(os.path.realpath(path)) if follow else path
         self._exclusive = exclusive
         if exclusive and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        self._direct = self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode)
+        self._direct = follow and self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode)
         self._beside = self.path.with_name(self.path.name + UNFINISHED)
         flags = os.O_WRONLY if self._direct else os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         descriptor = os.open(self.path if self._direct else self._beside, flags | os.O_CLOEXEC, mode)
         self.file: BinaryIO = os.fdopen(descriptor, "wb")
 
-    def commit(self) -> None:
-        """On disk, and in its place. After an error nothing of it is left."""
+    def settle(self) -> None:
+        """On disk, under another name. After an error nothing of it is left."""
         try:
+            if self.file.closed:
+                return
             self.file.flush()
             if not self._direct:
                 os.fsync(self.file.fileno())
             self.file.close()
-            if self._direct:
-                return
+        except OSError:
+            self.discard()
+            raise
+
+    def commit(self) -> None:
+        """On disk, and in its place. After an error nothing of it is left."""
+        self.settle()
+        if self._direct:
+            return
+        try:
             if self._exclusive and os.path.lexists(self.path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
             os.replace(self._beside, self.path)
@@ -82,9 +139,9 @@ class Draft:
                 self._beside.unlink()
 
 
-def write(path: Path, data: bytes, mode: int = 0o644, *, exclusive: bool = False) -> None:
+def write(path: Path, data: bytes, mode: int = 0o644, *, exclusive: bool = False, follow: bool = True) -> None:
     """A whole file. Raises OSError; then the old one is there as it was."""
-    draft = Draft(path, mode, exclusive=exclusive)
+    draft = Draft(path, mode, exclusive=exclusive, follow=follow)
     try:
         draft.file.write(data)
     except OSError:

@@ -98,8 +98,10 @@ class Follower:
         """Until there is nothing to be done, or no more time: then wait for something. Raises FednodeError, and what
         SQLite raises."""
         delay_s = TEXT_DELAY_S
-        while not self._stopping:
-            self._wanted.clear()
+        while True:
+            self._wanted.clear()  # before it is looked whether to stop: `stop` comes from another thread
+            if self._stopping:
+                return
             self._give_way()
             if projector.step()[1]:
                 delay_s = TEXT_DELAY_S

@@ -2,6 +2,7 @@
 
 Rules
 1. `create` makes a home whole or not at all: it is built beside its place and renamed into it. `load` never creates.
+   What a process left that was killed while it did is taken away by the next (`clean_up`).
 2. Private keys are files of mode 0600, PKCS #8, encrypted when a passphrase is given.
 3. One daemon for each home: `lock` (an advisory lock that the kernel lets go when the process dies).
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.suite import SUITE_1
+from fednode.node import files
 from fednode.sync.errors import Refused, StoreError
 
 CHAIN, ROOT_CERTIFICATE, ADDRESSES = "chain.pem", "root.pem", "addresses"
@@ -73,28 +76,18 @@ def root_of_pem(path: Path) -> Identity:
     return root
 
 
-def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write and sync; whoever looks sees the old or the new, never half."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+def _hold(folder: Path) -> int:
+    """A descriptor that holds a folder for this process; -1 where another one does, or there is none."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+        return -1
     try:
-        os.fsync(descriptor)
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         os.close(descriptor)
+        return -1
+    return descriptor
 
 
 class Home:
@@ -112,26 +105,52 @@ class Home:
     def create(cls, path: Path) -> Iterator[Home]:
         """Build a home: the block fills it, then it takes its place. Raises StoreError FN-7616 (there is a node
         already), FN-7617 (cannot write there)."""
-        cls.check_free(path)
+        cls.clean_up(path)
         path = path.expanduser().absolute()
+        cls.check_free(path)
         temporary = path.with_name(f".{path.name}.making-{os.getpid()}")
+        held = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
             for folder in (temporary, temporary / "keys", temporary / "run"):
                 folder.mkdir(mode=0o700)
+            held = _hold(temporary)
             home = cls(temporary)
             yield home
             if (path / CONFIG).exists():  # written before the node: it stays
-                shutil.copy2(path / CONFIG, temporary / CONFIG)
-                (path / CONFIG).unlink()
-            _sync_folder(temporary)
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
+                config = path / CONFIG
+                files.write(temporary / CONFIG, config.read_bytes(), config.stat().st_mode & 0o777)
+                files.sync_folder(temporary)
+                files.remove(config)  # while it is in neither, `clean_up` brings it back
+            for folder in (temporary / "keys", temporary):
+                files.sync_folder(folder)
+            files.move(temporary, path)
         except OSError as error:
             raise StoreError("FN-7617", path=str(path), reason=error.strerror or str(error)) from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if held >= 0:
+                os.close(held)
+            cls.clean_up(path)
+
+    @staticmethod
+    def clean_up(path: Path) -> None:
+        """Take away what a process left that was killed while it made this home: there are private keys in it that
+        nobody knows. A config.toml that was on its way goes back to where it was. Raises StoreError FN-7617."""
+        path = path.expanduser().absolute()
+        for left in path.parent.glob(f".{glob.escape(path.name)}.making-*"):
+            held = _hold(left)
+            if held < 0:  # somebody is at work there
+                continue
+            try:
+                config = left / CONFIG
+                if config.is_file() and not (path / CONFIG).exists() and not (path / CHAIN).exists():
+                    path.mkdir(exist_ok=True)
+                    files.move(config, path / CONFIG)
+                shutil.rmtree(left)
+            except OSError as error:
+                raise StoreError("FN-7617", path=str(left), reason=error.strerror or str(error)) from error
+            finally:
+                os.close(held)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -152,11 +171,11 @@ class Home:
 
     def write_keys(self, keys: NodeKeys, passphrase: bytes | None, root: TlsKey | None = None) -> None:
         """Private keys, 0600."""
-        _write(self.keys_dir / "sign.pem", keys.sign.to_pem(passphrase), 0o600)
-        _write(self.keys_dir / "seal.pem", keys.seal.to_pem(passphrase), 0o600)
-        _write(self.keys_dir / "tls.pem", keys.tls.to_pem(passphrase), 0o600)
+        files.write(self.keys_dir / "sign.pem", keys.sign.to_pem(passphrase), 0o600)
+        files.write(self.keys_dir / "seal.pem", keys.seal.to_pem(passphrase), 0o600)
+        files.write(self.keys_dir / "tls.pem", keys.tls.to_pem(passphrase), 0o600)
         if root is not None:
-            _write(self.keys_dir / "root.pem", root.to_pem(passphrase), 0o600)
+            files.write(self.keys_dir / "root.pem", root.to_pem(passphrase), 0o600)
 
     def write_chain(self, chain: tuple[bytes, ...]) -> None:
         """This node's certificates (own first) without the root, and the root."""
@@ -178,7 +197,7 @@ class Home:
 
     def _guarded(self, name: str, data: bytes) -> None:
         try:
-            _write(self.path / name, data)
+            files.write(self.path / name, data)
         except OSError as error:
             raise StoreError("FN-7617", path=str(self.path / name), reason=error.strerror or str(error)) from error
 
@@ -236,7 +255,7 @@ class Home:
         """One daemon for each home. Raises StoreError FN-7622 when there is another, FN-7617 when it cannot be told."""
         try:
             self.run_dir.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = files.lock_file(self.run_dir / "lock")
         except OSError as error:
             raise StoreError("FN-7617", path=str(self.run_dir), reason=error.strerror or str(error)) from error
         try:
@@ -245,8 +264,7 @@ class Home:
             except OSError as error:
                 pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
                 raise StoreError("FN-7622", path=str(self.path), pid=pid) from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            files.label(descriptor, str(os.getpid()))
             yield
         finally:
             os.close(descriptor)
@@ -254,7 +272,7 @@ class Home:
     def running(self) -> bool:
         """Whether a daemon holds the lock."""
         try:
-            descriptor = os.open(self.run_dir / "lock", os.O_RDWR)
+            descriptor = os.open(self.run_dir / "lock", os.O_RDONLY)
         except OSError:
             return False
         try:

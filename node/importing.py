@@ -26,7 +26,6 @@ from fednode.sync.change import UPSERT, Change
 from fednode.sync.formats import Problem, Record, RowValidator, compile_dataset
 from fednode.sync.identity import covers
 
-BATCH_ROWS = 10_000
 PROBLEMS_KEPT_MAX = 20
 COUNTS = ("read", "added", "changed", "unchanged", "rejected")
 
@@ -81,10 +80,11 @@ class Importer:
         """Import every row of a source. Raises Refused FN-3309 (broken in the middle), StoreError."""
         validate = compile_dataset(self._declared, source.columns)
         rows: list[Row] = []
+        batch = self._writer.store.profile.batch_rows
         try:
             for row in source.rows():
                 rows.append(row)
-                if len(rows) >= BATCH_ROWS:
+                if len(rows) >= batch:
                     group, rows = rows, []
                     self._group(source, group, validate)
         finally:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import retention, scrub
+from fednode.node import files, retention, scrub
 from fednode.node.config import Config
 from fednode.node.erasing import clean
 from fednode.node.journal import DONE, FAILED, REFUSED
@@ -137,17 +137,14 @@ class Ledger:
         self._write(name, State(*same, planned))
 
     def _write(self, name: str, state: State) -> None:
-        path = self._folder / f"{name}.json"
-        temporary = path.with_name(f".{name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # rule 1: the disk may be full
-            temporary.write_bytes(msgspec.json.encode(state))
-            os.rename(temporary, path)  # atomic, as replace is
+            files.jot(self._folder / f"{name}.json", msgspec.json.encode(state))
 
     @contextmanager
     def turn(self, name: str) -> Iterator[bool]:
         """Hold a job's lock; False where somebody else does. Where no lock can be made, there is nobody else."""
         try:
-            descriptor = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = files.lock_file(self._folder / f"{name}.lock")
         except OSError:
             yield True
             return

@@ -16,37 +16,26 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import shutil
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from fednode.crypto import certs, issuing
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import bundle_out, bundles, stick
+from fednode.node import bundle_out, bundles, stick, waiting
 from fednode.node.app import App
 from fednode.node.bundle_look import Look, Opened, look
 from fednode.node.config import Config
 from fednode.node.home import Home, NodeKeys
 from fednode.node.store import Store
+from fednode.node.waiting import Pending
 from fednode.sync import bundle as bun
 from fednode.sync import volume as vol
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError
-
-WAITING = "request.json"
-
-
-class Pending(msgspec.Struct):
-    """What is remembered of a request. `root`: SHA-256 of the root certificate in hex, "" where no token named it."""
-
-    node: str
-    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +46,6 @@ class Asked:
     file: str
     fingerprint: str
     token: bool
-
-
-def _folder(path: Path) -> Path:
-    path = path.expanduser().absolute()
-    return path.with_name(f"{path.name}.joining")
 
 
 def root_fingerprint(root_sha256: bytes) -> str:
@@ -94,28 +78,9 @@ def _keys(path: Path, config: Config, pending: Pending, rng: Callable[[int], byt
             raise StoreError("FN-7616", path=str(path))
         return app.keys
     Home.check_free(path)
-    folder = _folder(path)
-    there = _load(path)
-    if there is not None:
-        if there.node != pending.node:
-            raise Refused("FN-3512", node=pending.node, before=there.node, path=str(folder))
-        keys = Home(folder).keys(config.passphrase)
-    else:
-        keys = NodeKeys.generate(rng)
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            for one in (folder, folder / "keys"):
-                one.mkdir(mode=0o700)
-        except OSError as error:
-            raise StoreError("FN-7617", path=str(folder), reason=error.strerror or str(error)) from error
-        Home(folder).write_keys(keys, config.passphrase)
-    stick.write_small(folder / WAITING, msgspec.json.encode(pending if pending.root or there is None else there))
+    keys = waiting.keys(path, pending, config.passphrase) or NodeKeys.generate(rng)
+    waiting.keep(path, pending, keys, config.passphrase)
     return keys
-
-
-def _load(path: Path) -> Pending | None:
-    file = _folder(path) / WAITING
-    return msgspec.json.decode(file.read_bytes(), type=Pending) if file.is_file() else None
 
 
 # ---------------------------------------------------------------- the parent
@@ -176,12 +141,12 @@ def finish(
     was asked for here), FN-3515 (no answer there), FN-3516 (the root must be compared first), PeerError FN-6110
     (another root), FN-6112 (not for these keys), IntegrityError. Of several answers the newest that holds counts."""
     again = Home.exists(path)
-    pending = _load(path)
+    pending = waiting.load(path)
     if again:
         app = App.open(path, config, rng=rng, clock=clock, operator=operator)
         keys, node, pinned = app.keys, app.trust.node, app.trust.root_sha256.hex()
     elif pending is not None:
-        keys, node, pinned = Home(_folder(path)).keys(config.passphrase), pending.node, pending.root
+        keys, node, pinned = Home(waiting.folder(path)).keys(config.passphrase), pending.node, pending.root
     else:
         raise Refused("FN-3514", path=str(path))
     mine = [part for part in stick.scan(paths).parts if part.head.header.recipient == node]
@@ -200,7 +165,7 @@ def finish(
             home.write_chain(chain)
             home.write_addresses(opened.opening.addresses)
             Store.create(home.log_db, store_id=rng(16), stash_key=keys.stash_key).close()
-        shutil.rmtree(_folder(path), ignore_errors=True)
+        waiting.drop(path)
         app = App.open(path, config, rng=rng, clock=clock, operator=operator)
     app.tell_joined(again=again)
     _forget_requests(paths, identity)

@@ -49,7 +49,7 @@ class Keeper:
             await self._engine.note("disk.ok", free_bytes=room.free())
             self._greet_again()
             self._again()
-        elif not self._low:
+        elif not self._low and room.held() < room.reserve_bytes and room.calm:
             await asyncio.to_thread(room.restore)
 
     def _greet_again(self) -> None:

@@ -39,14 +39,10 @@ from fednode.node.trust import Trust
 from fednode.sync import merge
 from fednode.sync.catalog import Dataset, Field
 from fednode.sync.change import DELETE, ERASE, UPSERT, Columns, LogName
-from fednode.sync.clock import NO_BOUND, effective
+from fednode.sync.clock import effective
 from fednode.sync.errors import StoreError
 from fednode.sync.strip import erased_place
 
-SEGMENTS_PER_STEP = 16
-CACHE_KIB = 64 * 1024
-WAL_PAGES = 8_000  # every 32 MiB: indexes in no order are written again and again until then
-TEXT_ROWS_PER_STEP = 2_000
 FORGET_PER_STEP = 1_000
 INDEX_ROWS_MIN = 10_000  # up to here looking at every record takes some 20 ms
 _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
@@ -106,8 +102,9 @@ class Projector:
 
     def __init__(self, path: Path, store: Store, trust: Trust) -> None:
         self.path, self.store, self.trust = path, store, trust
+        self._profile = at = store.profile
         self.connection = sqlite.connect(
-            path, synchronous="NORMAL", cache_kib=CACHE_KIB, wal_pages=WAL_PAGES, secure=False
+            path, synchronous="NORMAL", cache_kib=at.state_cache_kib, wal_pages=at.state_wal_pages, secure=False
         )
         migrate(self.connection, state_migrations, path)
         self._logs: dict[int, LogName] = {}
@@ -175,19 +172,17 @@ class Projector:
         """One bounded transaction. Returns changes of records applied, and whether there may be more."""
         start = self.cursor
         until = self.store.lsn  # what is committed between the two queries is for the next step
-        held = self.store.segments(start, SEGMENTS_PER_STEP)
-        late = self.store.late_after(start, SEGMENTS_PER_STEP)
+        limit = self._profile.step_segments
+        held = self.store.segments(start, limit)
+        late = self.store.late_after(start, limit)
         if not held and not late:
             self._sync_views()
             return 0, self._forget_more()
         self.store.room.check_projection(sum(one.count for one in held))
         self.trust.refresh(self.store)
         self._sync_views()
-        last = min(
-            until,
-            held[-1].lsn if len(held) == SEGMENTS_PER_STEP else NO_BOUND,
-            late[-1][0] if len(late) == SEGMENTS_PER_STEP else NO_BOUND,
-        )
+        lists = ([one.lsn for one in held], [lsn for lsn, _ in late])
+        last = min([until, *(lsns[-1] for lsns in lists if len(lsns) == limit)])
         work: list[tuple[int, Held | None, int]] = [(one.lsn, one, 0) for one in held]
         work += [(lsn, None, segment) for lsn, segment in late]
         work = sorted((item for item in work if item[0] <= last), key=lambda item: item[0])
@@ -663,10 +658,11 @@ class Projector:
             last = int(row[0]) if row else 0
             columns = "id, dataset, op, payload"
             new = c.execute(
-                f"select {columns} from record where id > ? order by id limit ?", (last, TEXT_ROWS_PER_STEP)
+                f"select {columns} from record where id > ? order by id limit ?", (last, self._profile.text_rows)
             ).fetchall()
             stale = c.execute(
-                f"select {columns} from record where id in (select id from stale_text limit ?)", (TEXT_ROWS_PER_STEP,)
+                f"select {columns} from record where id in (select id from stale_text limit ?)",
+                (self._profile.text_rows,),
             ).fetchall()
             for one, _, _, _ in stale:
                 c.execute("delete from record_fts where rowid = ?", (one,))

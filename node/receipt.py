@@ -28,6 +28,7 @@ import segno
 
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
+from fednode.node import files
 from fednode.node.messages import catalogue, text
 from fednode.node.proof_words import fields_of, grouped
 from fednode.sync import proof_code
@@ -187,7 +188,7 @@ def print_pdf(page: str, path: Path) -> None:
         raise Refused("FN-2718")
     with tempfile.TemporaryDirectory(prefix="fednode-receipt-") as folder:
         source, made = Path(folder) / "receipt.html", Path(folder) / "receipt.pdf"
-        source.write_text(page, encoding="utf-8")
+        files.write(source, page.encode())
         command = [program, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
         command += ["--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to run as root with it
@@ -198,4 +199,4 @@ def print_pdf(page: str, path: Path) -> None:
             raise StoreError("FN-7702", reason=str(error)[:200]) from error
         if done.returncode or not made.is_file():
             raise StoreError("FN-7702", reason=done.stderr.decode(errors="replace")[-200:])
-        shutil.copyfile(made, path)
+        files.write(path, made.read_bytes())

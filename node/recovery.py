@@ -30,7 +30,7 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.certs import iso
 from fednode.crypto.errors import FednodeError
-from fednode.node import fence, syncing
+from fednode.node import fence, files, syncing
 from fednode.node.admission import note_restored
 from fednode.node.app import App, real_clock
 from fednode.node.config import Config
@@ -147,7 +147,7 @@ class Recovery:
             self._move(state)
             state = self._keep(state, SALVAGING)
         self._salvage(state, result)
-        self.home.recovery.unlink()
+        files.remove(self.home.recovery)
         return result
 
     def _state(self) -> State | None:
@@ -201,7 +201,7 @@ class Recovery:
             with store.write() as tx:  # nothing is written in the old life
                 fence.put_up(tx, certs.parse(self.home.chain()[0]), state.code or "FN-7625", self._clock())
             store.close()
-            os.replace(unmade, path)
+            files.move(unmade, path)
         return path
 
     # ------------------------------------------------------------ moving
@@ -219,8 +219,8 @@ class Recovery:
         try:
             for suffix in FILES:
                 if there.with_name(there.name + suffix).exists():
-                    os.replace(there.with_name(there.name + suffix), aside.with_name(aside.name + suffix))
-            os.replace(new, there)
+                    files.move(there.with_name(there.name + suffix), aside.with_name(aside.name + suffix))
+            files.move(new, there)
         except OSError as error:
             raise StoreError("FN-7617", path=str(there), reason=error.strerror or str(error)) from error
 

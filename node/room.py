@@ -25,6 +25,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fednode.node import files
 from fednode.sync.errors import StoreError
 
 MIB = 1024 * 1024
@@ -126,11 +127,7 @@ class Room:
         if not self.calm:
             return False
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, self.reserve_bytes)
-            finally:
-                os.close(descriptor)
+            files.preallocate(self.path, self.reserve_bytes)
         except OSError:
             with contextlib.suppress(OSError):
                 self.path.unlink()

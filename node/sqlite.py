@@ -31,6 +31,8 @@ SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 WAL_PAGES = 4_000  # checkpoint the write-ahead log every 16 MiB: at SQLite's 1,000 pages bulk loads run a third slower
 WAL_TRIES = 100
 JOURNAL_BYTES = 64 * 1024 * 1024
+REWRITE_PAGES = 1_000
+OK, WAITS = 0, (5, 6)  # sqlite3_backup_step: SQLITE_BUSY, SQLITE_LOCKED
 OPENING_BYTES = 128 * 1024  # what opening a database needs: SQLite calls it an I/O error when that is not there
 
 Connection = Any  # pysqlite3 has no type stubs
@@ -104,6 +106,13 @@ def overwrite(connection: Connection, on: bool) -> None:
     connection.execute(f"pragma secure_delete={'on' if on else 'off'}")
 
 
+def limit(connection: Connection, cache_kib: int, heap_bytes: int = 0) -> None:
+    """How much memory the cache of a connection may take; `heap_bytes`: of all of SQLite in this process, before caches
+    give way, 0: no limit."""
+    connection.execute(f"pragma cache_size=-{cache_kib}")
+    connection.execute(f"pragma soft_heap_limit={heap_bytes}")
+
+
 def truncate(connection: Connection) -> bool:
     """Empty the write-ahead log, if nobody reads or writes there now: it holds pages as they were. Whether it did. That
     there is no room to do it undoes nothing."""
@@ -114,6 +123,47 @@ def truncate(connection: Connection) -> bool:
         return False
     finally:
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
+
+
+class _Moved(Exception):
+    """Somebody wrote while a database was written anew."""
+
+
+def rewrite(connection: Connection, path: Path, beside: Path) -> bool:
+    """Write a database anew, without what is free in it: VACUUM by way of a file beside, for SQLite's own holds all of
+    it in memory (the wheel is built so, SQLITE_TEMP_STORE=3). False where somebody else writes: nothing was done. The
+    disk must have room for it twice. Raises StoreError."""
+    locker = reader = source = None
+    beside.unlink(missing_ok=True)
+    try:
+        locker = sqlite3.connect(str(path), isolation_level=None, timeout=0)
+        locker.execute("begin immediate")  # nobody writes while the copy is made
+        reader = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
+        before = reader.execute("pragma data_version").fetchone()
+        reader.execute("vacuum into ?", (str(beside),))
+        source = sqlite3.connect(str(beside), isolation_level=None)
+
+        def check(status: int, *_: int) -> None:
+            """After each step but the last. In the first one the copying takes the right to write: from then on nobody
+            else has it. It would wait for it for as long as it takes."""
+            if status in WAITS or (status == OK and reader.execute("pragma data_version").fetchone() != before):
+                raise _Moved
+
+        count = source.execute("pragma page_count").fetchone()[0]
+        locker.execute("rollback")
+        source.backup(connection, pages=max(1, min(REWRITE_PAGES, count // 2)), progress=check)  # two steps at least
+    except _Moved:
+        return False
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            return False
+        raise trouble(error, path) from error
+    finally:
+        for one in (source, reader, locker):
+            if one is not None:
+                one.close()
+        beside.unlink(missing_ok=True)
+    return True
 
 
 def trouble(error: Exception, path: Path | str) -> StoreError:

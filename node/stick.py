@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fednode.crypto.errors import FednodeError, IntegrityError
+from fednode.node import files
+from fednode.node.files import UNFINISHED, Draft
 from fednode.sync import volume as vol
 from fednode.sync.errors import Refused, StoreError
 
@@ -37,7 +39,7 @@ REQUEST_NAME = re.compile(r"fednode-([0-9a-f]{16})\.fnr")
 FILES_MAX = 12_000
 REQUESTS_MAX = 256
 BYTES_MAX = 64 * 1024**3
-SUFFIX, UNFINISHED = ".fnb", ".new"
+SUFFIX = ".fnb"
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -161,34 +163,31 @@ def write_bundle(target: Path, bundle: bytes, pieces: Iterable[tuple[int, bytes]
     """Write the volumes of a bundle: into a folder, which is made where its own folder exists, or as one file. Raises
     StoreError FN-7650 (full, pulled out), FN-7652 (read-only); then nothing of it is left that counts."""
     folder = folder_of(target)
-    places: list[Path] = []
-    size, descriptor = 0, -1
+    drafts: list[Draft] = []
+    size = 0
     try:
         if folder is not None:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
         _tidy(folder or target.parent)
         for number, data in pieces:
-            if number > len(places):
-                descriptor = _finish(descriptor)
-                places.append(folder / volume_name(bundle, number) if folder is not None else target)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-                descriptor = os.open(_unfinished(places[-1]), flags, 0o644)
-            _write(descriptor, data)
+            if number > len(drafts):
+                if drafts:
+                    drafts[-1].settle()
+                place = folder / volume_name(bundle, number) if folder is not None else target
+                drafts.append(Draft(place, follow=False))
+            drafts[-1].file.write(data)
             size += len(data)
-        descriptor = _finish(descriptor)
-        for place in places:
-            os.replace(_unfinished(place), place)
-        sync_folder(folder or target.parent)
+        for draft in drafts:
+            draft.settle()
+        for draft in drafts:
+            draft.commit()
     except OSError as error:
         raise trouble(target, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            _finish(descriptor)
-        for place in places:
-            with contextlib.suppress(OSError):
-                _unfinished(place).unlink(missing_ok=True)
-    return Written(tuple(places), size)
+        for draft in drafts:
+            draft.discard()
+    return Written(tuple(draft.path for draft in drafts), size)
 
 
 def write_small(path: Path, data: bytes) -> None:
@@ -196,46 +195,9 @@ def write_small(path: Path, data: bytes) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir()
-        descriptor = os.open(_unfinished(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        try:
-            _write(descriptor, data)
-        finally:
-            _finish(descriptor)
-        os.replace(_unfinished(path), path)
-        sync_folder(path.parent)
+        files.write(path, data, follow=False)
     except OSError as error:
         raise trouble(path, error) from error
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(path.name + UNFINISHED)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _finish(descriptor: int) -> int:
-    if descriptor >= 0:
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return -1
-
-
-def sync_folder(folder: Path) -> None:
-    """The names in it are on disk. Some file systems know no such thing for a folder, and say so."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _tidy(folder: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
-from fednode.node import resealed, room, sqlite, urgent
+from fednode.node import profile, resealed, room, sqlite, urgent
 from fednode.node.rows import Backlog, Held, Peer
 from fednode.node.schema import log_migrations, migrate
 from fednode.node.transaction import Transaction
@@ -53,7 +53,8 @@ class Store:
         self._stash_key = stash_key
         self.store_id: bytes = self.meta("store_id")
         self.damaged: set[tuple[str, int]] = set()  # what feeds met and passed over: (log, first)
-        self.room = room.NOWHERE  # whoever opens a home's store says where its room is
+        self.room = room.NOWHERE  # whoever opens a home's store says where its room is,
+        self.profile = profile.NORMAL  # and how much memory there is
 
     @classmethod
     def create(cls, path: Path, *, store_id: bytes, stash_key: bytes) -> Store:
@@ -103,6 +104,11 @@ class Store:
     def connection(self) -> sqlite.Connection:
         """For the modules that keep a subject of their own in log.db (`resealed`, `erasures`)."""
         return self._c
+
+    def suit(self, chosen: profile.Profile) -> None:
+        """Take as much memory as a profile allows, here and in what works on this store."""
+        self.profile = chosen
+        sqlite.limit(self._c, chosen.log_cache_kib, chosen.heap_bytes)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

@@ -30,7 +30,7 @@ import _bench_data
 import msgspec
 from _bench_meter import Meter
 
-from fednode.node import carrier, config, driver
+from fednode.node import carrier, config, driver, profile
 from fednode.node.app import App
 from fednode.node.daemon import Daemon, serve
 from fednode.node.driver import Session
@@ -97,7 +97,9 @@ def wire_bytes(port: int) -> tuple[int, int]:
 
 
 def load(home: Path) -> App:
-    return App.open(home, config.load(home, os.environ, {})[0])
+    settings = config.load(home, os.environ, {})[0]
+    profile.thrifty(profile.chosen(settings.profile, profile.memory_bytes()))
+    return App.open(home, settings)
 
 
 def change(r: random.Random) -> Change:

@@ -24,7 +24,8 @@ from fednode.crypto.keys import SealKey, SigningKey
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
 from fednode.node import shipped, sqlite
-from fednode.node.projection import CACHE_KIB, SEGMENTS_PER_STEP, WAL_PAGES, _insert, field_sql
+from fednode.node.profile import NORMAL
+from fednode.node.projection import _insert, field_sql
 from fednode.node.schema import migrate, state_migrations
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, Columns, LogName
@@ -66,7 +67,7 @@ def table(folder: Path, owns: list[OwnSegment], indexed: bool) -> float:
     """The record table: one run (it cannot be repeated on the same rows)."""
     folder.mkdir()
     path = folder / "state.db"
-    c = sqlite.connect(path, synchronous="NORMAL", cache_kib=CACHE_KIB, wal_pages=WAL_PAGES)
+    c = sqlite.connect(path, synchronous="NORMAL", cache_kib=NORMAL.state_cache_kib, wal_pages=NORMAL.state_wal_pages)
     migrate(c, state_migrations, path)
     declared = shipped.catalog().datasets[DATASET]
     for field in declared.fields if indexed else ():
@@ -77,7 +78,7 @@ def table(folder: Path, owns: list[OwnSegment], indexed: bool) -> float:
         texts = [(k.decode(), h, h, own.first + i, p.decode()) for i, (k, h, p) in enumerate(_rows(own.columns))]
         rows.append([value for row in texts for value in row])
     start = time.thread_time()
-    for some in chunks(rows, SEGMENTS_PER_STEP):
+    for some in chunks(rows, NORMAL.step_segments):
         with sqlite.transaction(c, path):
             for values in some:
                 c.execute(_insert(len(values) // 5), (1, 1, 1, 1, *values))

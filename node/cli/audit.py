@@ -34,8 +34,9 @@ def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
 
     app = session.app()
     # The bar has a thread, and processes are started before there is any.
+    jobs = jobs or app.profile.jobs_max
     with (
-        workers.prepared(app.store, app.trust, full=full, only=only, jobs=jobs or 0) as verify_all,
+        workers.prepared(app.store, app.trust, full=full, only=only, jobs=jobs) as verify_all,
         bar(session, "verify.progress") as update,
     ):
         report = verify_all(lambda done, total: update(done, total, done))

@@ -118,9 +118,11 @@ class Session:
 
     def app(self, flags: Mapping[str, Any] | None = None) -> App:
         """The node of the home, loaded."""
+        from fednode.node import profile
         from fednode.node.app import App
 
         config, origins = self.config(flags)
+        profile.thrifty(profile.chosen(config.profile, profile.memory_bytes()))
         if {origins["log_level"], origins["log_format"]} != {"default"}:
             self.logs(config)
         self._app = App.open(self.home, config, operator=self.operator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ import rich_click as click
 from fednode.crypto import certs
 from fednode.node import clocks
 from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.node.files import Draft
 from fednode.node.home import Home
 from fednode.node.status import identity
 from fednode.sync.errors import Refused
@@ -113,12 +114,14 @@ def given_out(token_file: str | None, invite: Callable[[], str]) -> str:
 @contextmanager
 def _new_file(path: Path) -> Iterator[TextIO]:
     """A file that only its owner may read, and that was not there before; gone again when something fails."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    draft = Draft(path, 0o600, exclusive=True)
     try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            yield file
+        file = io.TextIOWrapper(draft.file, encoding="ascii", write_through=True)
+        yield file
+        file.flush()
+        draft.commit()
     except BaseException:
-        path.unlink(missing_ok=True)
+        draft.discard()
         raise
 
 

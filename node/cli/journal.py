@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import rich_click as click
 from fednode.crypto.errors import FednodeError
 from fednode.node.cli.frame import Group, Session, command, option, table
 from fednode.node.events import PAGE_DEFAULT, PAGE_MAX, Alert, Event, Events, Filter, time_of
+from fednode.node.files import Draft
 from fednode.node.journal import DONE, FAILED, REFUSED
 from fednode.node.messages import catalogue, error_text, safe
 from fednode.sync.errors import Refused
@@ -151,12 +151,14 @@ def _new_file(path: str | None) -> Iterator[TextIO]:
         yield io.StringIO()
         return
     encoding = "utf-8-sig" if path.endswith(".csv") else "utf-8"  # spreadsheets go by the mark
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    draft = Draft(Path(path), 0o600, exclusive=True)
     try:
-        with open(descriptor, "w", encoding=encoding, newline="") as file:
-            yield file
+        file = io.TextIOWrapper(draft.file, encoding=encoding, newline="", write_through=True)
+        yield file
+        file.flush()
+        draft.commit()
     except BaseException:
-        Path(path).unlink(missing_ok=True)
+        draft.discard()
         raise
 
 

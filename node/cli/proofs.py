@@ -11,6 +11,7 @@ import rich_click as click
 
 from fednode.crypto import note
 from fednode.crypto.certs import Identity, iso
+from fednode.node import files
 from fednode.node.cli.frame import Session, command, human_bytes, option
 from fednode.node.proof_words import fields_of, grouped, record_of
 from fednode.sync.errors import Refused, StoreError
@@ -106,7 +107,7 @@ def root(session: Session, output: str | None) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(data)
+        files.write(path, data)
     except OSError as error:
         raise StoreError("FN-7701", reason=error.strerror or str(error), path=str(path)) from error
 

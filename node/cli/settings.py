@@ -23,10 +23,15 @@ def config() -> None:
 @option("--origin", is_flag=True, words="option.origin")
 def show(session: Session, origin: bool) -> None:
     """The settings in force, and with --origin where each came from."""
+    from fednode.node import profile
     from fednode.node.config import shown
 
     found, origins = session.config()
     values = shown(found)
+    if found.profile == profile.AUTO:
+        memory = profile.memory_bytes()
+        values["profile"] = profile.chosen(found.profile, memory).name
+        origins["profile"] += f": {memory // profile.MIB} MiB of memory"
     rows = [(name, value, origins[name]) if origin else (name, value) for name, value in values.items()]
     heads = [session.words(f"head.{key}") for key in ("setting", "value", "origin")[: 3 if origin else 2]]
     data = {"config": values, **({"origins": origins} if origin else {})}

@@ -10,6 +10,7 @@ import pytest
 
 from fednode.crypto.errors import IntegrityError
 from fednode.node.driver import Hooks, Session, Welcome
+from fednode.node.profile import NORMAL
 from fednode.node.writer import Link
 from fednode.sync import wire
 from fednode.sync.effects import Admission, Close
@@ -50,6 +51,8 @@ class Pipe:
 
 class Paper:
     """The writer thread and the store of a node where nothing is kept."""
+
+    profile = NORMAL
 
     def partial(self, _node: str) -> None:
         return None

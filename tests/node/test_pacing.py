@@ -10,6 +10,7 @@ import pytest
 
 from fednode.node.driver import Hooks, Session, Welcome
 from fednode.node.pacing import AHEAD_BYTES, Pacer
+from fednode.node.profile import NORMAL
 from fednode.node.writer import Link
 from fednode.sync import effects as fx
 from fednode.sync import wire
@@ -44,6 +45,8 @@ class End:
 
 class Paper:
     """A writer that stores nothing and says that it did."""
+
+    profile = NORMAL
 
     def __init__(self) -> None:
         self.stored: list[int] = []

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sample_data
-from fednode.node import importing, projection, shipped
+from fednode.node import projection, shipped
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.config import Config
 from fednode.node.importing import ImportReport
 from fednode.node.ingest import open_source
 from fednode.node.messages import error_text
+from fednode.node.profile import NORMAL
 from fednode.node.records import InvalidRecord, Records
 from fednode.sync.catalog import Catalog
 from fednode.sync.change import DELETE, UPSERT, Change
@@ -96,8 +98,8 @@ def test_the_same_file_again_changes_nothing(app: App, records: Records, tmp_pat
     assert verify_store(app.store, app.trust).problems == []
 
 
-def test_groups_do_not_show(records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "BATCH_ROWS", 7)
+def test_groups_do_not_show(records: Records, tmp_path: Path) -> None:
+    records.store.profile = replace(NORMAL, batch_rows=7)
     seen = []
     report = put_in(records, tmp_path / "x.csv", rows(50), on_progress=lambda report, source: seen.append(report.read))
     assert counts(report) == (50, 50, 0, 0, 0)
@@ -119,12 +121,12 @@ def test_bad_rows_are_left_out_and_told(records: Records, tmp_path: Path) -> Non
     assert report.problems == told
 
 
-def test_two_rows_with_one_key(records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rows_with_one_key(records: Records, tmp_path: Path) -> None:
     given = rows(10)
     given.append(dict(given[0]))
     given.append({**given[1], "bz": "又一行"})
     for batch in (3, 1000):
-        monkeypatch.setattr(importing, "BATCH_ROWS", batch)
+        records.store.profile = replace(NORMAL, batch_rows=batch)
         for dry_run in (True, False):
             report = put_in(records, tmp_path / "x.csv", given, dry_run=dry_run)
             assert (report.read, report.rejected) == (12, 1)

@@ -167,6 +167,72 @@ def test_tests_do_not_sleep() -> None:
     )
 
 
+# Whole or not at all, and on disk: fednode.node.files knows how, and nothing else in node writes a file of its own.
+WRITERS = {"write_text", "write_bytes", "copyfile", "copy2", "copytree", "copymode", "touch"}
+MOVERS = {
+    "os.replace",
+    "os.rename",
+    "os.renames",
+    "os.link",
+    "os.ftruncate",
+    "os.truncate",
+    "shutil.move",
+    "shutil.copy",
+}
+WRITING = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
+
+
+def writes_a_file(call: ast.Call) -> bool:
+    """Whether a call opens a file for writing, or moves one."""
+    name = dotted(call.func)
+    last = name.split(".")[-1]
+    if name in MOVERS or last in WRITERS:
+        return True
+    if last not in ("open", "fdopen"):
+        return False
+    inside = [node for argument in (*call.args, *(one.value for one in call.keywords)) for node in ast.walk(argument)]
+    if any(dotted(one) == "os.devnull" for one in inside if isinstance(one, ast.Attribute)):
+        return False
+    flags = any(isinstance(one, ast.Attribute) and one.attr in WRITING for one in inside)
+    mode = any(isinstance(one, ast.Constant) and is_mode(one.value) for one in inside)
+    return flags or mode
+
+
+def is_mode(value: object) -> bool:
+    """Whether a constant is a mode that writes."""
+    return (
+        isinstance(value, str) and len(value) <= 3 and set(value) <= set("rwaxbt+") and bool(set(value) & set("wax+"))
+    )
+
+
+def test_files_are_written_by_one_module() -> None:
+    report(
+        [
+            f"{source.name}:{call.lineno} {dotted(call.func)}: write it with fednode.node.files"
+            for source in every("node")
+            if source.name != "node/files.py"
+            for call in source.calls()
+            if writes_a_file(call)
+        ]
+    )
+
+
+WRITES = (
+    "open(p, 'w')",
+    "p.open(mode='ab')",
+    "os.open(p, os.O_WRONLY | os.O_CREAT)",
+    "p.write_bytes(b'')",
+    "os.replace(a, b)",
+)
+READS = ("open(p)", "p.open('rb')", "os.open(p, os.O_RDONLY)", "text.replace(a, b)", "os.open(os.devnull, os.O_WRONLY)")
+
+
+@pytest.mark.parametrize("code", [*WRITES, *READS])
+def test_what_counts_as_writing_a_file(code: str) -> None:
+    (call,) = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
+    assert writes_a_file(call) is (code in WRITES)
+
+
 def setup_cfg() -> configparser.ConfigParser:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
