@@ -20,6 +20,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+WRITE_BYTES = 64 * 1024
 UNFINISHED = ".new"
 
 
@@ -102,6 +103,13 @@ class Draft:
         flags = os.O_WRONLY if self._direct else os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         descriptor = os.open(self.path if self._direct else self._beside, flags | os.O_CLOEXEC, mode)
         self.file: BinaryIO = os.fdopen(descriptor, "wb")
+
+    def write(self, data: bytes) -> None:
+        """Append, a piece at a time and without a buffer of its own: a large file costs no memory twice."""
+        self.file.flush()
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self.file.fileno(), rest[:WRITE_BYTES]) :]
 
     def settle(self) -> None:
         """On disk, under another name. After an error nothing of it is left."""

@@ -176,7 +176,7 @@ def write_bundle(target: Path, bundle: bytes, pieces: Iterable[tuple[int, bytes]
                     drafts[-1].settle()
                 place = folder / volume_name(bundle, number) if folder is not None else target
                 drafts.append(Draft(place, follow=False))
-            drafts[-1].file.write(data)
+            drafts[-1].write(data)
             size += len(data)
         for draft in drafts:
             draft.settle()

@@ -2,7 +2,7 @@
 
 python tests/lib/killed.py STEP NUMBER COMMAND...
 
-STEP: `write`, `fsync`, `replace` (calls of `node.stick`), `append` (a segment inside a transaction), `commit` (after a
+STEP: `write`, `fsync`, `replace` (calls of `node.files`), `append` (a segment inside a transaction), `commit` (after a
 group is on disk), `enter`, `project`, `answer`. It dies right before the NUMBER-th of them (`commit`: after). Ends with
 the command's exit code where there are fewer.
 """
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from fednode.node import admission, bundles, stick
+from fednode.node import admission, bundles, files
 from fednode.node.cli import invoke
 from fednode.node.transaction import Transaction
 from fednode.node.writer import Writer
@@ -71,7 +71,7 @@ def main(name: str, number: int, command: list[str]) -> int:
         "answer": (bundles, "_answer"),
     }
     if name in ("write", "fsync", "replace"):
-        setattr(stick, "os", Calls(name, step))  # noqa: B010 - a stand-in for a module
+        setattr(files, "os", Calls(name, step))  # noqa: B010 - a stand-in for a module
     elif name == "commit":
         setattr(Writer, "incoming", step.after(Writer.incoming))  # noqa: B010
     else:
