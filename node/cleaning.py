@@ -39,7 +39,14 @@ def clean_log(store: Store, *, thorough: bool = False) -> bool:
 
 
 def clean_state(projector: Projector, *, thorough: bool = False) -> bool:
-    """One step of the same for state.db. Returns whether there is more to do now."""
+    """One step of the same for state.db. Returns whether there is more to do now. Raises StoreError."""
+    try:
+        return _step(projector, thorough)
+    except sqlite.DatabaseError as error:
+        raise sqlite.trouble(error, projector.path) from error
+
+
+def _step(projector: Projector, thorough: bool) -> bool:
     c, step = projector.connection, projector.unclean
     if not step:
         return False

@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -125,6 +126,12 @@ class Home:
             for folder in (temporary / "keys", temporary):
                 files.sync_folder(folder)
             files.move(temporary, path)
+        except StoreError as error:  # what cannot be written is this home: nobody knows the folder beside it
+            if error.code == "FN-7605":
+                raise StoreError("FN-7617", path=str(path), reason=os.strerror(errno.ENOSPC)) from error
+            if error.code == "FN-7617":
+                raise StoreError("FN-7617", path=str(path), reason=error.params["reason"]) from error
+            raise
         except OSError as error:
             raise StoreError("FN-7617", path=str(path), reason=error.strerror or str(error)) from error
         finally:

@@ -242,13 +242,15 @@ def test_an_exchange_whose_end_is_killed_at_any_moment(pair: Processes, victim: 
         rows += 300
         if victim == "1301":
             code, seen, _ = mortal(pair.home("1301"), moment, "sync")
-            assert code == (-signal.SIGKILL if moment else 0)
+            assert code == -signal.SIGKILL or (code == 0 and (not moment or seen < moment)), f"at {moment} of {total}"
         else:
-            seen = dying_parent(pair, moment)
-            died += seen if moment else 0
+            code, seen = dying_parent(pair, moment)
         if not moment:
             total = seen
             when = moments(f"sync {victim}", total)
+        elif code == 0:  # how things fall into transactions varies: this time there were fewer
+            when.append(moment * 2 // 3)
+        died += code == -signal.SIGKILL
         pair.run("1301", "sync")
         assert pair.pending("1301") == 0, f"at {moment} of {total}"
         for node in ("13", "1301"):
@@ -256,12 +258,12 @@ def test_an_exchange_whose_end_is_killed_at_any_moment(pair: Processes, victim: 
         assert held(pair.home("13")) == held(pair.home("1301"))
         assert held(pair.home("13"))[0] == rows
     assert pair.run("13", "refused")["refused"] == []
-    assert victim == "1301" or died >= MOMENTS - 2
+    assert died == MOMENTS
 
 
-def dying_parent(pair: Processes, moment: int) -> int:
-    """One exchange with a parent that dies in it, at a moment; it runs again afterwards. Things counted, or whether it
-    died: it may do a few things less than the first time."""
+def dying_parent(pair: Processes, moment: int) -> tuple[int, int]:
+    """One exchange with a parent that dies in it, at a moment; it runs again afterwards. (Exit code, things counted if
+    it lived.)"""
     pair.kill("13", signal.SIGTERM)
     begin = pair.folder / "begin"
     begin.unlink(missing_ok=True)
@@ -282,7 +284,7 @@ def dying_parent(pair: Processes, moment: int) -> int:
         assert code == 0 if not moment else code in (0, -signal.SIGKILL)
     text = (pair.folder / "mortal.log").read_text(errors="replace")
     pair.start("13")
-    return int(text.rpartition("mortal: ")[2].split()[0]) if not moment else int(code != 0)
+    return code, 0 if code else int(text.rpartition("mortal: ")[2].split()[0])
 
 
 @pytest.mark.e2e

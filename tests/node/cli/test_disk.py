@@ -74,6 +74,22 @@ def test_a_home_that_is_low_refuses_writes_and_does_all_else(run: Run, disk: Dis
     assert run("import", NAME, str(sample(tmp_path, 10, 8)))[1]["added"] == 10
 
 
+@pytest.mark.parametrize("pages", [0, 2, 4, 8, 20, 40])
+def test_init_on_a_full_disk_says_so_and_leaves_nothing(
+    disk: Disk, capsys: pytest.CaptureFixture[str], pages: int
+) -> None:
+    home = disk.path / "home"
+    words = ["--home", str(home), "--json", "init", "--id", "13", "--name", "河北省"]
+    disk.leave(pages)
+    assert invoke(words, {"LANG": "C.UTF-8"}) == 7
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["message"]) == ("FN-7617", f"cannot write to {home}: No space left on device")
+    assert "free space" in error["hint"]
+    assert [one.name for one in disk.path.iterdir()] == ["ballast"]
+    disk.empty()
+    assert invoke(words, {"LANG": "C.UTF-8"}) == 0
+
+
 def test_a_full_disk_without_a_reserve_is_read_as_long_as_there_is_room_to_open_it(run: Run, disk: Disk) -> None:
     disk.leave(0)
     code, document = run("status")
