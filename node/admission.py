@@ -48,6 +48,7 @@ REACHED_AT = "reached_at/"  # + a standby's id: where it can be dialled (meta)
 STOOD_FOR = "stood_for"  # the id of a standby that has taken its primary's name, until all that follows is done (meta)
 ISSUERS = "issuers"  # at a standby: where its primary's parent can be dialled
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
+GATHERS = "gathers"  # this node's life began from less than it had: children give what they hold of its earlier ones
 CHILD = "child"
 OUTCOMES_PAGE = 1024
 NO_ROOM = "FN-4505"  # a parent that takes nothing in has no room on its disk
@@ -265,9 +266,15 @@ def enter(
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
     link.since, link.restoring = peer.since, restoring
+    link.gathers = not from_parent and bool(store.meta(GATHERS))
+    link.gives_back = identity.incarnation if from_parent and greeting.restore else 0
     half = store.partial(identity.node)
     to = None if from_parent else to_child(store, trust, identity, greeting, issuers)
-    reply = None if from_parent else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to)
+    reply = (
+        None
+        if from_parent
+        else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=link.gathers)
+    )
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None
@@ -321,7 +328,8 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
     """The feed for a peer, and the way to fetch a part of one log again. To a child that takes its history back goes,
     besides what always does, all that is held of it and of those below it; to a standby, everything."""
     if link.from_parent:
-        return store.feed_up, _again(store.feed_up)
+        up = partial(store.feed_up, lives=(link.peer.node, link.gives_back))
+        return up, _again(up)
     if link.peer.stands_for == trust.node:
         everything = partial(store.feed_all, link.peer.node)
         return everything, _again(everything)

@@ -31,7 +31,7 @@ from fednode.sync.errors import Refused, StoreError
 FILE = "config.toml"
 PREFIX = "FEDNODE_"
 # Read by the command line itself, before there is a home: not settings of the file.
-OTHER_VARIABLES = frozenset(("FEDNODE_HOME", "FEDNODE_OPERATOR", "FEDNODE_PYTHON"))
+OTHER_VARIABLES = frozenset(("FEDNODE_HOME", "FEDNODE_OPERATOR", "FEDNODE_PYTHON", "FEDNODE_RECOVERY_PASSPHRASE_FILE"))
 NEAR = 0.8  # how like one of ours a variable's name is that must be a slip of the pen
 
 
@@ -61,8 +61,29 @@ class Config:
     jobs_renewal: str = "1h"
     jobs_retention: str = "10m"
     jobs_cleaning: str = "1d"
+    jobs_backup: str = "1d"
     jobs_jitter: int = 10
+    backup_to: str = ""
+    backup_key: str = ""
+    backup_keep: int = 14
+    backup_endpoint: str = ""
+    backup_region: str = "us-east-1"
+    backup_access_key: str = ""
+    backup_secret_key: bytes | None = None
     passphrase: bytes | None = None
+
+
+def _endpoint(text: str) -> None:
+    """Where an S3-compatible storage is; empty: where Amazon's is."""
+    if text and not re.fullmatch(r"https?://[^\s/]+/?", text):
+        raise ValueError(text)
+
+
+def _recovery_key(text: str) -> bytes:
+    """The recovery key that is meant; none where the text is empty."""
+    from fednode.sync.backup import decode_key
+
+    return decode_key(text) if text else b""
 
 
 CHOICES = {
@@ -74,7 +95,13 @@ CHOICES = {
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
-NUMBERS = {"scrub_days": (0, 365), "reserve_mib": (0, 65_536), "jobs_jitter": (0, 50), "serve_sessions": (1, 6000)}
+NUMBERS = {  # least, greatest
+    "scrub_days": (0, 365),
+    "reserve_mib": (0, 65_536),
+    "jobs_jitter": (0, 50),
+    "serve_sessions": (1, 6000),
+    "backup_keep": (1, 1000),
+}
 SWITCHES = frozenset(("sync_urgent",))
 # What reads a text, or raises ValueError; and how one looks.
 _SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")
@@ -83,10 +110,12 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     "sync_limit": (parse_rate, "32k, 1.5M (bits per second, 2.4k at least; 0: none)"),
     "sync_limits": (parse_limit, "mon-fri 08:00-18:00 32k"),
     "sync_zone": (parse_zone, "Asia/Shanghai, +08:00"),
-    **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning"), _SPAN_OF_TIME),
+    **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning", "jobs_backup"), _SPAN_OF_TIME),
+    "backup_endpoint": (_endpoint, "https://s3.example.org"),
+    "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
     "serve_quantum": _SPAN_OF_TIME,
 }
-SECRETS = frozenset(("passphrase",))
+SECRETS = frozenset(("passphrase", "backup_secret_key"))
 NAMES = tuple(field.name for field in fields(Config))
 VARIABLES = frozenset(PREFIX + name.upper() + end for name in NAMES for end in ("", "_FILE"))
 _ADDRESS = re.compile(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})")

@@ -25,7 +25,7 @@ from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
 from fednode.node.fence import standing
 from fednode.node.follower import Follower
-from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, retain
+from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, retain, save
 from fednode.node.journal import DAEMON, REFUSED
 from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
@@ -106,6 +106,7 @@ class Daemon:
             "renewal": self.engine.renew_when_due,
             "retention": self._daily,
             "cleaning": lambda: IDLE if app.room.low else asyncio.to_thread(clean_up, app),
+            "backup": lambda: asyncio.to_thread(save, app),
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step

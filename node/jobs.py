@@ -9,7 +9,7 @@ Rules
    half a minute.
 
 >>> [job.name for job in JOBS]
-['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning']
+['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup']
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 IDLE = "idle"
+T = TypeVar("T")
 KEEP_MS = 30_000
 WATCH_S = 1.0
 STATE_BYTES_MAX = 16 * 1024
@@ -63,15 +64,19 @@ JOBS = (
     Job("scrub", "jobs_scrub"),
     Job("retention", "jobs_retention"),
     Job("cleaning", "jobs_cleaning"),
+    Job("backup", "jobs_backup"),
 )
 OF_A_CHILD = ("sync", "renewal")
 BY_NAME = {job.name: job for job in JOBS}
 
 
 def exists(job: Job, app: App) -> bool:
-    """Whether this node has such a job: the province has no parent to meet, a scrub may be switched off."""
+    """Whether this node has such a job: the province has no parent to meet, a scrub may be switched off, backups need a
+    place and a key."""
     if job.name in OF_A_CHILD:
         return app.trust.parent is not None
+    if job.name == "backup":
+        return bool(app.config.backup_to and app.config.backup_key)
     return job.name != "scrub" or bool(app.config.scrub_days)
 
 
@@ -189,6 +194,14 @@ def clean_up(app: App) -> dict[str, Any]:
         store.close()
 
 
+def save(app: App) -> dict[str, Any]:
+    """Back the node up as the settings say, in whatever thread."""
+    from fednode.node.backup.acting import back_up
+
+    made = back_up(app)
+    return {"number": made.number, "lsn": made.lsn, "bytes": made.bytes, "kept": made.kept}
+
+
 def _scrub(app: App) -> dict[str, Any]:
     if not app.config.scrub_days:
         raise Refused("FN-3704", job="scrub", setting="scrub_days")
@@ -227,6 +240,7 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "scrub": _scrub,
     "retention": lambda app: retain(app, app.reference.certain_ms()),
     "cleaning": clean_up,
+    "backup": save,
 }
 
 
@@ -236,18 +250,24 @@ def run_by_hand(app: App, name: str, seconds: Callable[[], float]) -> dict[str, 
     job = BY_NAME[name]
     if not exists(job, app) and app.trust.parent is None and name in OF_A_CHILD:
         raise StoreError("FN-7621")
+    found = turn_by_hand(app, name, seconds, lambda: _RUN[name](app))
+    app.poke()
+    return found
+
+
+def turn_by_hand(app: App, name: str, seconds: Callable[[], float], work: Callable[[], T]) -> T:
+    """Do a job's work in its turn, and note how it ended. Raises StoreError FN-7635 (it is running)."""
     ledger = Ledger(app.home.run_dir, app.operator)
     with ledger.turn(name) as free:
         if not free:
             raise StoreError("FN-7635", job=name)
         began_ms, began_s = app.now_ms(), seconds()
         try:
-            found = _RUN[name](app)
+            found = work()
         except FednodeError as error:
             ledger.note(name, began_ms, round((seconds() - began_s) * 1000), outcome_of(error), error.code)
             raise
         ledger.note(name, began_ms, round((seconds() - began_s) * 1000))
-    app.poke()
     return found
 
 

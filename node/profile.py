@@ -28,8 +28,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3) of gl
 class Profile:
     """`window_bytes`: what a peer may send ahead; `pull_bytes`: read of a feed at a time; `group_bytes`: segments of
     one transaction; `batch_rows`: rows of an import in one; `step_segments`, `text_rows`: what one transaction of a
-    projection takes in; `jobs_max`: processes of a verification, 0: one a core; `heap_bytes`: what SQLite's caches may
-    take all together before they give way, 0: no limit; `arenas`: of glibc's allocator, 0: as it likes."""
+    projection takes in; `object_bytes`: segments in one object of a backup; `jobs_max`: processes of a verification, 0:
+    one a core; `heap_bytes`: what SQLite's caches may take all together before they give way, 0: no limit; `arenas`: of glibc's allocator, 0: as it likes."""
 
     name: str
     log_cache_kib: int
@@ -41,6 +41,7 @@ class Profile:
     batch_rows: int
     step_segments: int
     text_rows: int
+    object_bytes: int
     jobs_max: int
     heap_bytes: int
     arenas: int
@@ -57,6 +58,7 @@ NORMAL = Profile(
     batch_rows=10_000,
     step_segments=16,
     text_rows=2_000,
+    object_bytes=8 * MIB,
     jobs_max=0,
     heap_bytes=0,
     arenas=0,
@@ -72,6 +74,7 @@ SMALL = Profile(
     batch_rows=1_000,
     step_segments=4,
     text_rows=500,
+    object_bytes=MIB,
     jobs_max=1,
     heap_bytes=16 * MIB,
     arenas=1,

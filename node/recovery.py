@@ -9,7 +9,11 @@ Rules
 3. Where it stands is in `recover.json`, written before each step; each step may be cut off anywhere and run again.
    While that file is there, nothing else opens this node.
 
+4. A home that was put back from a backup (`node.backup.restoring`) goes on in its own store: a new incarnation first,
+   then what the parent holds that is newer. What it wrote in its old life and the parent does not hold is made again.
+
     begin -> TAKING (from the parent) -> MOVING (old store aside, new one in its place) -> SALVAGING -> gone
+    restore -> RESTORED (new life, taken back, made again) -> gone
 
 >>> State("20260101T000000Z", 1, "FN-6422").step
 'taking'
@@ -30,36 +34,40 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.certs import iso
 from fednode.crypto.errors import FednodeError
+from fednode.crypto.keys import TlsKey
 from fednode.node import fence, files, syncing
-from fednode.node.admission import note_restored
+from fednode.node.admission import GATHERS, note_restored
 from fednode.node.app import App, real_clock
 from fednode.node.config import Config
 from fednode.node.home import LOG_DB, Home
-from fednode.node.journal import DAEMON
+from fednode.node.journal import DAEMON, DONE
 from fednode.node.salvage import Salvage, Salvaged
 from fednode.node.store import Store
+from fednode.sync.change import AUDIT
 from fednode.sync.errors import Refused, StoreError
 
-TAKING, MOVING, SALVAGING = "taking", "moving", "salvaging"
+TAKING, MOVING, SALVAGING, RESTORED = "taking", "moving", "salvaging", "restored"
 NEW, UNMADE = LOG_DB + ".recovering", LOG_DB + ".recovering.new"
+EVENTS_AT_ONCE = 100
 FILES = ("-wal", "-shm", "")  # the database itself last: without it there is none to open
 
 
 class State(msgspec.Struct, frozen=True):
     """Where a recovery stands. `at`: when it began, as the old store's new name has it; `life`: the incarnation that is
-    left; `code`, `heads`: why, and what the old store showed."""
+    left; `code`, `heads`: why, and what the old store showed; `number`: of the backup that was put back."""
 
     at: str
     life: int
     code: str
     heads: tuple[str, ...] = ()
     step: str = TAKING
+    number: int = 0
 
 
 @dataclass(slots=True)
 class Plan:
     """What a recovery would do, found out without doing anything. `lsn`, `unsent`: of the old store, None where it
-    cannot be read."""
+    cannot be read; `restored`: the number of the backup that it goes on from, 0 for none."""
 
     node: str
     parent: str
@@ -68,11 +76,13 @@ class Plan:
     begun: bool
     lsn: int | None = None
     unsent: int | None = None
+    restored: int = 0
 
 
 @dataclass(slots=True)
 class Result:
-    """What a recovery did. `aside`: where the old store is, "" when there was none."""
+    """What a recovery did. `aside`: where the old store is, "" when there was none; `number`: of the backup that was
+    put back; `newer`: of the newest that is known to have been made, where that is another."""
 
     node: str = ""
     parent: str = ""
@@ -83,6 +93,8 @@ class Result:
     refused: list[tuple[str, str]] = field(default_factory=list)
     aside: str = ""
     salvaged: Salvaged = field(default_factory=Salvaged)
+    number: int = 0
+    newer: int = 0
 
 
 class Recovery:
@@ -106,11 +118,12 @@ class Recovery:
     def plan(self) -> Plan:
         """Look, and change nothing. Raises Refused FN-5304 at the province, which has nobody to take it from."""
         begun = self._state()
-        me, parent = self._identity()
+        me, parent = self._identity(begun)
         plan = Plan(me.node, parent, begun.life if begun else me.incarnation, begun.code if begun else "", bool(begun))
+        plan.restored = begun.number if begun and begun.step == RESTORED else 0
         old = self._aside(begun) if begun and begun.step == SALVAGING else self.home.log_db
         half_moved = begun is not None and begun.step == MOVING  # opened without its journal it would stay without
-        if half_moved or not old.exists():
+        if half_moved or plan.restored or not old.exists():
             return plan
         with contextlib.suppress(FednodeError), contextlib.closing(self._open(old)) as store:
             there = fence.standing(store)
@@ -120,10 +133,12 @@ class Recovery:
             plan.unsent = store.backlog_up(peer.acked if peer else 0).changes
         return plan
 
-    def _identity(self) -> tuple[Any, str]:
+    def _identity(self, begun: State | None) -> tuple[Any, str]:
         me = certs.parse(self.home.chain()[0])
         if me.issuer == certs.ROOT:
-            raise Refused("FN-5304", node=me.node)
+            if begun is None or begun.step != RESTORED:
+                raise Refused("FN-5304", node=me.node)
+            return me, ""
         return me, me.issuer
 
     def _open(self, path: Path) -> Store:
@@ -134,12 +149,17 @@ class Recovery:
 
     # ------------------------------------------------------------ the steps
 
-    def run(self) -> Result:
-        """Begin, or go on. Raises Unavailable (the parent is away: run it again), PeerError (it refuses), StoreError,
-        Refused FN-5304."""
+    def run(self, root_key: TlsKey | None = None) -> Result:
+        """Begin, or go on. `root_key`: for a province that was put back from a backup, where it is not in that. Raises
+        Unavailable (the parent is away: run it again), PeerError (it refuses), StoreError, Refused FN-5304, FN-5331
+        (the province needs the root key)."""
         plan = self.plan()
         state = self._state() or self._begin(plan)
-        result = Result(plan.node, plan.parent, state.life)
+        result = Result(plan.node, plan.parent, state.life, number=state.number)
+        if state.step == RESTORED:
+            self._go_on(state, result, root_key)
+            self.home.recovery.unlink()
+            return result
         if state.step == TAKING:
             self._take(state, result)
             state = self._keep(state, MOVING)
@@ -189,6 +209,7 @@ class Recovery:
                 raise StoreError("FN-7607", path=str(app.store.path), reason="peer")
             with app.store.write() as tx:
                 note_restored(tx, peer)
+                tx.set_meta(GATHERS, 1)
         finally:
             app.close()
 
@@ -203,6 +224,34 @@ class Recovery:
             store.close()
             files.move(unmade, path)
         return path
+
+    # ------------------------------------------------------------ from a backup
+
+    def _go_on(self, state: State, result: Result, root_key: TlsKey | None) -> None:
+        from fednode.node import succession
+
+        app = self._load(self.home)
+        try:
+            if app.trust.me.incarnation == state.life:
+                if app.trust.parent is None:
+                    succession.next_life(app, root_key)
+                else:
+                    asyncio.run(syncing.new_life(app, state.life))
+            with app.store.write() as tx:
+                fence.lift(tx)
+                tx.set_meta(GATHERS, 1)
+            upto = app.store.lsn
+            if app.trust.parent is not None:
+                report = asyncio.run(syncing.take_back(app))
+                result.taken, result.bytes_received = report.received, report.bytes_received
+                result.refused = report.refused
+            again = succession.begin_life(app)
+            result.salvaged.appended, result.incarnation = again, app.trust.me.incarnation
+            result.newer = newest_told(app, upto, state.number)
+            told: dict[str, Any] = {"number": state.number, "left": state.life, "incarnation": result.incarnation}
+            app.journal().event("restore", **told, taken=result.taken, again=again)
+        finally:
+            app.close()
 
     # ------------------------------------------------------------ moving
 
@@ -265,3 +314,20 @@ class Recovery:
         if state.code:
             params = {"node": app.trust.node, "left": state.life, "incarnation": result.incarnation}
             journal.alert(state.code, app.trust.node, params, state.heads)
+
+
+def newest_told(app: App, after: int, number: int) -> int:
+    """The number of the newest backup that this node's own events tell of among what was taken back, where it is not
+    the one that was put back; else 0."""
+    newest = 0
+    while held := app.store.segments(after, EVENTS_AT_ONCE, dataset=AUDIT):
+        for one in held:
+            columns = app.store.columns(one) if one.name.origin == app.trust.node else None
+            for position, payload in enumerate(columns.payloads if columns else ()):
+                if columns is None or position in columns.leaves or b'"backup"' not in payload:
+                    continue
+                event = msgspec.json.decode(payload)
+                if event.get("action") == "backup" and event.get("outcome") == DONE:
+                    newest = max(newest, int(event["details"]["number"]))
+        after = held[-1].lsn
+    return newest if newest > number else 0

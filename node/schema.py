@@ -195,6 +195,21 @@ def m001_state(db: Database) -> None:
         db.conn.execute(statement)
 
 
+def applied(connection: Connection) -> list[str]:
+    """The migrations of log.db that a database has had, in order."""
+    return [migration.name for migration in log_migrations.applied(Database(connection))]
+
+
+def make_as_of(connection: Connection, names: list[str], path: Path) -> None:
+    """Make the tables of an empty log.db as they were after these migrations. Raises StoreError FN-7608 when a newer
+    program has had others."""
+    known = [migration.name for migration in log_migrations._migrations]
+    if names != known[: len(names)]:
+        raise StoreError("FN-7608", path=str(path), migration=next((one for one in names if one not in known), ""))
+    with transaction(connection, path):
+        log_migrations.apply(Database(connection), stop_before=known[len(names) :])
+
+
 def migrate(connection: Connection, migrations: Migrations, path: Path) -> None:
     """Bring a database up to date; whoever opens it at the same moment waits. Raises StoreError FN-7608 when it was
     written by a newer program, and what `sqlite.trouble` makes of SQLite's own errors."""

@@ -75,6 +75,7 @@ def collect(app: App) -> dict[str, Any]:
         },
         "clock": {"offset_ms": app.reference.offset_ms, "sure": app.reference.sure},
         "verified": _verified(store),
+        "backup": backed_up(app),
         "disk": {
             "free_bytes": shutil.disk_usage(app.home.path).free,
             "reserve_bytes": app.room.held(),
@@ -106,6 +107,19 @@ def _verified(store: Store) -> dict[str, Any]:
             "last_problems": state.last_problems,
         },
     }
+
+
+def backed_up(app: App) -> dict[str, Any] | None:
+    """The last backup into the place that the settings name; None where they name none."""
+    from fednode.node.backup.making import remembered
+    from fednode.node.backup.places import place_of
+
+    if not app.config.backup_to:
+        return None
+    shown = place_of(app.config.backup_to, app.config).shown
+    last = remembered(app.store, shown)
+    found = {"place": shown, "number": None, "lsn": None, "made_ms": None}
+    return found if last is None else {**found, "number": last.number, "lsn": last.lsn, "made_ms": last.made_ms}
 
 
 def _fenced(app: App) -> dict[str, Any] | None:

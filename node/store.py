@@ -294,13 +294,20 @@ class Store:
         return seg.parse(rows[0][1]).header.root[:CHECK_BYTES], rows[0][0][:CHECK_BYTES]
 
     def feed_up(
-        self, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
+        self,
+        after: int,
+        bytes_max: int,
+        log: str = "",
+        first: int = 0,
+        until: int = 1 << 62,
+        lives: tuple[str, int] = ("", 0),
     ) -> tuple[list[Item], bool]:
-        """Items for the parent after an arrival number, and whether that is all there is."""
+        """Items for the parent after an arrival number, and whether that is all there is. `lives`: a node (the parent)
+        whose logs of incarnations before one it is given back."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
-        where, parameters = "l.up = 1", []
+        where, parameters = "(l.up = 1 or (l.origin = ? and l.incarnation < ?))", list[Any](lives)
         if log:
-            where, parameters = "l.up = 1 and l.name = ? and s.first + s.count > ?", [log, first]
+            where, parameters = f"{where} and l.name = ? and s.first + s.count > ?", [*lives, log, first]
         return self._items(where, parameters, after, until, bytes_max, part=bool(log))
 
     def feed_down(

@@ -25,7 +25,7 @@ from fednode.crypto.certs import ROOT, Identity
 from fednode.crypto.keys import TlsKey
 from fednode.node import audit, syncing
 from fednode.node.admission import ISSUERS, STOOD_FOR, json_list
-from fednode.node.app import App, encoded
+from fednode.node.app import ROOT_DAYS, App, encoded
 from fednode.node.demotion import REACHED_LAST, SUCCESSORS, reroute
 from fednode.node.salvage import Salvage
 from fednode.proto import fednode_pb2 as pb
@@ -96,6 +96,37 @@ def grant(app: App, writer: Writer, asker: Identity, request: pb.SuccessionReque
 def _as(primary: Identity, standby: Identity) -> Identity:
     """The primary with the standby's keys: what the request must be for."""
     return replace(primary, sign_key=standby.sign_key, seal_key=standby.seal_key, tls_key=standby.tls_key)
+
+
+def next_life(app: App, root_key: TlsKey | None) -> None:
+    """The province goes on in its next incarnation with the keys that it has: the root key says so, out of its home or
+    given. Raises Refused FN-5331 where it is neither, FN-5309 (another key)."""
+    me, directory = app.trust.me, app.trust.directory
+    key = root_key or app.home.root_key(app.config.passphrase)
+    if key is None:
+        raise Refused("FN-5331", node=me.node)
+    if key.public_der != directory.root.tls_key:
+        raise Refused("FN-5309", node=me.node)
+    asked = issuing.parse_request(app.renewal_request())
+    grant_ = app.grant(me.name, me.level, me.scope, me.incarnation + 1)
+    grant_ = replace(grant_, standby=False, days=ROOT_DAYS)
+    der = issuing.issue(asked, grant_, directory.root, key, directory.levels, now_s=app.now_s)
+    app.install_chain((der, directory.root.der))
+
+
+def begin_life(app: App) -> int:
+    """What a node does that goes on in its own store, in a new incarnation: the province says so in its log (for
+    others their parent has); what nobody above is known to hold of earlier lives is made again. Returns how many
+    changes were. Nothing when all is done."""
+    me, writer = app.trust.me, app.new_writer(app.store)
+    if me.issuer == ROOT:
+        if not app.store.log_state(app.trust.log_name(NODES, app.trust.area)).size:
+            writer.local(NODES, app.trust.area, [Change(me.node.encode(), encoded(node_payload(me.der)))])
+        return 0
+    with app.store.write() as tx:
+        for lsn, _ in _tail(app, me.node, me.incarnation):
+            tx.hold_back(lsn)
+    return make_again(writer, app.store.to_make_again())
 
 
 # ---------------------------------------------------------------- the standby

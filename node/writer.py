@@ -59,7 +59,8 @@ class Link:
     what precedes
     them has come; `position`: the greatest that was looked at, `check`: the head of the root of what lay there, `seen`:
     of what was looked at last; `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the
-    peer has said that it fenced itself."""
+    peer has said that it fenced itself; `gathers`: this node takes from a child what that holds of its own earlier
+    lives; `gives_back`: the parent does so, of its lives before this one."""
 
     peer: Identity
     peer_id: int
@@ -72,6 +73,8 @@ class Link:
     since: int = 0
     restoring: bool = False
     fenced: bool = False
+    gathers: bool = False
+    gives_back: int = 0
     seen: bytes = field(default=b"", compare=False)
 
 
@@ -268,6 +271,7 @@ class Writer:
             self._now_ms() // 1000,
             self.trust.lawful,
             link.from_parent and link.restoring,
+            link.gathers,
         )
 
     def _one(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit) -> Done:
@@ -321,7 +325,8 @@ class Writer:
                 first_parent = own if first_hand else first_parent
             self._one_order(link, commit.lsn, header)
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
-        if verified.side is Side.SELF and first_parent is None and not link.restoring:
+        nobody_above = self.trust.parent is None  # its earlier lives are history as they are
+        if verified.side is Side.SELF and first_parent is None and not link.restoring and not nobody_above:
             tx.hold_back(lsn)
             self.late.append(lsn)
         self.stripping.arrived(tx, verified, lsn, link.peer.node)

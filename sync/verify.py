@@ -7,7 +7,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  3. the origin is enrolled, its chain leads to the pinned root, in the incarnation that the log names
  4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent;
     to a node that takes its history back the parent sends its own and that of those below it, too, to a standby its
-    primary that of all below; a standby that was the primary gives what it wrote in earlier lives
+    primary that of all below; a standby that was the primary gives what it wrote in earlier lives, and children what
+    they hold of a parent's that goes on from less than it had
  5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in
     the origin's scope
  6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
@@ -52,7 +53,6 @@ from fednode.crypto.suite import suite as suite_of
 from fednode.sync import segment as seg
 from fednode.sync.catalog import Dataset
 from fednode.sync.change import CATALOG, ERASE, OF_ITSELF, UPSERT, Columns, LogName
-from fednode.sync.clock import bound
 from fednode.sync.errors import PeerError
 from fednode.sync.feed import Side
 from fednode.sync.identity import Directory, covers
@@ -79,6 +79,7 @@ class Context:
     now_s: int
     lawful: Callable[[LogName, Columns], None]
     restoring: bool = False
+    gathers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ def _origin(name: LogName, context: Context) -> Identity:
 def _side(origin: Identity, context: Context) -> Side:
     path = [node.node for node in context.directory.path(origin.node)]
     mine = [node.node for node in context.directory.path(context.me.node)]
+    gives_back = context.gathers or context.peer.stands_for == context.me.node
     if context.from_parent:
         if origin.node in mine[:-1]:
             return Side.ABOVE
@@ -190,7 +192,7 @@ def _side(origin: Identity, context: Context) -> Side:
             return Side.BELOW
     elif context.peer.node in path or context.peer.stands_for == context.me.node in path[:-1]:
         return Side.BELOW
-    elif context.peer.stands_for == origin.node == context.me.node and origin.incarnation < context.me.incarnation:
+    elif gives_back and origin.node == context.me.node and origin.incarnation < context.me.incarnation:
         return Side.SELF
     raise PeerError("FN-5413", node=origin.node, peer=context.peer.node)
 
@@ -393,8 +395,3 @@ def _areas(areas: set[str], origin: Identity) -> None:
     for area in sorted(areas):
         if area and not covers(origin.scope, area):
             raise PeerError("FN-5415", node=origin.node, area=area, scope=",".join(origin.scope))
-
-
-def first_parent_bound(first_parent: Cosignature | None) -> int | None:
-    """The bound that a first-parent cosignature sets (fednode.sync.clock), None without one."""
-    return None if first_parent is None else bound(first_parent.time_s)

@@ -41,6 +41,8 @@ LOADERS = {
     "refused": "running:refused",
     "rebuild": "running:rebuild",
     "recover": "recovery:recover",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
     "standby": "standby:standby",
     "promote": "standby:promote",
     "audit": "audit:audit",

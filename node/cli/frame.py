@@ -129,6 +129,11 @@ class Session:
         return self._app
 
     @property
+    def opened(self) -> App | None:
+        """The node, where this command has opened one."""
+        return self._app
+
+    @property
     def operator(self) -> str:
         """Who gives the commands, for the audit."""
         return operator(self.environ, *_account())
@@ -308,12 +313,14 @@ class Command(Worded, click.RichCommand):
 
 
 class Group(Worded, click.RichGroup):  # type: ignore[misc]  # rich-click's own two bases disagree
-    """A group of commands, each loaded when it is needed: `loaders` names the module and attribute."""
+    """A group of commands, each loaded when it is needed: `loaders` names the module and attribute. `action`: what the
+    audit calls the group itself, where it acts without a subcommand."""
 
     command_class = Command
 
-    def __init__(self, *args: Any, loaders: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, loaders: Mapping[str, str] | None = None, action: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.action = action
         self.params += _global_options()
         self._loaders = dict(loaders or {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from fednode.node.cli.frame import Session, command, human_bytes, option
@@ -13,7 +14,8 @@ SHOWN_MAX = 20
 @command("help.recover", "recover")
 @option("--yes", is_flag=True, words="option.yes")
 @option("--dry-run", is_flag=True, words="option.dry_run")
-def recover(session: Session, yes: bool, dry_run: bool) -> None:
+@option("--root-key", words="option.root_key", metavar="FILE")
+def recover(session: Session, yes: bool, dry_run: bool, root_key: str | None) -> None:
     """Take this node's history back and go on in a new incarnation."""
     from fednode.node.recovery import Recovery
 
@@ -29,7 +31,7 @@ def recover(session: Session, yes: bool, dry_run: bool) -> None:
         session.say(line)
     session.confirm(plan.node, yes)
     with recovery.home.lock():
-        result = recovery.run()
+        result = recovery.run(recovery.home.read_root_key(Path(root_key), config.passphrase) if root_key else None)
     found: dict[str, Any] = dataclasses.asdict(result)
     found["refused"] = [{"by": by, "code": code} for by, code in result.refused]
     found["salvaged"]["skipped"] = [{"log": log, "code": code} for log, code in result.salvaged.skipped]
@@ -40,6 +42,8 @@ def recover(session: Session, yes: bool, dry_run: bool) -> None:
 def _plan_lines(session: Session, plan: dict[str, Any]) -> list[str]:
     words = session.words
     lines = [words("recover.plan", node=plan["node"], parent=plan["parent"], life=plan["life"])]
+    if plan["restored"]:
+        return [*lines, words("recover.restored", number=plan["restored"])]
     if plan["begun"]:
         lines.append(words("recover.begun"))
     lines.append(words("recover.fenced", code=plan["code"]) if plan["code"] else words("recover.not_fenced"))

@@ -172,6 +172,7 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
     lines.append(words("status.certificate", days=found["certificate"]["days_left"]))
     lines.append(_clock_line(session, app))
     lines += _verified_lines(session, found["verified"], age)
+    lines += _backup_lines(session, found["backup"], age)
     disk = found["disk"]
     key = "status.disk_low" if disk["low"] else "status.disk"
     lines.append(words(key, free=human_bytes(disk["free_bytes"]), reserve=human_bytes(disk["reserve_bytes"])))
@@ -189,6 +190,13 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         heads = [words(f"head.{key}") for key in ("id", "name", "last_exchange", "pending", "state")]
         lines += ["", *table(rows, heads)]
     return lines
+
+
+def _backup_lines(session: Session, found: dict[str, Any] | None, age: Callable[[int | None], str]) -> list[str]:
+    if found is None:
+        return []
+    number = "-" if found["number"] is None else found["number"]
+    return [session.words("status.backup", number=number, age=age(found["made_ms"]), place=found["place"])]
 
 
 def _window_lines(session: Session, found: dict[str, Any]) -> list[str]:

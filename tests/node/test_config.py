@@ -89,7 +89,7 @@ def test_the_nearest_name_is_offered(tmp_path: Path) -> None:
 def test_a_variable_that_is_nearly_ours_is_refused_and_a_stranger_left_alone(tmp_path: Path) -> None:
     error = refusal(tmp_path, {"FEDNODE_LISTNE": "a:1"})
     assert (error.code, error.params["near"]) == ("FN-2601", "FEDNODE_LISTEN")
-    assert load(tmp_path, {"FEDNODE_HOME": "x", "FEDNODE_BACKUP_BUCKET": "y"}, {})[0] == Config()
+    assert load(tmp_path, {"FEDNODE_HOME": "x", "FEDNODE_SNAPSHOT_BUCKET": "y"}, {})[0] == Config()
 
 
 def test_a_secret_comes_from_a_file_and_is_not_shown(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from backups import KEY
 from fednode.crypto.errors import FednodeError
 from fednode.node import dialer, engine, jobs, status, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.jobs import Ledger
+from fednode.sync.backup import encode_key
 from fednode.sync.enrol import Token
 from fednode.sync.errors import Refused, StoreError
 from fednode.sync.strip import erase_change
@@ -206,7 +208,8 @@ async def by_hand(node: Running, name: str) -> dict[str, Any]:
 async def test_every_job_can_be_run_by_hand_beside_the_daemon(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         province = await mesh.found()
-        city = await mesh.child(province, "1301", "city")
+        backups = {"backup_to": str(tmp_path / "backup"), "backup_key": encode_key(KEY.public)}
+        city = await mesh.child(province, "1301", "city", **backups)
         await mesh.until(lambda: city.app.trust.catalog_version == 1)
         city.write("k1", {"name": "a"})
         ledger = Ledger(city.app.home.run_dir, "test")

@@ -14,6 +14,7 @@ from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
 from fednode.sync.catalog import CATALOG_KEY, Catalog
 from fednode.sync.change import CATALOG, DELETE, NODES, UPSERT, Change, Columns, LogName
+from fednode.sync.clock import bound
 from fednode.sync.errors import PeerError
 from fednode.sync.feed import Side
 from fednode.sync.identity import Revocation, node_payload, revocation_payload
@@ -24,7 +25,6 @@ from fednode.sync.verify import (
     Gap,
     Held,
     check_signed,
-    first_parent_bound,
     verify,
     verify_first_parent,
 )
@@ -116,7 +116,7 @@ def test_further_up_the_first_parents_cosignature_travels_along(world: World, me
     given = world.cosignature(TOWNSHIP, own.raw)
     got = verify(own.raw, fresh, world.context(me, peer), given)
     assert (got.columns, got.first_parent) == (own.columns, given)
-    assert first_parent_bound(got.first_parent) == ((NOW_S * 1000) << 16) + 0xFFFF
+    assert bound(got.first_parent.time_s) == ((NOW_S * 1000) << 16) + 0xFFFF
 
 
 def test_who_is_no_reader_carries_and_knows_size_and_root(world: World) -> None:

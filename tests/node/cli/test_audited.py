@@ -27,14 +27,14 @@ from world import keys_of
 
 # Commands that change nothing (get and find of what is not public are audited where they read: node/records).
 READS = {
-    "bundle inspect",
+    "backup list", "bundle inspect",
     "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
     "config show", "conflicts", "digest", "find", "get", "invites", "jobs", "nodes",
     "standby list", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
-IN_A_MESH = {"bundle export", "bundle import", "join", "promote", "recover", "run", "standby allow", "sync"}
+IN_A_MESH = {"bundle export", "bundle import", "join", "promote", "recover", "restore", "run", "standby allow", "sync"}
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -131,9 +131,25 @@ def _close(desk: Desk) -> None:
     desk.run("alerts", "close", desk.run("alerts")["alerts"][0]["key"], "--reason", "x")
 
 
+def _recovery_key(desk: Desk) -> str:
+    return str(desk.run("backup", "key", "--out", str(desk.folder / "recovery.pem"))["key"])
+
+
+def _back_up(desk: Desk) -> None:
+    desk.run("backup", "--to", str(desk.folder / "backup"), FEDNODE_BACKUP_KEY=_recovery_key(desk))
+
+
+def _verify_backups(desk: Desk) -> None:
+    _back_up(desk)
+    desk.run("backup", "verify", str(desk.folder / "backup"))
+
+
 # What makes each act happen.
 SCENES: dict[str, Callable[[Desk], Any]] = {
     "init": lambda desk: None,
+    "backup": _back_up,
+    "backup key": _recovery_key,
+    "backup verify": _verify_backups,
     "catalog publish": lambda desk: None,
     "standby invite": lambda desk: desk.run("standby", "invite"),
     "invite": lambda desk: desk.run("invite", "1301", "--level", "city", "--name", "石家庄市"),
