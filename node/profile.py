@@ -28,8 +28,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3) of gl
 class Profile:
     """`window_bytes`: what a peer may send ahead; `pull_bytes`: read of a feed at a time; `group_bytes`: segments of
     one transaction; `batch_rows`: rows of an import in one; `step_segments`, `text_rows`: what one transaction of a
-    projection takes in; `object_bytes`: segments in one object of a backup; `jobs_max`: processes of a verification, 0:
-    one a core; `heap_bytes`: what SQLite's caches may take all together before they give way, 0: no limit; `arenas`: of glibc's allocator, 0: as it likes."""
+    projection takes in; `object_bytes`: segments in one object of a backup; `jobs_max`: processes of a verification,
+    0: one a core; `heap_bytes`: what SQLite's caches may take all together before they give way, 0: no limit;
+    `arenas`: of glibc's allocator, 0: as it likes."""
 
     name: str
     log_cache_kib: int

@@ -193,22 +193,24 @@ def join(
     if bool(token) == bool(token_file):
         raise Refused("FN-2708")
     given = token or Path(token_file or "").read_text(encoding="utf-8", errors="replace")
-    if Home.exists(session.home):
+    fresh = not Home.exists(session.home)
+    if not fresh:
         session.app()  # a node that joins again has a store: a refusal goes into its audit
     config, operator = session.config()[0], session.operator
     joining = App.join(session.home, config, Token.decode(given), addresses=addresses, operator=operator)
     app = asyncio.run(joining)
     found = _identity(app)
     parent = app.trust.parent
+    former = app.trust.me.incarnation - 1 if fresh else 0  # lives of which nothing is here
     lines = [
         session.words("join.done", home=app.home.path, parent=parent.name if parent else "", **_flat(session, found)),
-        session.words("join.next"),
+        session.words("join.former", node=found["id"]) if former else session.words("join.next"),
     ]
     offset_ms = app.reference.offset_ms
     if abs(offset_ms) > clocks.WARN_MS:
         session.note("join.clock", **clock_words(app, session.lang))
     data = {"node": found, "home": str(app.home.path), "parent": parent.node if parent else None}
-    session.done({**data, "clock_offset_ms": offset_ms}, lines)
+    session.done({**data, "clock_offset_ms": offset_ms, "former_lives": former}, lines)
 
 
 def clock_words(app: Any, lang: str) -> dict[str, str]:

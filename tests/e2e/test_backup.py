@@ -188,3 +188,33 @@ def test_a_restore_that_is_killed_while_the_parent_is_away_goes_on(nodes: Proces
     assert (done["number"], done["incarnation"]) == (1, 2)
     nodes.start("130102")
     the_same_everywhere(nodes, ROWS)
+
+
+def test_a_county_of_which_nothing_is_left_is_refilled_from_above_and_below(nodes: Processes) -> None:
+    desk = Desk(nodes)
+    invite, join, recover, check, run = commands("Nothing is left, and there is no backup")
+    fill(nodes, "130102001", 1)
+    fill(nodes, "130102", 2)
+    nodes.until("the province has all", lambda: nodes.records("13")[0] == 2 * ROWS)
+    nodes.until("the county knows", lambda: nodes.pending("130102") == 0)
+    config = (nodes.home("130102") / "config.toml").read_text("utf-8")
+    burn(nodes, "130102")
+    fill(nodes, "130102001", 3)  # nobody above: it stays there
+    nodes.home("130102").mkdir()  # another machine at the old address
+    (nodes.home("130102") / "config.toml").write_text(config, "utf-8")
+    desk.do(invite)
+    joined = desk.do(join)
+    assert joined["former_lives"] == 1
+    done = desk.do(recover, "--yes")["recovered"]
+    assert isinstance(done, dict)
+    assert (done["left"], done["incarnation"], done["refused"]) == (2, 3, [])
+    assert desk.do(check)["problems"] == []
+    desk.do(run)
+    nodes.until("the province has the rest", lambda: nodes.records("13")[0] == 3 * ROWS)
+    assert nodes.records("1301") == nodes.records("13")
+    assert nodes.records("130102001")[0] == 2 * ROWS
+    fill(nodes, "130102", 4)
+    nodes.until("the county goes on", lambda: nodes.records("13")[0] == 4 * ROWS)
+    for node in ("13", "1301", "130102", "130102001"):
+        assert nodes.run(node, "verify", "--full")["problems"] == []
+        assert nodes.run(node, "refused")["refused"] == []
