@@ -9,6 +9,8 @@ Rules
    reader's key id in the info: a wrap works in no other reader's place.
 4. The commitment is compared before anything is decrypted.
 5. HPKE in base mode does not say who sent: the sealer signs `envelope_digest`, which a relay that cannot read checks.
+6. The content key may be wrapped again, to a reader that the sealer did not have (`rewrap`): bound to the very
+   envelope, under an info of its own. By rule 1 it opens that one body or nothing, whoever gave it.
 
 >>> from fednode.crypto.keys import SealKey
 >>> key = SealKey.from_seed(bytes(31) + b"\\x01")
@@ -30,6 +32,7 @@ KEY_BYTES = 32
 WRAP_BYTES = 32 + KEY_BYTES + 16  # encapsulated key, content key, tag
 _NONCE = bytes(12)
 _CONTENT, _COMMIT, _WRAP = b"fednode content v1\n", b"fednode commit v1\n", b"fednode wrap v1\n"
+_REWRAP = b"fednode rewrap v1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,18 @@ def open_with_key(commit: bytes, ciphertext: bytes, header: bytes, content_key: 
     if not suite.equal(expected, commit):
         raise IntegrityError("FN-6204")
     return suite.aead_open(key, _NONCE, ciphertext, header_hash + commit)
+
+
+def rewrap(public: bytes, envelope_sha256: bytes, content_key: bytes, suite: Suite) -> bytes:
+    """The content key of a sealed envelope for one more reader. `envelope_sha256`: of its very bytes. Raises
+    IntegrityError FN-6205 for a key that must not be used."""
+    return suite.hpke_seal(public, _REWRAP + _key_id(public, suite) + envelope_sha256, content_key)
+
+
+def unwrap_again(private: bytes, wrap: bytes, envelope_sha256: bytes, suite: Suite) -> bytes:
+    """The content key out of what `rewrap` made; `open_with_key` proves that it is the one. Raises IntegrityError
+    FN-6204."""
+    if len(wrap) != WRAP_BYTES:
+        raise IntegrityError("FN-6204")
+    key_id = _key_id(suite.seal_public_of(private), suite)
+    return suite.hpke_open(private, _REWRAP + key_id + envelope_sha256, wrap)

@@ -186,6 +186,7 @@ class App:
     def new_writer(self, store: Store | None = None) -> Writer:
         writer = Writer(store or self.new_store(), self.trust, self.keys, self.now_ms, self.rng)
         writer.on_refusals = self.journal(writer).refused
+        writer.rewrapping.on_given = self.journal(writer).given
         writer.on_late = lambda lsns: self._late_writes(writer, lsns)
         return writer
 

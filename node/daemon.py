@@ -19,7 +19,7 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import carrier, poke, retention, succession
+from fednode.node import carrier, poke, succession
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
@@ -30,6 +30,7 @@ from fednode.node.journal import DAEMON, REFUSED
 from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
 from fednode.node.scrubber import Scrubber
+from fednode.node.withdrawal import day_of
 from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import versions
@@ -160,7 +161,7 @@ class Daemon:
         """Retention by the catalog, and cleaning up, when another day has begun; not behind the fence, where nothing is
         changed. What is stripped does not come back: a clock that nobody has confirmed does not make a day."""
         now_ms, store = self.app.reference.certain_ms(), self.engine.store
-        due = store.meta("retention_day") != retention.day_of(now_ms).isoformat()
+        due = store.meta("retention_day") != day_of(now_ms).isoformat()
         if not due or standing(store) is not None or self.app.room.low:
             return IDLE
         return asyncio.to_thread(retain, self.app, now_ms)

@@ -24,6 +24,7 @@ from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.mending import Mender
 from fednode.node.pacing import Pacer
+from fednode.node.rewrapping import due
 from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.turns import Turns, Wait
@@ -52,6 +53,7 @@ class Engine(Hooks):
         self.mender = Mender(self.store, self.sessions)
         self._on_moved = on_moved
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
         self._untold = ""  # trouble of the store that could not be told while it lasted
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
@@ -75,6 +77,9 @@ class Engine(Hooks):
         if self._untold:
             code, self._untold = self._untold, ""
             self.soon(self.tell("store.trouble", FAILED, code=code))
+        if not self._stopping and due(self.store):
+            # step by step: others write in between, and each step that moves something comes by here
+            self.soon(quietly(self.writer.call(lambda writer: writer.rewrapping.step())))
         self._on_moved()
 
     def _out_of_force(self, peer: Identity, link: Link | None) -> PeerError | None:
@@ -314,7 +319,8 @@ class Engine(Hooks):
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Wait for what `soon` started, then close."""
+        """Wait for what `soon` started, then close: in another thread, while the writer's last words come in here."""
+        self._stopping = True
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.close)
 

@@ -5,6 +5,8 @@ Rules
 2. A bad row is reported and left out; the others are in. Of two rows with one key and different content the first
    counts and the second is refused: else the outcome of a second run would depend on the first.
 3. Each group of rows is one durable transaction. An import that is stopped has written whole groups, and is run again.
+   What it was is in the audit in the transaction of its first group (`begun`), so no change is there without an event,
+   wherever it is stopped.
 4. Memory does not grow with the rows, but for some 120 bytes a row: what has been seen of the keys.
 
 >>> ImportReport("shop", "1301", read=3, added=2, rejected=1).good
@@ -20,6 +22,7 @@ import msgspec
 
 from fednode.node.ingest.source import Row, Source
 from fednode.node.projection import Projector
+from fednode.node.transaction import Transaction
 from fednode.node.writer import Writer
 from fednode.sync.catalog import Dataset
 from fednode.sync.change import UPSERT, Change
@@ -69,7 +72,9 @@ class Importer:
         dry_run: bool = False,
         on_reject: OnReject | None = None,
         on_progress: OnProgress | None = None,
+        begun: Callable[[Transaction], None] = lambda tx: None,
     ) -> None:
+        self._begun: Callable[[Transaction], None] | None = begun
         self._writer, self._projector, self._declared = writer, projector, declared
         self._on_reject, self._on_progress = on_reject, on_progress
         self._seen: dict[int, int] = {}
@@ -143,7 +148,8 @@ class Importer:
                 report.added += 1
             changes.append(Change(key.encode(), payload, UPSERT, row.hlc))
         if changes and not report.dry_run:
-            self._writer.local(report.dataset, report.area, changes)
+            self._writer.local(report.dataset, report.area, changes, self._begun)
+            self._begun = None
 
     def _refuse(self, number: int, cells: Sequence[str], problems: Sequence[Problem], more: Sequence[Problem]) -> None:
         if not problems and not any(cell.strip() for cell in cells):

@@ -32,6 +32,7 @@ from fednode.node.config import Config
 from fednode.node.erasing import clean
 from fednode.node.journal import DONE, FAILED, REFUSED
 from fednode.node.timetable import Timetable, parse_duration, parse_limit, parse_rate, parse_span, rate_at
+from fednode.node.withdrawal import day_of
 from fednode.sync.enrol import renewal_due
 from fednode.sync.errors import PeerError, Refused, StoreError
 
@@ -173,7 +174,7 @@ def retain(app: App, now_ms: int) -> dict[str, Any]:
     try:
         report = retention.run_daily(records, now_ms)
         with records.store.write() as tx:
-            tx.set_meta("retention_day", retention.day_of(now_ms).isoformat())
+            tx.set_meta("retention_day", day_of(now_ms).isoformat())
         return {"versions": report.versions, "segments": report.segments}
     finally:
         records.close()

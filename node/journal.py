@@ -38,7 +38,7 @@ WINDOW_MS = 3_600_000
 SUBJECTS_MAX = 50
 # Refusals that somebody must look into; forks, rollbacks and clones are found by the writer itself (`Writer.alarms`).
 ALARMING = frozenset(
-    {"FN-5412", "FN-5419", "FN-6210", "FN-6211", "FN-6404", "FN-6405"}
+    {"FN-5412", "FN-5419", "FN-5440", "FN-5441", "FN-6210", "FN-6211", "FN-6404", "FN-6405"}
     | {"FN-6406", "FN-6407", "FN-6409", "FN-6411", "FN-6414"}
 )
 DAEMON = "daemon"
@@ -118,6 +118,11 @@ class Journal:
         self._last: Held | None = None
         self._read = 0
 
+    @property
+    def now_ms(self) -> int:
+        """The corrected clock."""
+        return self._now_ms()
+
     # ------------------------------------------------------------ events
 
     def event(
@@ -183,6 +188,10 @@ class Journal:
                     self._alarm(tx, one)
             except Refused as error:  # this node may not write at the moment: the evidence is kept all the same
                 log.error("not in the audit", extra={"action": action, "code": error.code})
+
+    def given(self, tx: Transaction, node: str, segments: int) -> None:
+        """The event that content keys were given to a reader that came later, in the transaction that keeps them."""
+        self.within(tx, "rewrap", node=node, segments=segments)
 
     # ------------------------------------------------------------ alerts
 

@@ -5,8 +5,10 @@ Rules
 2. Every neighbour with whom a session is open, or opens, is asked for it (`Want.restore`): the parent, and children.
 3. A neighbour gives only what the asker may hold: to its parent what goes up or came from above, to a child what goes
    down to it and what is of it or below it.
-4. Bytes are taken only where they are the very bytes that were verified when they first came: their hash is the one
-   that the store keeps, or, where that hash is what was damaged, they are what lies there.
+4. Bytes are taken where they are the very bytes that were verified when they first came: their hash is the one that
+   the store keeps, or, where that hash is what was damaged, they are what lies there. A neighbour that has stripped the
+   segment since has no others: its form is taken where erases that are known here name all that is gone from it, or
+   this node only carries it (`Stripping.restored`).
 5. A mended segment is announced (`node.resealed`): whom the feed had passed it over gets it.
 
 >>> # mender = Mender(engine.store, engine.sessions); mender.found([("hebei/1301/1/admin-licence", 1000)])
@@ -93,18 +95,23 @@ def one(store: Store, trust: Trust, link: Link) -> Callable[[str, int], list[Ite
     return give
 
 
+def is_damaged(store: Store, envelope: Envelope) -> bool:
+    """Whether the segment that is held in an envelope's place is damaged."""
+    there = store.held_range(envelope.header.log, envelope.header.first)
+    return there is not None and SUITE_1.hash(there[3]) != there[1]
+
+
 def mend(
     tx: Transaction, store: Store, envelope: Envelope, content_key: Callable[[Envelope], bytes | None]
 ) -> int | None:
-    """Put a neighbour's bytes in the place of a damaged segment (rule 4). Its arrival number; None where nothing is
-    damaged, or these are not the bytes."""
+    """Put a neighbour's bytes in the place of a damaged segment. Its arrival number; None where these are not the
+    bytes."""
     header = envelope.header
     there = store.held_range(header.log, header.first)
     if there is None:
         return None
     lsn, sha256, _, data, _ = there
-    offered = SUITE_1.hash(envelope.raw)
-    if SUITE_1.hash(data) == sha256 or (offered != sha256 and envelope.raw != data):
+    if SUITE_1.hash(envelope.raw) != sha256 and envelope.raw != data:
         return None
     (stashed,) = tx.connection.execute("select content_key from segment where lsn = ?", (lsn,)).fetchone()
     key = content_key(envelope) or (store.unstash(stashed) if stashed else b"")

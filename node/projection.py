@@ -36,6 +36,7 @@ from fednode.node.rows import Held
 from fednode.node.schema import migrate, state_migrations
 from fednode.node.store import Store
 from fednode.node.trust import Trust
+from fednode.node.views import KEY_SQL, VIEWS, field_sql, view_sql
 from fednode.sync import merge
 from fednode.sync.catalog import Dataset, Field
 from fednode.sync.change import DELETE, ERASE, UPSERT, Columns, LogName
@@ -48,8 +49,6 @@ INDEX_ROWS_MIN = 10_000  # up to here looking at every record takes some 20 ms
 _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 _encode = msgspec.json.Encoder().encode
 
-KEY_SQL = "r.key"
-KEY_TYPES = ("uscc", "date", "area")  # stand in the key as they stand in the record (sync.formats.key_text)
 ROW_VALUES = 5
 BLOCKS = (1_000, 100, 10, 1)  # rows for each statement: each size is compiled once
 
@@ -88,13 +87,6 @@ def fts_text(text: str) -> str:
 def fts_phrase(text: str) -> str:
     """The full-text query that finds `text` as a phrase."""
     return '"' + fts_text(text).replace('"', '""') + '"'
-
-
-def field_sql(declared: Dataset, field: Field) -> str:
-    """A field of a row `r` of `record`. Where the key is just this field, the key's own index serves."""
-    if declared.key == (field.code,) and field.type in KEY_TYPES:
-        return KEY_SQL
-    return f"r.payload ->> '$.{field.code}'"
 
 
 class Projector:
@@ -175,16 +167,18 @@ class Projector:
         limit = self._profile.step_segments
         held = self.store.segments(start, limit)
         late = self.store.late_after(start, limit)
-        if not held and not late:
+        opened = self.store.opened_after(start, limit)
+        if not held and not late and not opened:
             self._sync_views()
             return 0, self._forget_more()
         self.store.room.check_projection(sum(one.count for one in held))
         self.trust.refresh(self.store)
         self._sync_views()
-        lists = ([one.lsn for one in held], [lsn for lsn, _ in late])
+        lists = ([one.lsn for one in held], [lsn for lsn, _ in late], [lsn for lsn, _ in opened])
         last = min([until, *(lsns[-1] for lsns in lists if len(lsns) == limit)])
         work: list[tuple[int, Held | None, int]] = [(one.lsn, one, 0) for one in held]
         work += [(lsn, None, segment) for lsn, segment in late]
+        work += [(lsn, self.store.segments(segment - 1, 1)[0], 0) for lsn, segment in opened if lsn <= last]
         work = sorted((item for item in work if item[0] <= last), key=lambda item: item[0])
         if not work:
             return 0, True
@@ -589,24 +583,20 @@ class Projector:
         catalog = self.trust.catalog
         if catalog is None or catalog.version == self._views:
             return
+        shape = f"{catalog.version}/{VIEWS}"
         row = self.connection.execute("select value from meta where key = 'views'").fetchone()
-        if row is None or row[0] != catalog.version:
+        if row is None or row[0] != shape:
             with sqlite.transaction(self.connection, self.path) as c:
                 for declared in catalog.datasets.values():
                     self._view(declared)
-                c.execute("insert or replace into meta values ('views', ?)", (catalog.version,))
+                c.execute("insert or replace into meta values ('views', ?)", (shape,))
         self._views = catalog.version
 
     def _view(self, declared: Dataset) -> None:
         c = self.connection
         dataset = self._id("dataset", "name", declared.name)
-        columns = ", ".join(f'{field_sql(declared, field)} as "{field.code}"' for field in declared.fields)
         c.execute(f'drop view if exists "{declared.name}"')
-        c.execute(
-            f"""create view "{declared.name}" as select r.key as record_key, a.code as record_area, {columns},
-                datetime((r.hlc >> 16) / 1000, 'unixepoch') as recorded_at from record r join area a on a.id = r.area
-                where r.dataset = {dataset} and r.op = 1"""
-        )
+        c.execute(view_sql(declared, dataset))
 
     def index_fields(self) -> bool:
         """Make the indexes on fields that the catalog asks for, where they are due and not there yet (rule 5). Returns

@@ -12,6 +12,8 @@ Rules
    system datasets (audit, alerts) are not in it: each level has more of them than those below.
 5. What is written is in the audit, in the same transaction; so are reads of what is not public (which dataset and
    place, which filters; never values). An event that cannot be written means that nothing is written, or shown.
+6. What is withdrawn (`fednode.node.withdrawal`) is shown to those alone who ask for it, and that is in the audit. It
+   can be corrected, deleted, erased, imported again like any other record.
 
 >>> # records = Records(writer, projector, trust)
 >>> # records.put("admin-licence", {...}).key; records.get("admin-licence", key).standing.held_by_parent
@@ -22,6 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from difflib import get_close_matches
 from typing import Any
 
@@ -35,10 +38,12 @@ from fednode.node.ingest.rejects import problem_text
 from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
 from fednode.node.journal import Journal
-from fednode.node.projection import Projector, Row, field_sql, fts_phrase
+from fednode.node.projection import Projector, Row, fts_phrase
 from fednode.node.room import NO_ROOM
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
+from fednode.node.views import field_sql
+from fednode.node.withdrawal import day_of, set_day, shown_sql, withdrawn_since
 from fednode.node.writer import Writer
 from fednode.sync.catalog import SYSTEM_DATASETS, Dataset, Field
 from fednode.sync.change import DELETE, SYSTEM_PREFIX, UPSERT, Change, LogName
@@ -79,13 +84,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record and where it stands."""
+    """A record and where it stands. `withdrawn`: since which day, "" where it is not."""
 
     dataset: str
     area: str
     key: str
     record: Record
     standing: Standing
+    withdrawn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +120,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A record in a list."""
+    """A record in a list. `withdrawn`: since which day, "" where it is not."""
 
     area: str
     key: str
     record: Record
     effective_ms: int
+    withdrawn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +245,13 @@ class Records:
         on_reject: OnReject | None = None,
         on_progress: OnProgress | None = None,
     ) -> ImportReport:
-        """Import what a source gives (`fednode.node.importing`); it was opened for this dataset."""
+        """Import what a source gives (`fednode.node.importing`); it was opened for this dataset. The audit has an event
+        `import.started` in the transaction of the first changes, and `import` with the counts at the end."""
         declared = self._writable(dataset)
         place = self._writable_area(area) if area else self.trust.area
         self.projector.catch_up()
+        sha256 = "" if dry_run else source.sha256()
+        told: dict[str, Any] = {"dataset": dataset, "area": place, "file": source.path.name, "sha256": sha256}
         importer = Importer(
             self.writer,
             self.projector,
@@ -250,12 +260,11 @@ class Records:
             dry_run=dry_run,
             on_reject=on_reject,
             on_progress=on_progress,
+            begun=lambda tx: self.journal.within(tx, "import.started", **told),
         )
-        sha256 = "" if dry_run else source.sha256()
         report = importer.run(source)
         if not dry_run:
             counts = {name: getattr(report, name) for name in COUNTS}
-            told: dict[str, Any] = {"dataset": dataset, "area": place, "file": source.path.name, "sha256": sha256}
             self.journal.event("import", **told, **counts)
         return report
 
@@ -343,17 +352,29 @@ class Records:
         except sqlite.DatabaseError as error:
             raise sqlite.trouble(error, self.projector.path) from error
 
-    def get(self, dataset: str, key: str, area: str | None = None) -> Found:
-        """A record and where it stands. Raises Refused FN-3324 when it is not there, FN-3325 when the area must be
-        named."""
+    def get(self, dataset: str, key: str, area: str | None = None, *, withdrawn: bool = False) -> Found:
+        """A record and where it stands. `withdrawn`: also one that is withdrawn. Raises Refused FN-3324 when it is not
+        there, FN-3325 when the area must be named, FN-3350 when it is withdrawn."""
         found = self._get(dataset, key, area)
-        self._tell_read("get", dataset, area=found.area, log=found.standing.log, number=found.standing.seq)
+        if found.withdrawn and not withdrawn:
+            raise Refused("FN-3350", dataset=dataset, key=key, since=found.withdrawn)
+        hidden = bool(found.withdrawn)
+        self._tell_read("get", dataset, hidden, area=found.area, log=found.standing.log, number=found.standing.seq)
         return found
 
-    def _tell_read(self, action: str, dataset: str, **told: Any) -> None:
-        """Reads of what is not public are audited, before anything is shown (rule 5)."""
-        if not self.declared(dataset).is_public:
+    def _tell_read(self, action: str, dataset: str, withdrawn: bool, **told: Any) -> None:
+        """Reads of what is not public, or no longer, are audited, before anything is shown (rules 5 and 6)."""
+        if withdrawn:
+            told["withdrawn"] = True
+        if withdrawn or not self.declared(dataset).is_public:
             self.journal.event(action, dataset=dataset, **told)
+
+    def _today(self) -> date:
+        """The day by the corrected clock; state.db is told of it."""
+        today = day_of(self.journal.now_ms)
+        if self.trust.catalog is not None:
+            set_day(self.projector.connection, self.trust.catalog, today)
+        return today
 
     def _get(self, dataset: str, key: str, area: str | None) -> Found:
         self.declared(dataset)
@@ -362,12 +383,22 @@ class Records:
         row = self.projector.current(dataset, place, [key]).get(key)
         if row is None or row.op != UPSERT or row.payload is None:
             raise Refused("FN-3324", dataset=dataset, key=key)
-        return Found(dataset, place, key, _decode(row.payload), self._standing(row))
+        record = _decode(row.payload)
+        hidden = withdrawn_since(self.declared(dataset), record, self._today())
+        return Found(dataset, place, key, record, self._standing(row), hidden)
 
-    def history(self, dataset: str, key: str, area: str | None = None) -> list[Version]:
-        """Every version of a record that this node holds, newest first, deletions and conflicts among them."""
+    def history(self, dataset: str, key: str, area: str | None = None, *, withdrawn: bool = False) -> list[Version]:
+        """Every version of a record that this node holds, newest first, deletions and conflicts among them. Raises as
+        `get` does."""
         place, rows = self.rows(dataset, key, area)
-        self._tell_read("history", dataset, area=place, count=len(rows))
+        current = rows[0][0]
+        declared = self.trust.catalog.datasets.get(dataset) if self.trust.catalog else None
+        hidden = (
+            withdrawn_since(declared, _decode(current.payload), self._today()) if declared and current.payload else ""
+        )
+        if hidden and not withdrawn:
+            raise Refused("FN-3350", dataset=dataset, key=key, since=hidden)
+        self._tell_read("history", dataset, bool(hidden), area=place, count=len(rows))
         return [self._version(row, conflict, row is rows[0][0]) for row, conflict in rows]
 
     def versions(self, dataset: str, key: str, area: str | None = None) -> tuple[str, list[tuple[LogName, int]]]:
@@ -476,9 +507,11 @@ class Records:
         area: str | None = None,
         limit: int = PAGE_DEFAULT,
         cursor: str = "",
+        withdrawn: bool = False,
     ) -> Page:
         """Records by field values, words, and a range of dates (both ends included); `area`: its records and those of
-        all areas in it. `limit` at most PAGE_MAX. Raises Refused FN-3326 to FN-3330."""
+        all areas in it; `withdrawn`: also those that are withdrawn. `limit` at most PAGE_MAX. Raises Refused FN-3326 to
+        FN-3330."""
         declared = self.declared(dataset)
         follow(self.projector)
         number = self._number("dataset", "name", dataset)
@@ -486,6 +519,9 @@ class Records:
             return Page(dataset, (), "")
         # the number stands in the text, not as a parameter: only so SQLite sees that the index on the field serves
         conditions, values = [f"r.dataset = {number}", "r.op = 1", "r.id > ?"], list[Any]([_cursor(cursor)])
+        today = self._today()
+        if not withdrawn and (shown := shown_sql(declared)):
+            conditions.append(shown)
         for name, value in (where or {}).items():
             field = self._field(declared, name)
             conditions.append(f"{field_sql(declared, field)} = ?")
@@ -509,11 +545,15 @@ class Records:
             *values,
             size + 1,
         )
-        items = tuple(Item(code, key, _decode(payload), milliseconds(at)) for _, code, key, payload, at in rows[:size])
+        items = []
+        for _, code, key, payload, at in rows[:size]:
+            record = _decode(payload)
+            items.append(Item(code, key, record, milliseconds(at), withdrawn_since(declared, record, today)))
         filters = [self._field(declared, name).code for name in where or {}]
         filters += ["text"] if text.strip() else []
-        self._tell_read("find", dataset, area=area or "", filters=", ".join(filters), count=len(items))
-        return Page(dataset, items, str(rows[size - 1][0]) if len(rows) > size else "")
+        hidden = any(one.withdrawn for one in items)
+        self._tell_read("find", dataset, hidden, area=area or "", filters=", ".join(filters), count=len(items))
+        return Page(dataset, tuple(items), str(rows[size - 1][0]) if len(rows) > size else "")
 
     def find_all(self, dataset: str, where: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Item]:
         """Every record that `find` would page through."""

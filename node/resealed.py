@@ -3,7 +3,8 @@ had it.
 
 Rules
 1. The new bytes take the place of the old under the same arrival number, so nothing else in the store moves. The old
-   bytes and their content key are overwritten (`secure_delete`).
+   bytes and their content key are overwritten (`secure_delete`), and what was wrapped of that key for readers that came
+   later (`node.rewraps`).
 2. An announcement has an arrival number of its own: the feeds come by it and send the segment again, to whoever gets
    its log. A peer that holds it stripped already just acknowledges.
 3. What a peer's cursor must show of a place here is the head of the root, which outlives a strip (`Store.checks_at`).
@@ -17,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.suite import SUITE_1
-from fednode.node import sqlite
+from fednode.node import rewraps, sqlite
 from fednode.sync import segment as seg
 from fednode.sync.effects import Item
 from fednode.sync.wire import Cosignature, Late
@@ -31,9 +32,9 @@ def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announ
     c, store = tx.connection, tx.store
     number = tx.next_lsn()
     stash = store.stash(content_key, number) if content_key else None
-    c.execute(
-        "update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, SUITE_1.hash(raw), stash, lsn)
-    )
+    sha256 = SUITE_1.hash(raw)
+    c.execute("update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, sha256, stash, lsn))
+    rewraps.forget(tx, lsn, sha256)
     if announce:
         c.execute("insert into resealed values (?, ?)", (number, lsn))
 

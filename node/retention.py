@@ -5,7 +5,7 @@ Rules
 1. Each holder does its own, with the same strip as an erase: no erase, no receipt, nothing is sent again. Who carries a
    log and cannot read it keeps its sealed bytes.
 2. Retention by the catalog: `strip` takes every version of a record, so many days after the date in its field. A
-   record without such a date stays.
+   record without such a date stays. (`withdraw` takes nothing: `fednode.node.withdrawal`.)
 3. Compact takes superseded versions, older than so many days, of datasets that do not merge field by field: their
    record is made of all its versions. Only what the parent and every child on the log's way has acknowledged, and what
    no late cosignature can bring back: the segment that won has its first parent's.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from fednode.crypto.errors import FednodeError
@@ -29,6 +29,7 @@ from fednode.node.journal import Journal
 from fednode.node.records import Records
 from fednode.node.store import Store
 from fednode.node.trust import Trust
+from fednode.node.withdrawal import day_of, last_day, set_day
 from fednode.sync.catalog import Dataset
 from fednode.sync.change import LogName
 from fednode.sync.feed import goes_down_to
@@ -89,6 +90,8 @@ def run_daily(records: Records, now_ms: int) -> Report:
     """What is due once a day, all of it, told in the audit if there was any. Cleans up, large files too."""
     today = day_of(now_ms)
     report = Report()
+    if records.trust.catalog is not None:
+        set_day(records.projector.connection, records.trust.catalog, today)
     while (step := expire(records, today)).versions:
         report.add(step)
     if report.versions:
@@ -96,11 +99,6 @@ def run_daily(records: Records, now_ms: int) -> Report:
     watch(records.store, records.journal, now_ms)
     clean(records.store, records.projector, thorough=True)
     return report
-
-
-def day_of(now_ms: int) -> date:
-    """The day, in UTC."""
-    return date(1970, 1, 1) + timedelta(milliseconds=now_ms)
 
 
 # ---------------------------------------------------------------- retention
@@ -116,18 +114,13 @@ def expire(records: Records, today: date) -> Report:
     return report
 
 
-def last_day(declared: Dataset, today: date) -> str:
-    """The latest date in the retention field of records whose time is over."""
-    return (today - timedelta(days=declared.retention.days + 1)).isoformat()
-
-
 def _expired(records: Records, declared: Dataset, today: date) -> list[Version]:
     c = records.projector.connection
     path = f"$.{declared.retention.field}"
     rows = c.execute(
         f"""select dataset, area, key, log, seq from record where dataset = (select id from dataset where name = ?1)
             and op = 1 and payload ->> '{path}' <> '' and payload ->> '{path}' <= ?2 limit ?3""",
-        (declared.name, last_day(declared, today), STEP_RECORDS),
+        (declared.name, last_day(declared.retention, today), STEP_RECORDS),
     ).fetchall()
     found = []
     for dataset, area, key, log, seq in rows:

@@ -11,7 +11,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          `verified` how far logs were verified, `tree` inner nodes to prove from, `erased` what was erased (`record_key`
          sealed, until state.db has forgotten it too), `resealed` stripped segments that are sent again (in the arrival
          order), `withheld` what came stripped and no erase explains, `chain` a running checksum of the arrival order,
-         `urgent` what goes ahead of its turn, `meta` the rest.
+         `urgent` what goes ahead of its turn, `rewrap` content keys for readers that came later (in the arrival order),
+         `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due), `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 """
@@ -167,6 +168,24 @@ def m010_held_back(db: Database) -> None:
     """Segments of an earlier life of this node's that its parent is not known to have cosigned: their changes were made
     again, and they go nowhere (`node.succession`)."""
     db.conn.execute("create table held_back (lsn integer primary key references segment)")
+
+
+@log_migrations()
+def m011_rewrap(db: Database) -> None:
+    """Content keys of segments for readers that came later."""
+    for statement in (
+        """create table rewrap (
+            lsn integer primary key, log text not null, first integer not null, key_id blob not null, sha256 blob not
+            null, up integer not null, down text not null, opened integer, data blob not null)""",
+        "create unique index rewrap_place on rewrap (log, first, key_id)",
+        "create index rewrap_opened on rewrap (lsn) where opened is not null",
+        """create table rewrap_key (
+            key_id blob primary key, node text not null, after_lsn integer not null default 0, upto integer,
+            given integer not null default 0) without rowid""",
+        "create index rewrap_due on rewrap_key (key_id) where upto is not null",
+        "create index log_audience on log (audience) where audience <> ''",
+    ):
+        db.conn.execute(statement)
 
 
 @state_migrations()

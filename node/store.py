@@ -26,7 +26,7 @@ from typing import Any
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
-from fednode.node import profile, resealed, room, sqlite, urgent
+from fednode.node import profile, resealed, rewraps, room, sqlite, urgent
 from fednode.node.rows import Backlog, Held, Peer
 from fednode.node.schema import log_migrations, migrate
 from fednode.node.transaction import Transaction
@@ -308,7 +308,7 @@ class Store:
         where, parameters = "(l.up = 1 or (l.origin = ? and l.incarnation < ?))", list[Any](lives)
         if log:
             where, parameters = f"{where} and l.name = ? and s.first + s.count > ?", [*lives, log, first]
-        return self._items(where, parameters, after, until, bytes_max, part=bool(log))
+        return self._items(where, parameters, after, until, bytes_max, ("up = 1", []), part=bool(log))
 
     def feed_down(
         self,
@@ -324,12 +324,10 @@ class Store:
         the logs that it takes back."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         ids = [row[0] for row in self._rows(*self._down(scope))]
-        if not ids and not also:
-            return [], True
         where, parameters = f"s.log_id in ({','.join(map(str, (*ids, *also)))})", []
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
-        return self._items(where, parameters, after, until, bytes_max, part=bool(log), ids=ids)
+        return self._items(where, parameters, after, until, bytes_max, _covered(scope), part=bool(log), ids=ids)
 
     def hurry_up(self, after: int, beyond: int) -> urgent.Found:
         """What of the parent's feed goes ahead of its turn (`node.urgent`)."""
@@ -349,12 +347,11 @@ class Store:
         where, parameters = "l.origin <> ?", list[Any]((but,))
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [but, log, first]
-        return self._items(where, parameters, after, until, bytes_max, part=bool(log), ids=ids)
+        return self._items(where, parameters, after, until, bytes_max, ("1 = 1", []), part=bool(log), ids=ids)
 
     @staticmethod
     def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:
-        likes = " or ".join("(down >= ? and down < ?)" for _ in scope)
-        ranges = [edge for prefix in scope for edge in (prefix, prefix + ":")]  # ':' follows '9'
+        likes, ranges = _covered(scope)
         return (f"select id from log where down <> '' and (down = '*' or {likes})", *ranges)
 
     def _items(
@@ -364,6 +361,7 @@ class Store:
         after: int,
         until: int,
         bytes_max: int,
+        to: tuple[str, list[str]],
         *,
         part: bool,
         ids: list[int] | None = None,
@@ -391,9 +389,11 @@ class Store:
             return items, drained
         until = until if drained else items[-1].lsn
         again, last = resealed.items(self._c, where, parameters, after, until, bytes_max - size)
+        given, last = rewraps.items(self._c, *to, after, last, bytes_max - size)
         late = resealed.late_items(self._c, ids, after, last) if ids else []
-        if again or late:
-            items = sorted([*(one for one in items if one.lsn <= last), *again, *late], key=lambda item: item.lsn)
+        if again or given or late:
+            items = [one for one in (*items, *again, *given, *late) if one.lsn <= last]
+            items.sort(key=lambda item: item.lsn)
         return items, drained and last == until
 
     def late_after(self, after: int, limit: int) -> list[tuple[int, int]]:
@@ -402,6 +402,11 @@ class Store:
             (r[0], r[1])
             for r in self._rows("select lsn, segment_lsn from late where lsn > ? order by lsn limit ?", after, limit)
         ]
+
+    def opened_after(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """(lsn, segment lsn) of what became readable by a rewrap, for the projections."""
+        sql = "select lsn, opened from rewrap where opened is not null and lsn > ? order by lsn limit ?"
+        return [(lsn, segment) for lsn, segment in self._rows(sql, after, limit)]
 
     def backlog_up(self, acked: int) -> Backlog:
         """What the parent has not acknowledged."""
@@ -536,6 +541,12 @@ class Store:
     def unstash(self, wrapped: bytes) -> bytes:
         nonce = int.from_bytes(wrapped[-8:], "big").to_bytes(12, "big")
         return SUITE_1.aead_open(self._stash_key, nonce, wrapped[:-8], b"stash")
+
+
+def _covered(scope: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The condition that `down` names an area in a scope, and its parameters."""
+    likes = " or ".join("(down >= ? and down < ?)" for _ in scope)
+    return likes, [edge for prefix in scope for edge in (prefix, prefix + ":")]  # ':' follows '9'
 
 
 def _invitation(node: str, name: str, level: str, scope: str, expires_s: int, used_key: bytes | None) -> Invitation:

@@ -30,6 +30,7 @@ from fednode.node.home import NodeKeys
 from fednode.node.rows import Held
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
+from fednode.node.tree import frontier_at
 from fednode.node.trust import Trust
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, Change, Columns, LogName
@@ -38,7 +39,7 @@ from fednode.sync.errors import PeerError
 from fednode.sync.identity import covers
 from fednode.sync.segment import Reader
 from fednode.sync.strip import erased_place, may_erase, reseal, strip
-from fednode.sync.verify import Context, VerifiedSegment, check_signed
+from fednode.sync.verify import Context, check_signed
 
 VERSION = 1
 
@@ -79,6 +80,7 @@ class Stripping:
         self._now_ms, self._rng = now_ms, rng
         self._receipts: dict[tuple[str, int], Receipt] = {}
         self.done = False
+        self.on_resealed: Callable[[Transaction, int], None] = lambda tx, lsn: None
 
     def begin(self) -> None:
         """A transaction begins: what one that was rolled back had left is forgotten."""
@@ -139,17 +141,16 @@ class Stripping:
         except FednodeError:
             return None
 
-    def arrived(self, tx: Transaction, verified: VerifiedSegment, lsn: int, peer: str) -> None:
-        """A segment of a peer's was just appended: rules 2 and 1."""
-        columns, header = verified.columns, verified.envelope.header
-        if columns is None:
-            return
+    def arrived(
+        self, tx: Transaction, header: seg.Header, columns: Columns, lsn: int, peer: str, *, announce: bool = False
+    ) -> None:
+        """A segment of a peer's was just appended, or became readable (`announce`): rules 2 and 1."""
         due = self._due(header.log, header.first, header.end)
         if due:
             log_id = self._store.log_id(header.log)
             held = self._segment_at(log_id, header.first) if log_id is not None else None
             if held is not None:
-                self.settle(tx, held, announce=False)
+                self.settle(tx, held, announce=announce)
         if columns.leaves and not columns.leaves.keys() <= {seq - header.first for seq in due}:
             tx.connection.execute(
                 "insert or ignore into withheld values (?, ?, ?, ?)",
@@ -208,6 +209,7 @@ class Stripping:
         raw, content_key = reseal(envelope, gone, self._trust.me, readers, self._keys.sign.sign, self._rng)
         resealed.replace(tx, held.lsn, raw, content_key, announce=announce)
         self._forget_elsewhere(tx, held.name, held.first, held.first + held.count)
+        self.on_resealed(tx, held.lsn)
         return gone
 
     def _readers(self, log: LogName, key_ids: tuple[bytes, ...]) -> list[Reader]:
@@ -257,6 +259,44 @@ class Stripping:
         resealed.replace(tx, held.lsn, envelope.raw, b"", announce=True)
         self._forget_elsewhere(tx, header.log, header.first, header.end)
         self._tell(Receipt(header.log, header.first, header.count, header.stripped, None))
+
+    def restored(self, tx: Transaction, envelope: seg.Envelope, context: Context) -> bool:
+        """A neighbour offers, in a stripped form, a segment that is damaged here: whether it took the place. By the
+        rules of whoever gets it whole: who reads the log takes it where erases name all that is gone from it, and it
+        leads to the root that the origin signed; who carries it takes it from whoever may have sealed it. Raises
+        PeerError (`check_signed`, `open_with_content_key`)."""
+        header, store = envelope.header, self._store
+        rows = store.rows(
+            """select s.lsn, s.log_id, s.count, s.content_key is not null, l.size, l.root
+               from segment s join log l on l.id = s.log_id where l.name = ? and s.first = ?""",
+            *(str(header.log), header.first),
+        )
+        if not rows or not header.stripped:
+            return False
+        lsn, log_id, count, reads, size, root = rows[0]
+        check_signed(envelope.raw, context)
+        edge = None if header.end == size else frontier_at(store, log_id, header.end)
+        known = root if header.end == size else edge and edge.root()
+        if header.count != count or known not in (None, header.root):
+            return False
+        content_key = context.unwrap(envelope) if reads else b""
+        if content_key is None or (reads and not self._explained(envelope, content_key, log_id)):
+            return False
+        resealed.replace(tx, lsn, envelope.raw, content_key, announce=True)
+        self._forget_elsewhere(tx, header.log, header.first, header.end)
+        if reads:
+            self.settle(tx, store.segments(lsn - 1, 1)[0], announce=True)
+        else:
+            self._tell(Receipt(header.log, header.first, header.count, header.stripped, None))
+        return True
+
+    def _explained(self, envelope: seg.Envelope, content_key: bytes, log_id: int) -> bool:
+        header = envelope.header
+        columns = seg.open_with_content_key(envelope, content_key)
+        edge = frontier_at(self._store, log_id, header.first)
+        if edge is None or edge.extend(seg.leaf_hashes(columns, header.suite)).root() != header.root:
+            return False
+        return {header.first + one for one in columns.leaves} <= set(self._due(header.log, header.first, header.end))
 
     def _tell(self, receipt: Receipt) -> None:
         self._receipts[(str(receipt.log), receipt.first)] = receipt

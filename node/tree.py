@@ -16,7 +16,7 @@ Rules
 from __future__ import annotations
 
 from fednode.crypto import merkle
-from fednode.crypto.errors import IntegrityError
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.merkle import Frontier, TreeNode
 from fednode.node.store import Store
 from fednode.sync import segment as seg
@@ -39,6 +39,20 @@ def remake(store: Store, log_id: int) -> None:
     with store.write() as tx:
         tx.execute("delete from tree where log_id = ? and (idx + 1) << level <= ?", log_id, frontier.size)
         tx.keep_nodes(log_id, kept)
+
+
+def frontier_at(store: Store, log_id: int, size: int) -> Frontier | None:
+    """The edge of a log's tree at a size, from kept nodes and what can be read; None where something before it is
+    missing, damaged, or not readable here."""
+    tree, peaks, at = LogTree(store, log_id), list[bytes](), 0
+    try:
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                peaks.append(tree.node(level, at >> level))
+                at += 1 << level
+    except FednodeError:
+        return None
+    return Frontier(size, tuple(peaks))
 
 
 def _read(store: Store, log_id: int, number: int) -> tuple[int, list[bytes]]:

@@ -40,6 +40,7 @@ class Trust:
         self.directory = Directory(chain[-1], self.domain)
         self.directory.seed(chain)
         self.catalog: Catalog | None = None
+        self._readers_then: dict[int, dict[str, tuple[str, ...]]] = {}
         self._seen = 0
 
     @classmethod
@@ -71,6 +72,7 @@ class Trust:
         nothing between.
         """
         fresh = Trust.load(store, self._seed, self.node)
+        self._readers_then = fresh._readers_then
         self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
 
     def adopt(self, chain: tuple[bytes, ...]) -> None:
@@ -87,6 +89,7 @@ class Trust:
                 self.directory.apply(name.origin, msgspec.json.decode(payload))
             elif name.dataset == CATALOG:
                 catalog = Catalog.from_json(payload)
+                self._readers_then[catalog.version] = {one.name: one.readers for one in catalog.datasets.values()}
                 if self.catalog is None or catalog.version > self.catalog.version:
                     self.catalog = catalog
 
@@ -103,6 +106,16 @@ class Trust:
                     check_succession(self.catalog, catalog)
 
     # ------------------------------------------------------------ questions
+
+    def might_read(self, one: Identity, name: LogName, version: int) -> bool:
+        """Whether a node's level read a log's dataset by a version of the catalog, or wrote the log itself. A version
+        that is not known here says no."""
+        if one.node == name.origin or name.is_system:
+            return True
+        if self.catalog is not None and self.catalog.version == version:
+            found = self.catalog.datasets.get(name.dataset)
+            return found is not None and one.level in found.readers
+        return one.level in self._readers_then.get(version, {}).get(name.dataset, ())
 
     @property
     def me(self) -> Identity:

@@ -28,18 +28,20 @@ import msgspec
 
 from fednode.crypto import checkpoint
 from fednode.crypto.certs import Identity
-from fednode.crypto.errors import IntegrityError
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import mending, sqlite
 from fednode.node.fence import FORK, OF_MINE, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
+from fednode.node.rewrapping import Rewrapping
+from fednode.node.rewraps import EVIDENCE
 from fednode.node.store import CHECK_BYTES, Store
 from fednode.node.stripping import Stripping
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.witness import Keeper, take
+from fednode.sync import rewrap, wire
 from fednode.sync import segment as seg
-from fednode.sync import wire
 from fednode.sync.change import ERASE, OF_ITSELF, RECEIPTS, Change, LogName
 from fednode.sync.clock import HybridClock, bound, effective
 from fednode.sync.effects import Commit, Done
@@ -117,6 +119,7 @@ class Writer:
         self.late: list[int] = []  # what an old primary wrote that is to be made again
         self.on_late: Callable[[list[int]], None] = lambda lsns: None
         self.stripping = Stripping(store, trust, keys, now_ms, rng)
+        self.rewrapping = Rewrapping(store, trust, keys, self.stripping)
 
     # ------------------------------------------------------------ own changes
 
@@ -143,6 +146,7 @@ class Writer:
         if not name.is_system and any(change.op != ERASE for change in changes):
             self.store.room.check()
         self.stripping.begin()
+        self.rewrapping.begin()
         try:
             with self.store.write() as tx:
                 lsns = self._extend(tx, name, changes, readers, carried)
@@ -154,20 +158,28 @@ class Writer:
                 self.trust.reload(self.store)
             raise
         self._wipe()
+        self._give()
         return lsns
 
     def _receipts(self, tx: Transaction) -> None:
-        """What was stripped in this transaction is told of in the same. Behind the fence nothing is told: once
-        recovered, the node is given the erases again."""
+        """What was stripped, and given, in this transaction is told of in the same. Behind the fence nothing is told:
+        once recovered, the node is given the erases again."""
         for area, changes in self.stripping.receipts():
             if standing(self.store) is None:
                 self.append_system(tx, RECEIPTS, area, changes)
+        self.rewrapping.tell(tx)
 
     def _wipe(self) -> None:
         """What was stripped is to be nowhere: not in the write-ahead log either. If somebody reads there now, the next
         one will do it."""
         if self.stripping.done:
             sqlite.truncate(self.store.connection)
+
+    def _give(self) -> None:
+        """Some of what is due to readers that came later. What was asked for is done and on disk: trouble of this is
+        for the next time."""
+        with suppress(FednodeError):
+            self.rewrapping.step()
 
     def append_system(self, tx: Transaction, dataset: str, area: str, changes: Sequence[Change]) -> list[int]:
         """Extend one of this node's sealed system logs inside a running transaction of this writer's store, so that an
@@ -197,6 +209,7 @@ class Writer:
                 if ERASE in own.columns.ops:
                     self.stripping.learn(tx, name, own.first, own.columns, lsns[-1])
                 if name.is_open:
+                    self.rewrapping.learned(tx, name, own.columns)
                     self.trust.take(name, own.columns)
         tx.set_meta("hlc", clock.last)
         if name.is_open and lsns:
@@ -219,13 +232,14 @@ class Writer:
         told = len(self.alarms)
         before = [(link, link.have, link.position, set(link.holes), link.check) for link in links]
         self.stripping.begin()
+        self.rewrapping.begin()
         try:
             with self.store.write() as tx:
                 clock = HybridClock(int(self.store.meta("hlc", 0)))
                 for link, commit in group:
                     done = replace(self._one(tx, clock, link, commit), ahead=commit.ahead)
                     reports.append((link, done))
-                    if done.mended is not None or commit.ahead:  # it is out of its turn
+                    if done.mended or done.unfit or commit.ahead:  # it is out of its turn
                         continue
                     link.position = max(link.position, commit.lsn)
                     if done.gap is None:
@@ -248,6 +262,7 @@ class Writer:
             self.trust.reload(self.store)
             raise
         self._wipe()
+        self._give()
         if self.late:
             late, self.late = self.late, []
             self.on_late(late)
@@ -279,14 +294,16 @@ class Writer:
         try:
             if commit.late is not None:
                 return self._late(tx, link, commit)
+            if rewrap.is_rewrap(commit.data):
+                return self._rewrap(tx, link, commit)
             envelope = seg.parse(commit.data)
             header = envelope.header
             log, first, link.seen = str(header.log), header.first, header.root[:CHECK_BYTES]
             state = self.store.log_state(header.log)
             if first > state.size and self.store.refused_before(log, first):
                 return Done(commit.lsn, refused="FN-6413")
-            if first < state.size and self._mend(tx, envelope):
-                return Done(commit.lsn, mended=Want(log, first, restore=True))
+            if first < state.size and mending.is_damaged(self.store, envelope):
+                return self._mend(tx, link, commit, envelope)
             verified = verify(commit.data, lambda _name: state, self._context(link), commit.first_parent)
             return self._append(tx, clock, link, commit, verified)
         except Gap as gap:
@@ -302,14 +319,23 @@ class Writer:
         except PeerError as error:
             return self._refuse(tx, link, commit, str(held.state.name), held.envelope.header.first, error)
 
-    def _mend(self, tx: Transaction, envelope: seg.Envelope) -> bool:
-        """Whether this took the place of a segment that is damaged here."""
+    def _mend(self, tx: Transaction, link: Link, commit: Commit, envelope: seg.Envelope) -> Done:
+        """What comes for a segment that is damaged here takes its place, or changes nothing."""
+        want = Want(str(envelope.header.log), envelope.header.first, restore=True)
         lsn = mending.mend(tx, self.store, envelope, lambda one: seg.unwrap(one, self._key_id, self.keys.seal.private))
-        if lsn is None:
-            return False
-        held = self.store.segments(lsn - 1, 1)[0]
-        self.stripping.settle(tx, held, announce=True)
-        return True
+        if lsn is not None:
+            self.stripping.settle(tx, self.store.segments(lsn - 1, 1)[0], announce=True)
+            return Done(commit.lsn, mended=want)
+        try:
+            if self.stripping.restored(tx, envelope, self._context(link)):
+                return Done(commit.lsn, mended=want)
+        except PeerError as error:
+            refused = self._refuse(tx, link, commit, want.log, want.first, error)
+            return Done(commit.lsn, refused=refused.refused, unfit=want)
+        there = self.store.held_range(envelope.header.log, envelope.header.first)
+        first_hand = self.trust.directory.parent_of(envelope.header.log.origin) == self.trust.node
+        cosigned = there[4] if there is not None and first_hand and not link.from_parent else None
+        return Done(commit.lsn, cosigned, unfit=want)  # what this node cosigned when it came whole, it still has
 
     def _append(
         self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, verified: VerifiedSegment
@@ -329,12 +355,27 @@ class Writer:
         if verified.side is Side.SELF and first_parent is None and not link.restoring and not nobody_above:
             tx.hold_back(lsn)
             self.late.append(lsn)
-        self.stripping.arrived(tx, verified, lsn, link.peer.node)
+        if verified.columns is not None:
+            self.stripping.arrived(tx, header, verified.columns, lsn, link.peer.node)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:
+            self.rewrapping.learned(tx, header.log, verified.columns)
             self.trust.take(header.log, verified.columns)
             tx.set_meta("system_lsn", lsn)
+        if verified.envelope.sealed:
+            read = verified.columns is not None
+            self.rewrapping.arrived(tx, header, lsn, link.peer.node, self._context(link), read)
         return Done(commit.lsn, own)
+
+    def _rewrap(self, tx: Transaction, link: Link, commit: Commit) -> Done:
+        log, first = "", 0
+        try:
+            found = rewrap.parse(commit.data)
+            log, first = str(found.log), found.first
+            self.rewrapping.taken(tx, found, link.peer.node, self._context(link))
+            return Done(commit.lsn)
+        except PeerError as error:  # it says nothing of the log: what comes of that is judged as ever
+            return self._refuse(tx, link, commit, log + EVIDENCE, first, error)
 
     def _one_order(self, link: Link, peer_lsn: int, header: seg.Header) -> None:
         """Two installations with one identity each have an arrival order of their own: two segments at one place."""

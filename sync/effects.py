@@ -47,8 +47,8 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there),
-    `refused`, or `gap`. `mended`: what was asked for, where it took a damaged segment's place; `ahead`: it came ahead
-    of its turn."""
+    `refused`, or `gap`. `mended`: what was asked for, where it took a damaged segment's place; `unfit`: where it could
+    not; `ahead`: it came ahead of its turn."""
 
     lsn: int
     cosignature: wire.Cosignature | None = None
@@ -56,6 +56,7 @@ class Done:
     gap: wire.Want | None = None
     mended: wire.Want | None = None
     ahead: bool = False
+    unfit: wire.Want | None = None
 
 
 @dataclass(slots=True)

@@ -212,7 +212,7 @@ class Exchange(Side):
         freed = 0
         for report in reports:
             freed += self._inbox.done(report.lsn)
-            self._inbox.mending.discard(report.mended)
+            self._inbox.mending -= {report.mended, report.unfit}
             if report.gap is not None and report.ahead:
                 continue  # it will come in its turn
             if report.gap is not None:

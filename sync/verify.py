@@ -26,7 +26,7 @@ Where this node is not a reader, 11 to 13 are left to those who are; the rest ho
 
 14. the header proves that the checkpoint extends the one that this node holds (RFC 9162 consistency), so that nobody
     cosigns two histories. A node that should read and was given no key (it joined later, or has new keys) takes the
-    segment without
+    segment without, and is given the key afterwards (`fednode.sync.rewrap`)
 
 A log may become readable, or cease to be, halfway (a village joins after its county wrote for it; the catalog changes
 its readers): from then on its root is for those to check who read it whole (12), while the origin's signature on the
@@ -65,9 +65,7 @@ NESTING_MAX = 32
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What verification may rely on: this node's place, keys and trust. `peer` is None for a segment out of this
-    node's own store.
-    """
+    """What verification may rely on: this node's place, keys and trust. `peer`: who sent it."""
 
     me: Identity
     peer: Identity
@@ -149,7 +147,7 @@ def verify(
         content_key = opened
     columns = _opened(envelope, content_key, state)  # 11
     after, nodes = _root(envelope, columns, state)  # 12
-    _lawful(name, columns, origin, context)  # 13
+    check_content(name, columns, origin, context)  # 13
     return VerifiedSegment(envelope, state, after, origin, side, columns, content_key, first_parent, nodes)
 
 
@@ -358,7 +356,8 @@ def _check_nesting(payload: bytes) -> None:
             raise PeerError("FN-6402", reason="nesting")
 
 
-def _lawful(name: LogName, columns: Columns, origin: Identity, context: Context) -> None:
+def check_content(name: LogName, columns: Columns, origin: Identity, context: Context) -> None:
+    """Gate 13. Raises PeerError."""
     try:
         if name.is_open:
             for payload in columns.payloads:

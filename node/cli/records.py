@@ -168,20 +168,23 @@ def delete(session: Session, dataset: str, key: str, area: str | None) -> None:
 @click.argument("key")
 @option("--area", words="option.area", metavar="CODE")
 @option("--history", is_flag=True, words="option.history")
-def get(session: Session, dataset: str, key: str, area: str | None, history: bool) -> None:
+@option("--withdrawn", is_flag=True, words="option.withdrawn")
+def get(session: Session, dataset: str, key: str, area: str | None, history: bool, withdrawn: bool) -> None:
     """Show one record."""
     app = session.app()
     records = app.records()
     data: dict[str, Any] = {"dataset": dataset, "key": key}
     lines: list[str] = []
-    versions = records.history(dataset, key, area) if history else []
+    versions = records.history(dataset, key, area, withdrawn=withdrawn) if history else []
     if not history or (versions and versions[0].op == UPSERT):
-        found = records.get(dataset, key, area)
+        found = records.get(dataset, key, area, withdrawn=withdrawn)
         data |= dataclasses.asdict(found)
         lines.append(msgspec.json.format(msgspec.json.encode(found.record)).decode())
         held = found.standing.held_by_parent
         if held is not None:
             lines.append(session.words("get.saved", held=session.words("yes" if held else "no")))
+        if found.withdrawn:
+            lines.append(session.words("get.withdrawn", since=found.withdrawn))
     if history:
         data["versions"] = [dataclasses.asdict(one) for one in versions]
         lines += _history_lines(session, versions)
@@ -215,6 +218,7 @@ def _history_lines(session: Session, versions: list[Any]) -> list[str]:
 @option("--area", words="option.area", metavar="CODE", default="")
 @option("--limit", default=50, show_default=True, words="option.limit", type=click.IntRange(1, 10_000))
 @option("--after", words="option.after", default="")
+@option("--withdrawn", is_flag=True, words="option.withdrawn")
 @option("--csv", "as_csv", is_flag=True, words="option.csv")
 def find(
     session: Session,
@@ -227,6 +231,7 @@ def find(
     area: str,
     limit: int,
     after: str,
+    withdrawn: bool,
     as_csv: bool,
 ) -> None:
     """Find records."""
@@ -241,6 +246,7 @@ def find(
         area=area,
         limit=limit,
         cursor=after,
+        withdrawn=withdrawn,
     )
     codes = [field.code for field in records.declared(dataset).fields]
     if as_csv:
@@ -249,6 +255,8 @@ def find(
         shown = codes[:FIND_COLUMNS]
         rows = [(one.key, *(one.record.get(code, "") for code in shown)) for one in page.items]
         lines = table(rows, [session.words("head.key"), *shown])
+        if hidden := sum(bool(one.withdrawn) for one in page.items):
+            lines.append(session.words("find.withdrawn", count=hidden))
     else:
         lines = [session.words("find.none")]
     if page.cursor and not as_csv:

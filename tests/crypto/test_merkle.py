@@ -165,6 +165,7 @@ def test_segments_of_a_thousand_keep_eight_nodes_each() -> None:
     assert kept == sum(64_000 >> level for level in range(8, 16)) <= 8 * 64
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=12))
 def test_subtrees_joined_are_the_tree(runs: list[int]) -> None:
     """However the leaves are cut, and whoever hashed each run: the same edge after each as from single leaves."""

@@ -26,7 +26,7 @@ class Failed(Exception):
 
 def _free_ports() -> Iterator[int]:
     """Ports that nobody uses now, below the range that outgoing connections draw from."""
-    for port in count(20_000 + os.getpid() * 101 % 10_000):
+    for port in count(20_000 + os.getpid() % 10_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -59,6 +59,15 @@ class Processes:
             raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
         document: dict[str, Any] = json.loads(done.stdout)
         return document
+
+    def text(self, node: str, *words: str, lang: str, expect: int = 0) -> str:
+        """One command as a person at a terminal sees it, in a language: all that it says."""
+        command = [str(FEDNODE), "--home", str(self.home(node)), "--lang", lang, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, stdin=subprocess.DEVNULL)
+        if done.returncode != expect:
+            shown = " ".join(words)
+            raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
 
     def start(self, node: str) -> None:
         """Start a node's daemon; returns when its ports are open or its run directory says it runs."""

@@ -32,7 +32,11 @@ def village(count: int, before: OwnSegment | None, **more: Any) -> OwnSegment:
     state = before.after if before else None
     at = state.size if state else 0
     changes = [shop(f"k{at + i}", VILLAGE) for i in range(count)]
-    given: dict[str, Any] = {"state": state, "hlc": (NOW_S * 1000 - 50_000 + at) << 16, "readers": (COUNTY, TOWNSHIP)}
+    given: dict[str, Any] = {
+        "state": state,
+        "hlc": (NOW_S * 1000 - 50_000 + at) << 16,
+        "readers": (PROVINCE, COUNTY, TOWNSHIP, VILLAGE),
+    }
     return WORLD.segment(VILLAGE, changes, **{**given, **more})
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node import audit
+from fednode.node import audit, erasures, syncing
 from fednode.node.engine import Engine
 from fednode.sync.change import LogName
+from fednode.sync.strip import erase_change
 from fednode.sync.wire import Want
 from mesh import Mesh, Running
 
@@ -101,6 +103,64 @@ async def test_a_feed_passes_damage_over_and_sends_it_when_it_is_mended(tmp_path
         await mesh.run(county)
         await mesh.until(lambda: "k2" in province.records())
         assert sound(city)
+
+
+async def test_the_stripped_form_takes_the_place_when_an_erase_was_missed(tmp_path: Path) -> None:
+    """Regression: a neighbour that had stripped a segment meanwhile had only other bytes, so the alert stayed for ever;
+    and who had asked for it in an exchange of its own waited for ever."""
+    async with Mesh(tmp_path) as mesh:
+        province, city, county = await three(mesh)
+        county.write("k2", {"name": "留"})
+        await mesh.until(lambda: "k2" in province.records() and county.pending() == 0)
+        name = log_of(county, "130102")
+        await mesh.halt(county)
+        damage(county, name)
+        writer = city.app.new_writer()
+        writer.local("admin-licence", "130102", [erase_change(name, 0, "court order")])
+        writer.store.close()
+        city.app.poke()
+        await mesh.until(lambda: "k1" not in province.records())
+        await mesh.run(county)
+        await mesh.until(lambda: county.app.store.rows("select 1 from erased") != [])
+        assert not sound(county)
+        engine(county).mender.found([(str(name), 0)])
+        await mesh.until(lambda: sound(county))
+        assert county.records() == province.records() == city.records()
+        await mesh.until(lambda: not engine(county).mender._damaged)
+        log_id = county.app.store.log_id(name)
+        held = county.app.store.segment_at(log_id or 0, 0)
+        assert held is not None
+        columns = county.app.store.columns(held)
+        assert columns is not None
+        assert sorted(columns.leaves) == [0]
+        assert county.app.store.rows("select stripped from erased") == [(1,)]
+        await mesh.until(lambda: "130102" in confirmed(city))
+        for node in (province, city, county):
+            assert sound(node)
+            assert node.app.store.refused() == []
+
+
+def confirmed(node: Running) -> set[str]:
+    """Whose receipts of the erase have come."""
+    projector = node.app.new_projector()
+    projector.catch_up()
+    (one,) = erasures.own_erasures(projector.store, node.app.trust, erasures.receipts(projector), "")
+    projector.close()
+    projector.store.close()
+    return {holder.node for holder in one.holders if holder.confirmed_ms is not None}
+
+
+async def test_one_exchange_ends_though_nobody_has_what_was_asked_for(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _province, city, county = await three(mesh)
+        await mesh.halt(county)
+        name = log_of(county, "130102")
+        damage(county, name)
+        damage(city, name)
+        engine(city).store.damaged.clear()
+        report = await asyncio.wait_for(syncing.sync_once(county.app), 20)
+        assert report is not None
+        assert not sound(county)
 
 
 async def test_a_neighbour_gives_only_what_the_asker_may_hold(tmp_path: Path) -> None:

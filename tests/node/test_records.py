@@ -105,7 +105,7 @@ def test_groups_do_not_show(records: Records, tmp_path: Path) -> None:
     assert counts(report) == (50, 50, 0, 0, 0)
     assert seen == sorted(seen)
     assert seen[-1] == 50
-    assert len(list(records.find_all(NAME))) == 50
+    assert len(list(records.find_all(NAME, withdrawn=True))) == 50
 
 
 def test_bad_rows_are_left_out_and_told(records: Records, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_find_by_field_date_words_and_area(records: Records, tmp_path: Path) -> 
     put_in(records, tmp_path / "y.csv", given[150:], area=OTHER)
 
     def numbers(**more: Any) -> set[str]:
-        return {str(item.record["xk_wsh"]) for item in records.find_all(NAME, **more)}
+        return {str(item.record["xk_wsh"]) for item in records.find_all(NAME, withdrawn=True, **more)}
 
     def expected(holds: Any) -> set[str]:
         found = {row["xk_wsh"] for row in given if holds(row)}
@@ -327,7 +327,7 @@ def test_pages_come_to_an_end_and_nothing_comes_twice(records: Records, tmp_path
     seen: list[str] = []
     cursor = ""
     for size in (10, 10, 5):
-        page = records.find(NAME, limit=10, cursor=cursor)
+        page = records.find(NAME, limit=10, cursor=cursor, withdrawn=True)
         assert len(page.items) == size
         seen += [item.key for item in page.items]
         cursor = page.cursor

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,50 +15,7 @@ from fednode.node.records import Records
 from fednode.sync.catalog import Catalog
 from fednode.sync.errors import Refused
 from mesh import Mesh, configuration
-
-DAY_MS = 86_400_000
-START_MS = 1_780_000_000_000
-CATALOG: dict[str, Any] = {
-    "version": 1,
-    "dataset": [
-        {
-            "name": name,
-            "zh": name,
-            "en": name,
-            "key": ["id"],
-            "merge": merge,
-            "writers": ["province"],
-            "readers": ["province"],
-            "retention": kept,
-            "field": [
-                {
-                    "code": "id",
-                    "zh": "编号",
-                    "en": "Number",
-                    "type": "text",
-                    "max": 40,
-                    "required": True,
-                    "search": True,
-                },
-                {"code": "text", "zh": "内容", "en": "Text", "type": "text", "max": 200},
-                {"code": "until", "zh": "有效期", "en": "Until", "type": "date", "no_end": "2099-12-31"},
-            ],
-        }
-        for name, merge, kept in (
-            ("timed", "latest", {"action": "strip", "field": "until", "days": 30}),
-            ("lasting", "latest", {}),
-            ("fields", "field", {}),
-        )
-    ],
-}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def __call__(self) -> int:
-        return self.ms
+from timed import CATALOG, DAY_MS, START_MS, Clock
 
 
 @pytest.fixture
@@ -87,7 +43,9 @@ def whole(records: Records) -> None:
 
 def test_the_last_day_counts(records: Records) -> None:
     declared = records.declared("timed")
-    assert retention.last_day(declared, date(2026, 7, 1)) == "2026-05-31"  # until that day and 30 more: over on the 1st
+    assert (
+        retention.last_day(declared.retention, date(2026, 7, 1)) == "2026-05-31"
+    )  # until that day and 30 more: over on the 1st
     assert retention.day_of(START_MS) == date(2026, 5, 28)
 
 

@@ -73,6 +73,16 @@ async def test_a_standby_holds_and_reads_what_its_primary_does(tmp_path: Path) -
         await mesh.until(lambda: len(city.records()) == 10 and city.records() == county.records())
 
 
+async def test_a_standby_reads_what_was_written_before_it_came(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township = await county_with_villages(mesh)
+        write_some(township, 5, 1)
+        write_some(county, 3, 2)
+        await mesh.until(lambda: len(county.records()) == 8)
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: standby.records() == county.records())
+
+
 async def test_a_standby_writes_no_record_and_passes_nothing_on(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         _, county, township = await county_with_villages(mesh)

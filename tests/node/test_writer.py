@@ -75,7 +75,7 @@ def chain_of(count: int) -> list[OwnSegment]:
 
 
 def correction(hlc: int = AHEAD) -> OwnSegment:
-    return WORLD.segment(COUNTY, [shop("a", VILLAGE)], audience=VILLAGE, hlc=hlc, readers=(TOWNSHIP,))
+    return WORLD.segment(COUNTY, [shop("a", VILLAGE)], audience=VILLAGE, hlc=hlc)
 
 
 def late(own: OwnSegment, witness: str = "1301", **changed: Any) -> Late:

@@ -97,7 +97,6 @@ def test_it_finds_a_clock_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> N
     from fednode.node import projection
 
     monkeypatch.setattr(projection, "effective", lambda hlc, _limit: hlc)
-    monkeypatch.setattr(projection, "NO_BOUND", projection.NO_BOUND)
     monkeypatch.setattr(projection.Held, "bound", property(lambda _self: None))
     assert breaks(monkeypatch, range(12)) != ""
 

@@ -15,6 +15,7 @@ import zstandard
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
 
 from test_backup_format import vector as backup_vector  # noqa: E402
+from test_rewrap import vector as rewrap_vector  # noqa: E402
 from test_segment import VECTORS, made, proved, seg_reader  # noqa: E402
 from test_strip import stripped_vector  # noqa: E402
 from test_volume import bundle_vector, request_vector  # noqa: E402
@@ -65,6 +66,7 @@ if __name__ == "__main__":
     write("bundle.json", bundle_vector())
     write("request.json", request_vector())
     write("backup.json", backup_vector())
+    write("rewrap.json", rewrap_vector())
     for name, wide in (("", False), ("-wide", True)):
         proof, root = VECTORS / f"record{name}.tlog-proof", VECTORS / f"root{name}.pem"
         if not proof.exists():

@@ -98,7 +98,7 @@ class Desk:
         return path
 
     def put(self) -> str:
-        record = next(iter(records(LICENCE, 1, seed=7, area="13")))
+        record = {**next(iter(records(LICENCE, 1, seed=7, area="13"))), "xk_yxqzi": "2099-12-31"}  # never withdrawn
         return str(self.run("put", LICENCE, json.dumps(record, ensure_ascii=False))["key"])
 
 
@@ -186,13 +186,17 @@ def test_what_is_done_is_in_the_audit(desk: Desk, path: str) -> None:
 # ---------------------------------------------------------------- what is in it, and what is not
 
 
-def test_an_import_is_one_event_a_file(desk: Desk) -> None:
+def test_an_import_is_told_when_it_begins_to_write_and_when_it_ends(desk: Desk) -> None:
     desk.found()
     path = desk.sample()
     desk.run("import", LICENCE, str(path))
-    last = desk.last()
+    began, last = desk.events()[-2:]
+    assert (began["action"], last["action"]) == ("import.started", "import")
     told = {"dataset": LICENCE, "area": "13", "file": "x.csv", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert began["details"] == told
     assert last["details"] == told | {"read": 3, "added": 3, "changed": 0, "unchanged": 0, "rejected": 0}
+    desk.run("import", LICENCE, str(path))
+    assert [one["action"] for one in desk.events()].count("import.started") == 1, "the second changed nothing"
 
 
 def test_a_put_names_the_place_of_the_change_and_not_its_key(desk: Desk) -> None:

@@ -123,12 +123,12 @@ def test_import_find_get_history_delete(province: Run, tmp_path: Path) -> None:
     assert (code, document["added"], document["rejected"]) == (0, 50, 0)
     code, document = province("import", "admin-licence", str(path))
     assert (code, document["added"], document["changed"], document["unchanged"]) == (0, 0, 0, 50)
-    page = province("find", "admin-licence", "--limit", "20")[1]
+    page = province("find", "admin-licence", "--limit", "20", "--withdrawn")[1]
     assert len(page["records"]) == 20
-    rest = province("find", "admin-licence", "--limit", "50", "--after", page["next"])[1]
+    rest = province("find", "admin-licence", "--limit", "50", "--after", page["next"], "--withdrawn")[1]
     assert len(rest["records"]) == 30
     assert rest["next"] == ""
-    first = page["records"][0]
+    first = next(one for one in page["records"] if one["record"].get("xk_yxqzi") == "2099-12-31")
     company = first["record"]["xk_xdr_mc"]
     found = province("find", "admin-licence", "--text", company)[1]["records"]
     assert first["key"] in [one["key"] for one in found]
@@ -140,6 +140,41 @@ def test_import_find_get_history_delete(province: Run, tmp_path: Path) -> None:
     code, document = province("get", "admin-licence", first["key"])
     assert (code, document["ok"]) == (3, False)
     assert province("conflicts")[1]["conflicts"] == []
+
+
+@pytest.mark.parametrize(
+    ("lang", "hint", "mark"),
+    [("en", "--withdrawn", "withdrawn since 2020-01-02"), ("zh", "--withdrawn", "已于 2020-01-02 撤下")],
+)
+def test_what_is_withdrawn_is_shown_to_who_asks_for_it(
+    province: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], lang: str, hint: str, mark: str
+) -> None:
+    record = next(iter(records("admin-licence", 1, seed=SEED, area="13")))
+    dates = {"xk_jdrq": "2019-01-01", "xk_yxqz": "2019-01-01", "xk_yxqzi": "2020-01-01"}
+    key = province("put", "admin-licence", json.dumps({**record, **dates}, ensure_ascii=False))[1]["key"]
+    assert province("find", "admin-licence")[1]["records"] == []
+    (found,) = province("find", "admin-licence", "--withdrawn")[1]["records"]
+    assert (found["key"], found["withdrawn"]) == (key, "2020-01-02")
+
+    def text(*words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = invoke(["--home", str(tmp_path / "home"), "--lang", lang, *words], {})
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    for words in (["get", "admin-licence", key], ["get", "admin-licence", key, "--history"]):
+        code, shown = text(*words)
+        assert code == 3
+        assert "FN-3350" in shown
+        assert hint in shown
+        assert record["xk_xdr_mc"] not in shown
+    code, shown = text("get", "admin-licence", key, "--withdrawn")
+    assert code == 0
+    assert mark in shown
+    code, shown = text("find", "admin-licence", "--withdrawn")
+    assert code == 0
+    assert shown.strip().endswith(("on: 1", "1 条"))
+    assert record["xk_xdr_mc"] not in text("find", "admin-licence", "--csv")[1]
 
 
 def test_bad_rows_go_to_the_rejects_and_good_rows_are_in(province: Run, tmp_path: Path) -> None:

@@ -1,0 +1,310 @@
+"""Readers that come later: what this node gives them, and what it is given (`fednode.sync.rewrap`), inside the writer's
+transaction.
+
+Rules
+1. Nobody asks. Who lacks a key follows from the catalog, the nodes that are known and the header of a segment. Where
+   this node is the one that gives (`giver_of`), and reads the segment itself, it does: each segment when it arrives,
+   and all that is held when a node's key is new (`due`), in steps of `STEP_SEGMENTS`.
+2. A rewrap that comes is checked by everyone whom it passes. Who carries it passes it on; the one whom it is for opens
+   the segment by it: the gates of `sync.verify` from 11 on, then it is like any segment that was sealed to this node.
+3. When nothing of a log is unreadable any more, the log is whole: from then on its root is checked here.
+4. Behind the fence nothing is given.
+5. What is given is in the audit: to whom, how many segments (`on_given`).
+
+>>> # rewrapping.learned(tx, name, columns); rewrapping.arrived(...); while rewrapping.step(): pass
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from fednode.crypto import certs
+from fednode.crypto.certs import Identity
+from fednode.crypto.errors import FednodeError
+from fednode.crypto.suite import SUITE_1
+from fednode.node import rewraps
+from fednode.node.fence import standing
+from fednode.node.home import NodeKeys
+from fednode.node.rows import Held
+from fednode.node.store import Store
+from fednode.node.stripping import Stripping
+from fednode.node.transaction import Transaction
+from fednode.node.tree import frontier_at
+from fednode.node.trust import Trust
+from fednode.sync import rewrap
+from fednode.sync import segment as seg
+from fednode.sync.change import NODES, UPSERT, Columns, LogName
+from fednode.sync.errors import PeerError
+from fednode.sync.rewrap import KEY_ID_BYTES, Rewrap
+from fednode.sync.verify import Context, check_content
+
+STEP_SEGMENTS = 200
+STEP_KEYS = 100
+_SEEDED = "rewrap_seeded"
+
+
+def due(store: Store) -> bool:
+    """Whether something is still to be given to a new key."""
+    return bool(store.rows("select 1 from rewrap_key where upto is not null limit 1"))
+
+
+def key_id(identity: Identity) -> bytes:
+    """The id of a node's key in force."""
+    return SUITE_1.hash(identity.seal_key)[:KEY_ID_BYTES]
+
+
+class Rewrapping:
+    """For one Writer. `on_given`: told of (node, segments) in the transaction that keeps what was given."""
+
+    def __init__(self, store: Store, trust: Trust, keys: NodeKeys, stripping: Stripping) -> None:
+        self._store, self._trust, self._keys, self._stripping = store, trust, keys, stripping
+        self._mine = SUITE_1.hash(keys.seal.public)[:KEY_ID_BYTES]
+        self._takers: dict[LogName, list[tuple[bytes, Identity]]] = {}
+        self._told: dict[str, int] = {}
+        self.on_given: Callable[[Transaction, str, int], None] = lambda tx, node, segments: None
+        stripping.on_resealed = self._resealed
+
+    def begin(self) -> None:
+        """A transaction begins: what one that was rolled back had to tell is forgotten."""
+        self._told.clear()
+        self._takers.clear()
+
+    def tell(self, tx: Transaction) -> None:
+        """At the end of a transaction, when its clock stands: what was given in it (rule 5)."""
+        for node, segments in sorted(self._told.items()):
+            self.on_given(tx, node, segments)
+        self._told.clear()
+
+    # ------------------------------------------------------------ who is new
+
+    def learned(self, tx: Transaction, name: LogName, columns: Columns) -> None:
+        """A segment of `sys.nodes` is about to be believed: a key that was never seen makes its node one to whom
+        something may be due."""
+        self._takers.clear()
+        if name.dataset != NODES:
+            return
+        if not self._store.meta(_SEEDED):
+            tx.set_meta(_SEEDED, 1)
+            for one in self._trust.directory.all():
+                if self._related(one):
+                    tx.execute("insert or ignore into rewrap_key (key_id, node) values (?, ?)", key_id(one), one.node)
+        for position, payload in enumerate(columns.payloads):
+            if columns.ops[position] != UPSERT or position in columns.leaves:
+                continue
+            document = msgspec.json.decode(payload)
+            if document.get("kind") != "node":
+                continue
+            one = certs.parse(bytes.fromhex(document["certificate"]))
+            if self._related(one):
+                tx.execute(
+                    "insert or ignore into rewrap_key (key_id, node, after_lsn, upto) values (?, ?, 0, ?)",
+                    *(key_id(one), one.node, self._store.lsn),
+                )
+
+    def _related(self, one: Identity) -> bool:
+        """Whether a node stands above or below this one: no other reads what this one does, by way of it."""
+        directory, me = self._trust.directory, self._trust.node
+        if one.node == me:
+            return False
+        above = [step.node for step in directory.path(one.issuer)]
+        return me in above or one.node in [step.node for step in directory.path(me)]
+
+    # ------------------------------------------------------------ giving
+
+    def step(self) -> bool:
+        """One bounded step of what is due to new keys, in a transaction of its own. Returns whether there is more."""
+        if not due(self._store) or standing(self._store) is not None:
+            return False
+        self.begin()
+        with self._store.write() as tx:
+            room = STEP_SEGMENTS
+            for _ in range(STEP_KEYS):
+                if room <= 0 or not (rows := self._due()):
+                    break
+                room -= self._serve(tx, rows[0], room)
+            self.tell(tx)
+        return due(self._store)
+
+    def _due(self) -> list[tuple[Any, ...]]:
+        sql = "select key_id, node, after_lsn, upto, given from rewrap_key where upto is not null limit 1"
+        return self._store.rows(sql)
+
+    def _serve(self, tx: Transaction, due: tuple[Any, ...], room: int) -> int:
+        """Some of what is due to one key. How many segments were looked at."""
+        key, node, after, upto, given = due
+        taker = self._trust.directory.get(node)
+        logs = self._logs_for(taker) if taker is not None and key_id(taker) == key else []
+        rows = self._store.rows(
+            f"""select lsn from segment where log_id in ({",".join(map(str, logs))}) and lsn > ? and lsn <= ?
+                and content_key is not null order by lsn limit ?""",
+            *(after, upto, room),
+        )
+        for (lsn,) in rows:
+            given += self._give(tx, lsn, tell=False)
+        if len(rows) == room:
+            tx.execute("update rewrap_key set after_lsn = ?, given = ? where key_id = ?", rows[-1][0], given, key)
+            return room
+        tx.execute("update rewrap_key set upto = null, given = ? where key_id = ?", given, key)
+        if given:
+            self._told[node] = self._told.get(node, 0) + given
+        return len(rows)
+
+    def _logs_for(self, taker: Identity) -> list[int]:
+        """The logs that a node may read and of which this one gives it what it lacks. A node in its first life has
+        nothing below it yet, and nothing of its own here; a standby reads what its primary does."""
+        condition, parameters = "1", list[Any]()
+        if len(self._trust.directory.lives(taker.node)) == 1 and not taker.stands_for:
+            ranges = " or ".join("(audience >= ? and audience < ?)" for _ in taker.scope)
+            condition = f"audience <> '' and ({ranges})"
+            parameters = [edge for prefix in taker.scope for edge in (prefix, prefix + ":")]  # ':' follows '9'
+        rows = self._store.rows(f"select id, name from log where {condition} order by id", *parameters)
+        return [
+            number
+            for number, name in rows
+            if any(one.node == taker.node for _, one in self._takers_of(LogName.parse(name)))
+        ]
+
+    def _takers_of(self, name: LogName) -> list[tuple[bytes, Identity]]:
+        """To whom this node gives what they lack of a log, with their keys' ids."""
+        if name not in self._takers:
+            trust = self._trust
+            dataset = None if name.is_open else trust.dataset(name.dataset)
+            readers = rewrap.readers_of(name, dataset, trust.directory) if dataset is not None else []
+            found = []
+            for one in readers:
+                giver = rewrap.giver_of(one.node, readers, trust.directory)
+                if giver is not None and giver.node == trust.node:
+                    found.append((key_id(one), one))
+            self._takers[name] = found
+        return self._takers[name]
+
+    def _give(self, tx: Transaction, lsn: int, *, tell: bool = True) -> int:
+        """Give what is lacking of one held segment that this node reads. How many rewraps were made."""
+        if standing(self._store) is not None:
+            return 0
+        try:
+            (held,) = self._store.segments(lsn - 1, 1)
+            columns = self._store.columns(held)
+        except FednodeError:  # damaged: when it is whole again, its readers have it or the next key asks
+            return 0
+        envelope = seg.parse(held.raw)
+        lacking = self._lacking(held.name, envelope.header)
+        if columns is None or not lacking:
+            return 0
+        sha256, content_key, made = SUITE_1.hash(held.raw), self._store.unstash(held.content_key), 0
+        for key, one in lacking:
+            if not self._trust.might_read(one, held.name, columns.schema_version):
+                continue
+            if rewraps.find(tx.connection, held.name, held.first, key) is not None:
+                continue
+            raw = rewrap.give(envelope, sha256, content_key, one, self._trust.me, self._keys.sign.sign)
+            rewraps.add(tx, tx.next_lsn(), rewrap.parse(raw), **self._route(one))
+            made += 1
+            if tell:
+                self._told[one.node] = self._told.get(one.node, 0) + 1
+        return made
+
+    def _lacking(self, name: LogName, header: seg.Header) -> list[tuple[bytes, Identity]]:
+        return [(key, one) for key, one in self._takers_of(name) if key not in header.readers]
+
+    def _route(self, taker: Identity) -> dict[str, Any]:
+        """Which way to a node (as `rewraps.add` takes it)."""
+        if taker.node == self._trust.node:
+            return {"up": False, "down": ""}
+        if any(step.node == self._trust.node for step in self._trust.directory.path(taker.node)):
+            return {"up": False, "down": taker.scope[0]}
+        return {"up": True, "down": ""}
+
+    def _resealed(self, tx: Transaction, lsn: int) -> None:
+        """A segment was stripped here, under a new key."""
+        self._give(tx, lsn)
+
+    # ------------------------------------------------------------ what arrives
+
+    def arrived(self, tx: Transaction, header: seg.Header, lsn: int, peer: str, context: Context, read: bool) -> None:
+        """A segment was just appended: it may lack readers, or its key may have come before it. `read`: this node has
+        its key."""
+        if read:
+            if self._lacking(header.log, header):
+                self._give(tx, lsn)
+            return
+        waiting = rewraps.find(tx.connection, header.log, header.first, self._mine)
+        if waiting is None:
+            return
+        (held,) = self._store.segments(lsn - 1, 1)
+        rewraps.remove(tx, waiting[0])
+        found = rewrap.parse(waiting[2])
+        if found.sha256 == SUITE_1.hash(held.raw):
+            with suppress(PeerError):  # not this segment's key, or revoked since: the segment stays unreadable
+                rewrap.check(found, self._trust.directory, self._trust.dataset)
+                self._open(tx, found, held, peer, context)
+
+    def taken(self, tx: Transaction, found: Rewrap, peer: str, context: Context) -> None:
+        """A rewrap came from a peer (rule 2). Raises PeerError: what `rewrap.check` and `rewrap.open_with` raise,
+        FN-5442 (it comes from the wrong side), FN-6411."""
+        taker = rewrap.check(found, self._trust.directory, self._trust.dataset)
+        route = self._route(taker)
+        if context.from_parent if route["up"] else (not context.from_parent and route["down"]):
+            raise PeerError("FN-5442", node=taker.node, peer=peer, log=str(found.log))
+        there = self._store.digest(found.log, found.first)
+        if there not in (None, found.sha256):
+            return
+        before = rewraps.find(tx.connection, found.log, found.first, found.key_id)
+        if before is not None and (there is None or before[1] == found.sha256):
+            return
+        if taker.node != self._trust.node or there is None:
+            if before is not None:
+                rewraps.remove(tx, before[0])
+            rewraps.add(tx, tx.next_lsn(), found, **route)
+            return
+        log_id = self._store.log_id(found.log)
+        held = self._store.segment_at(log_id, found.first) if log_id is not None else None
+        if held is not None and not held.content_key:
+            self._open(tx, found, held, peer, context)
+
+    def _open(self, tx: Transaction, found: Rewrap, held: Held, peer: str, context: Context) -> None:
+        """All that is checked comes before anything that is written."""
+        envelope, trust, store = seg.parse(held.raw), self._trust, self._store
+        header = envelope.header
+        content_key, columns = rewrap.open_with(
+            found, envelope, self._keys.seal.private, lambda version: trust.might_read(trust.me, held.name, version)
+        )
+        sql = "select last_hlc from segment where log_id = ? and first < ? order by first desc limit 1"
+        before = store.rows(sql, held.log_id, held.first)
+        if before and columns.hlcs[0] <= before[0][0]:
+            raise PeerError("FN-6409", log=str(held.name), first=held.first)
+        edge = frontier_at(store, held.log_id, held.first)
+        grown, nodes = edge.grow(seg.leaf_hashes(columns, header.suite)) if edge is not None else (None, [])
+        if grown is not None and grown.root() != header.root:
+            raise PeerError("FN-6411", log=str(held.name), first=held.first, size=header.end)
+        origin = trust.directory.life(held.name.origin, held.name.incarnation)
+        if origin is None:
+            raise PeerError("FN-5411", node=held.name.origin, log=str(held.name))
+        check_content(held.name, columns, origin, context)
+        lsn = tx.next_lsn()
+        rewraps.add(tx, lsn, found, up=False, down="", opened=held.lsn)
+        tx.execute("update segment set content_key = ? where lsn = ?", store.stash(content_key, lsn), held.lsn)
+        tx.keep_nodes(held.log_id, nodes)
+        self._whole(tx, held)
+        self._stripping.arrived(tx, header, columns, held.lsn, peer, announce=True)
+        self._give(tx, held.lsn)
+
+    def _whole(self, tx: Transaction, held: Held) -> None:
+        """Rule 3, where this segment may have been the last."""
+        size, root, frontier = self._store.rows("select size, root, frontier from log where id = ?", held.log_id)[0]
+        if frontier is not None:
+            return
+        if held.first + held.count < size:
+            after = self._store.rows(
+                "select 1 from segment where log_id = ? and first = ? and content_key is not null",
+                *(held.log_id, held.first + held.count),
+            )
+            if not after:
+                return
+        edge = frontier_at(self._store, held.log_id, size)
+        if edge is not None and edge.root() == root:
+            tx.execute("update log set frontier = ? where id = ?", edge.to_bytes(), held.log_id)

@@ -1,0 +1,67 @@
+"""Records that are withdrawn: `retention.action = "withdraw"` of the catalog. Kept, proved, counted, and not shown.
+
+Rules
+1. A record is withdrawn from the day after its last one on: so many days after the date in its field. It is the record
+   in force that counts, so a correction of the date brings it back. A record without such a date stays.
+2. Withdrawing changes nothing in any log: nothing is sent, every level decides by the same catalog and its own day, and
+   digests stay equal.
+3. What shows records leaves it out: `get`, `find` with its CSV, full text, the views in state.db. Whoever asks for it
+   by name (`--withdrawn`) gets it, and the audit has that, also where the dataset is public.
+4. Views are SQL that others run, so they know no clock of this node's: the last days stand in state.db's `meta`, put
+   there whenever records are read here, and once a day.
+
+>>> from fednode.sync.catalog import Retention
+>>> last_day(Retention("withdraw", "until", 30), date(2026, 7, 1))  # until that day and 30 more: over on July 1st
+'2026-05-31'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from fednode.node import sqlite
+from fednode.sync.catalog import Catalog, Dataset, Retention
+
+WITHDRAW = "withdraw"
+_KEY = "last_day:"
+
+
+def day_of(now_ms: int) -> date:
+    """The day of a time in Unix milliseconds, in UTC."""
+    return date(1970, 1, 1) + timedelta(milliseconds=now_ms)
+
+
+def last_day(kept: Retention, today: date) -> str:
+    """The latest date in the retention field of records whose time is over."""
+    return (today - timedelta(days=kept.days + 1)).isoformat()
+
+
+def withdrawn_since(declared: Dataset, record: Mapping[str, Any], today: date) -> str:
+    """The first day on which a record is withdrawn; "" where it is not, today."""
+    kept = declared.retention
+    until = str(record.get(kept.field, "")) if kept.action == WITHDRAW else ""
+    if not until or until > last_day(kept, today):
+        return ""
+    return (date.fromisoformat(until) + timedelta(days=kept.days + 1)).isoformat()
+
+
+def shown_sql(declared: Dataset) -> str:
+    """The condition that leaves out what is withdrawn of rows `r` of `record`; "" where nothing ever is."""
+    kept = declared.retention
+    if kept.action != WITHDRAW:
+        return ""
+    field, last = f"coalesce(r.payload ->> '$.{kept.field}', '')", f"'{_KEY}{declared.name}'"
+    return f"({field} = '' or {field} > coalesce((select value from meta where key = {last}), ''))"
+
+
+def set_day(c: sqlite.Connection, catalog: Catalog, today: date) -> None:
+    """Tell state.db which day it is (rule 4): one small read where that is known."""
+    for declared in catalog.datasets.values():
+        if declared.retention.action != WITHDRAW:
+            continue
+        key, last = _KEY + declared.name, last_day(declared.retention, today)
+        row = c.execute("select value from meta where key = ?", (key,)).fetchone()
+        if row is None or row[0] != last:
+            c.execute("insert or replace into meta values (?, ?)", (key, last))
