@@ -6,8 +6,8 @@ Rules
 2. What puts it up (the parent's word is enough, for it holds what this node signed):
    FN-6422  the parent holds more of this node's feed than is here: rolled back
    FN-6423  the parent holds something else at a place of this node's feed: rolled back and written on, or cloned
-   FN-6420, FN-6411, FN-6415  the parent refused a segment of this node's own log: it holds another history, which this
-            one contradicts or does not go on from
+   FN-6420, FN-6411, FN-6415, FN-6409  the parent refused a segment of this node's own log: it holds another history,
+            which this one contradicts, does not go on from, or is older than
    FN-5514  the parent knows another store under this incarnation: this one is new, or a copy
    FN-5412, FN-5513  the parent knows a later incarnation of this node
    FN-5515  another installation with these keys is sending, too
@@ -39,7 +39,7 @@ META = "fenced"
 PARENTS_WORD = frozenset({"FN-5513", "FN-5514", "FN-5515"})  # codes of a Bye
 SUPERSEDED = frozenset({"FN-5513", "FN-5412"})  # a later life of this node is in force somewhere else
 FORK = "FN-6420"
-OF_MINE = frozenset({FORK, "FN-5412", "FN-6411", "FN-6415"})  # refusals of this node's own segments
+OF_MINE = frozenset({FORK, "FN-5412", "FN-6409", "FN-6411", "FN-6415"})  # refusals of this node's own segments
 
 
 class Place(Enum):

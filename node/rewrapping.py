@@ -100,10 +100,20 @@ class Rewrapping:
                 continue
             one = certs.parse(bytes.fromhex(document["certificate"]))
             if self._related(one):
-                tx.execute(
-                    "insert or ignore into rewrap_key (key_id, node, after_lsn, upto) values (?, ?, 0, ?)",
-                    *(key_id(one), one.node, self._store.lsn),
-                )
+                self._new_key(tx, one)
+
+    def anew(self, tx: Transaction) -> None:
+        """This node stands in another's place: nothing is known of whom that one gave what, so all keys are new."""
+        self._takers.clear()
+        tx.set_meta(_SEEDED, 1)
+        tx.execute("delete from rewrap_key")
+        for one in self._trust.directory.all():
+            if self._related(one):
+                self._new_key(tx, one)
+
+    def _new_key(self, tx: Transaction, one: Identity) -> None:
+        sql = "insert or ignore into rewrap_key (key_id, node, upto) values (?, ?, ?)"
+        tx.execute(sql, key_id(one), one.node, self._store.lsn)
 
     def _related(self, one: Identity) -> bool:
         """Whether a node stands above or below this one: no other reads what this one does, by way of it."""
@@ -146,9 +156,10 @@ class Rewrapping:
         for (lsn,) in rows:
             given += self._give(tx, lsn, tell=False)
         if len(rows) == room:
-            tx.execute("update rewrap_key set after_lsn = ?, given = ? where key_id = ?", rows[-1][0], given, key)
+            place = "where key_id = ? and node = ?"
+            tx.execute(f"update rewrap_key set after_lsn = ?, given = ? {place}", rows[-1][0], given, key, node)
             return room
-        tx.execute("update rewrap_key set upto = null, given = ? where key_id = ?", given, key)
+        tx.execute("update rewrap_key set upto = null, given = ? where key_id = ? and node = ?", given, key, node)
         if given:
             self._told[node] = self._told.get(node, 0) + given
         return len(rows)
@@ -188,18 +199,18 @@ class Rewrapping:
             return 0
         try:
             (held,) = self._store.segments(lsn - 1, 1)
-            columns = self._store.columns(held)
+            envelope = seg.parse(held.raw)
+            lacking = self._lacking(held.name, envelope.header)
+            columns = self._store.columns(held) if lacking else None
         except FednodeError:  # damaged: when it is whole again, its readers have it or the next key asks
             return 0
-        envelope = seg.parse(held.raw)
-        lacking = self._lacking(held.name, envelope.header)
-        if columns is None or not lacking:
+        if columns is None:
             return 0
         sha256, content_key, made = SUITE_1.hash(held.raw), self._store.unstash(held.content_key), 0
         for key, one in lacking:
             if not self._trust.might_read(one, held.name, columns.schema_version):
                 continue
-            if rewraps.find(tx.connection, held.name, held.first, key) is not None:
+            if rewraps.find(tx.connection, held.name, held.first, one.node, key) is not None:
                 continue
             raw = rewrap.give(envelope, sha256, content_key, one, self._trust.me, self._keys.sign.sign)
             rewraps.add(tx, tx.next_lsn(), rewrap.parse(raw), **self._route(one))
@@ -232,7 +243,7 @@ class Rewrapping:
             if self._lacking(header.log, header):
                 self._give(tx, lsn)
             return
-        waiting = rewraps.find(tx.connection, header.log, header.first, self._mine)
+        waiting = rewraps.find(tx.connection, header.log, header.first, self._trust.node, self._mine)
         if waiting is None:
             return
         (held,) = self._store.segments(lsn - 1, 1)
@@ -253,7 +264,7 @@ class Rewrapping:
         there = self._store.digest(found.log, found.first)
         if there not in (None, found.sha256):
             return
-        before = rewraps.find(tx.connection, found.log, found.first, found.key_id)
+        before = rewraps.find(tx.connection, found.log, found.first, found.node, found.key_id)
         if before is not None and (there is None or before[1] == found.sha256):
             return
         if taker.node != self._trust.node or there is None:

@@ -3,7 +3,7 @@ order.
 
 Rules
 1. The bytes are kept and passed on as they came. To a peer goes what is for a node beyond it: down by the area of that
-   node, as logs go, or up.
+   node, as logs go, or up. To a standby goes what is for itself: it passes nothing on.
 2. A rewrap of a segment that is not here yet waits for it. One of other bytes than lie here is of no use and not kept.
 3. With the bytes that it is for a rewrap goes as well: `forget`, whenever a segment is stripped. Where one has opened a
    segment its row stays, empty: the projection finds by it what became readable.
@@ -30,16 +30,17 @@ EVIDENCE = "#rewrap"  # after the log's name, in the evidence of what was refuse
 def add(tx: Transaction, lsn: int, found: Rewrap, *, up: bool, down: str, opened: int | None = None) -> None:
     """Keep one. `opened`: the arrival number of the segment that it has opened here."""
     tx.execute(
-        "insert into rewrap values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        *(lsn, str(found.log), found.first, found.key_id, found.sha256, int(up), down, opened, found.raw),
+        "insert into rewrap values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        *(lsn, str(found.log), found.first, found.node, found.key_id, found.sha256, int(up), down, opened, found.raw),
     )
 
 
-def find(c: sqlite.Connection, log: LogName, first: int, key_id: bytes) -> tuple[int, bytes, bytes] | None:
-    """(arrival number, SHA-256 of the envelope, bytes) of the one that is kept for a key; its bytes are empty where the
-    segment was stripped since."""
+def find(c: sqlite.Connection, log: LogName, first: int, node: str, key_id: bytes) -> tuple[int, bytes, bytes] | None:
+    """(arrival number, SHA-256 of the envelope, bytes) of the one that is kept for a node's key; its bytes are empty
+    where the segment was stripped since."""
     row = c.execute(
-        "select lsn, sha256, data from rewrap where log = ? and first = ? and key_id = ?", (str(log), first, key_id)
+        "select lsn, sha256, data from rewrap where log = ? and first = ? and node = ? and key_id = ?",
+        (str(log), first, node, key_id),
     ).fetchone()
     return None if row is None else (row[0], row[1], row[2])
 

@@ -175,13 +175,15 @@ def m011_rewrap(db: Database) -> None:
     """Content keys of segments for readers that came later."""
     for statement in (
         """create table rewrap (
-            lsn integer primary key, log text not null, first integer not null, key_id blob not null, sha256 blob not
-            null, up integer not null, down text not null, opened integer, data blob not null)""",
-        "create unique index rewrap_place on rewrap (log, first, key_id)",
+            lsn integer primary key, log text not null, first integer not null, node text not null, key_id blob not
+            null, sha256 blob not null, up integer not null, down text not null, opened integer,
+            data blob not null)""",
+        "create unique index rewrap_place on rewrap (log, first, key_id, node)",
+        "create index rewrap_node on rewrap (node, lsn)",
         "create index rewrap_opened on rewrap (lsn) where opened is not null",
         """create table rewrap_key (
-            key_id blob primary key, node text not null, after_lsn integer not null default 0, upto integer,
-            given integer not null default 0) without rowid""",
+            key_id blob not null, node text not null, after_lsn integer not null default 0, upto integer,
+            given integer not null default 0, primary key (key_id, node)) without rowid""",
         "create index rewrap_due on rewrap_key (key_id) where upto is not null",
         "create index log_audience on log (audience) where audience <> ''",
     ):

@@ -341,13 +341,13 @@ class Store:
     def feed_all(
         self, but: str, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
     ) -> tuple[list[Item], bool]:
-        """Items for a standby: everything but what that node itself wrote."""
+        """Items for a standby: everything but what that node itself wrote, and of rewraps its own."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         ids = [row[0] for row in self._rows("select id from log where origin <> ?", but)]
         where, parameters = "l.origin <> ?", list[Any]((but,))
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [but, log, first]
-        return self._items(where, parameters, after, until, bytes_max, ("1 = 1", []), part=bool(log), ids=ids)
+        return self._items(where, parameters, after, until, bytes_max, ("node = ?", [but]), part=bool(log), ids=ids)
 
     @staticmethod
     def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:

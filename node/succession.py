@@ -298,6 +298,7 @@ def settle(app: App) -> int:
     tail = [lsn for lsn, _ in _tail(app, me.node, me.incarnation)]
     with app.store.write() as tx:
         reroute(app.store, app.trust, tx)
+        writer.rewrapping.anew(tx)
         if parent is not None:  # nothing of this feed has been acknowledged yet
             tx.execute("update peer set acked = 0 where node = ?", parent.node)
         _cosign_own(app, tx, standby)

@@ -10,6 +10,7 @@ from fednode.crypto.keys import TlsKey
 from fednode.node import fence, shipped, succession, syncing
 from fednode.node.admission import ISSUERS
 from fednode.node.app import App
+from fednode.node.audit import verify_store
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, Unavailable
@@ -309,6 +310,46 @@ async def test_an_old_primary_gives_what_only_it_has_and_follows(tmp_path: Path)
         sizes = {str(name): size for _, name, size in city.app.store.logs()}
         assert (sizes["hebei/130102/1/admin-licence"], sizes["hebei/130102/2/admin-licence"]) == (1, 3)
         assert [one.app.store.refused() for one in (city, standby, township)] == [[], [], []]
+
+
+async def test_an_old_primary_reads_what_was_written_while_it_was_away(tmp_path: Path) -> None:
+    """Its key is known by another name: it was a primary's, and is a standby's."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        write_some(county, 1, 1)
+        await mesh.until(lambda: len(city.records()) == 1 and len(standby.records()) == 1)
+        await mesh.halt(county)
+        await promote(mesh, standby)
+        write_some(standby, 2, 2)
+        write_some(standby, 1, 3, area="130102001")
+        write_some(township, 2, 4)
+        await mesh.until(lambda: len(city.records()) == 6)
+        await mesh.run(county)
+        await mesh.until(lambda: fence.superseded(county.app.store))
+        assert len(county.records()) == 1
+        await come_back(mesh, county, standby)
+        await mesh.until(lambda: county.records() == standby.records())
+        assert len(county.records()) == 6
+        assert verify_store(county.app.store, county.app.trust, full=True).carried == 0
+        assert [one.app.store.refused() for one in (city, standby, township, county)] == [[], [], [], []]
+
+
+async def test_a_successor_gives_what_its_primary_no_longer_could(tmp_path: Path) -> None:
+    """A township joins, and before its county can give it what was written for it, that is gone."""
+    async with Mesh(tmp_path) as mesh:
+        _, county, _, standby = await with_standby(mesh)
+        write_some(county, 3, 1, area="130102002")
+        await mesh.until(lambda: len(standby.records()) == 3)
+        token = Token.decode(county.app.invite("130102002", "township", "x"))
+        settings = configuration(parent_addresses=(standby.app.config.listen,))
+        late = await App.join(mesh.folder / "130102002", settings, token)
+        await mesh.until(lambda: standby.app.trust.directory.get("130102002") is not None)
+        await mesh.until(lambda: not succession.plan(standby.app).uncosigned)
+        await mesh.halt(county)
+        await promote(mesh, standby)
+        township = await mesh.start(late)
+        await mesh.until(lambda: len(township.records()) == 3)
+        assert verify_store(township.app.store, township.app.trust, full=True).carried == 0
 
 
 async def test_two_primaries_for_a_while_then_one(tmp_path: Path) -> None:

@@ -503,3 +503,26 @@ def test_a_relay_that_strips_what_nobody_erased_is_found(chain: Chain) -> None:
     with chain[PROVINCE].disk() as c:
         assert c.execute("select log, first from withheld").fetchall() == [(str(LOG), held.first)]
     assert set(chain[PROVINCE].records()) == {f"k{i}" for i in range(12) if i != 8}
+
+
+def test_a_rolled_back_node_that_did_not_hear_of_its_fork_is_fenced_by_the_next_refusal(
+    chain: Chain, tmp_path: Path
+) -> None:
+    """Its clock was ahead when it wrote what is lost, so what it writes on top of its fork is older than what its parent
+    holds."""
+    clone, lost = chain[VILLAGE].copy(tmp_path / "clone"), chain[VILLAGE]
+    lost.now_ms += 60_000
+    lost.write(shop("one", VILLAGE))
+    chain.up()
+    (fork,) = clone.write(shop("other", VILLAGE))
+    parent = chain[TOWNSHIP]
+    items, _ = clone.store.feed_up(0, 1 << 20)
+    assert [one.refused for one in parent.take(VILLAGE, Commit(fork, items[-1].data))] == ["FN-6420"]
+    peer = clone.link(TOWNSHIP).peer_id
+    with clone.store.write() as tx:  # the line was cut before the answer; the cursor says that it was looked at
+        tx.raise_acked(peer, fork)
+    clone.write(shop("later", VILLAGE))
+    assert [one.refused for one in clone.send(parent)] == ["FN-6409"]
+    with pytest.raises(Refused, match="FN-5303"):
+        clone.write(shop("again", VILLAGE))
+    clone.store.close()
