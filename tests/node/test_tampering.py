@@ -508,7 +508,7 @@ def test_a_relay_that_strips_what_nobody_erased_is_found(chain: Chain) -> None:
 def test_a_rolled_back_node_that_did_not_hear_of_its_fork_is_fenced_by_the_next_refusal(
     chain: Chain, tmp_path: Path
 ) -> None:
-    """Its clock was ahead when it wrote what is lost, so what it writes on top of its fork is older than what its parent
+    """Its clock was ahead when it wrote what is lost: what it writes on top of its fork is older than what its parent
     holds."""
     clone, lost = chain[VILLAGE].copy(tmp_path / "clone"), chain[VILLAGE]
     lost.now_ms += 60_000
