@@ -8,7 +8,7 @@ Rules
 2. A rewrap that comes is checked by everyone whom it passes. Who carries it passes it on; the one whom it is for opens
    the segment by it: the gates of `sync.verify` from 11 on, then it is like any segment that was sealed to this node.
 3. When nothing of a log is unreadable any more, the log is whole: from then on its root is checked here.
-4. Behind the fence nothing is given.
+4. Behind the fence nothing is given, nor while there is little room on the disk (`fednode.node.room`).
 5. What is given is in the audit: to whom, how many segments (`on_given`).
 
 >>> # rewrapping.learned(tx, name, columns); rewrapping.arrived(...); while rewrapping.step(): pass
@@ -127,7 +127,7 @@ class Rewrapping:
 
     def step(self) -> bool:
         """One bounded step of what is due to new keys, in a transaction of its own. Returns whether there is more."""
-        if not due(self._store) or standing(self._store) is not None:
+        if not due(self._store) or standing(self._store) is not None or self._store.room.low:
             return False
         self.begin()
         with self._store.write() as tx:

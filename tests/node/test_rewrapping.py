@@ -13,6 +13,7 @@ import pytest
 from fednode.node import fence, rewrapping
 from fednode.node.audit import verify_store
 from fednode.node.projection import Projector
+from fednode.node.room import MIB, Room
 from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
@@ -521,5 +522,22 @@ def test_behind_the_fence_nothing_is_given(tmp_path: Path, nodes: list[Node]) ->
     with node.store.write() as tx:
         fence.lift(tx)
     while node.writer.rewrapping.step():
+        pass
+    assert (node.given, len(node.rewraps())) == ([(PROVINCE, 3)], 3)
+
+
+def test_with_little_room_on_the_disk_nothing_is_given(tmp_path: Path, nodes: list[Node]) -> None:
+    node = Node(COUNTY, tmp_path / "full")
+    nodes.append(node)
+    node.take(TOWNSHIP, *HISTORY)
+    free = 8 * MIB
+    node.store.room = Room(tmp_path, MIB, free=lambda _: free)
+    step, node.writer.rewrapping.step = node.writer.rewrapping.step, lambda: False  # type: ignore[method-assign]
+    payload = msgspec.json.encode(node_payload(rekeyed(WORLD, PROVINCE).chain[0]), order="sorted")
+    node.take(CITY, WORLD.segment(PROVINCE, [Change(b"13", payload, UPSERT)], dataset=NODES).raw)
+    free = MIB // 2
+    assert (step(), node.given, node.rewraps()) == (False, [], [])
+    free = 8 * MIB
+    while step():
         pass
     assert (node.given, len(node.rewraps())) == ([(PROVINCE, 3)], 3)
