@@ -18,14 +18,14 @@ from sample_data import records, write
 LICENCE, GROUP = "admin-licence", 20
 KILLED = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
-from fednode.node import importing
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.ingest import open_source
 
-importing.BATCH_ROWS = int(sys.argv[3])
 app = App.open(Path(sys.argv[1]), Config())
+app.store.suit(replace(app.profile, batch_rows=int(sys.argv[3])))
 records = app.records()
 source = open_source(Path(sys.argv[2]), records.declared("admin-licence"), {})
 records.import_rows("admin-licence", source, on_progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
