@@ -119,6 +119,8 @@ def begin_life(app: App) -> int:
     others their parent has); what nobody above is known to hold of earlier lives is made again. Returns how many
     changes were. Nothing when all is done."""
     me, writer = app.trust.me, app.new_writer(app.store)
+    with app.store.write() as tx:
+        writer.rewrapping.anew(tx)
     if me.issuer == ROOT:
         if not app.store.log_state(app.trust.log_name(NODES, app.trust.area)).size:
             writer.local(NODES, app.trust.area, [Change(me.node.encode(), encoded(node_payload(me.der)))])

@@ -552,6 +552,31 @@ async def test_up_to_an_arrival_number(tmp_path: Path) -> None:
         assert not verify_store(city.app.store, city.app.trust).problems
 
 
+async def test_up_to_an_arrival_number_before_a_late_reader_was_given_its_keys(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        for number in range(3):
+            city.write(f"k{number}", {"name": str(number)}, area="130102")
+        county = await mesh.child(city, "130102", "county")
+        keep_backups(county, tmp_path / "backup")
+        await mesh.until(lambda: len(county.records()) == 3)
+        await asyncio.to_thread(back_up, county)
+        await mesh.halt(county)
+        sql = "select min(s.lsn) from segment s join log l on l.id = s.log_id where l.audience = '130102'"
+        ((first,),) = county.app.store.rows(sql)
+        key = recovery_key(county.app)
+        burn(county)
+        put_back(county, chosen(tmp_path / "backup", key, upto=first - 1), key)
+        with contextlib.closing(Store.open(county.app.home.log_db, stash_key=county.app.keys.stash_key)) as store:
+            assert store.rows("select * from rewrap") == []
+        await go_on(county)
+        await mesh.run(county)
+        await mesh.until(lambda: len(county.records()) == 3)
+        assert verify_store(county.app.store, county.app.trust, full=True).carried == 0
+
+
 # ---------------------------------------------------------------- what only children hold
 
 
