@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -54,17 +54,19 @@ OUTCOMES_PAGE = 1024
 NO_ROOM = "FN-4505"  # a parent that takes nothing in has no room on its disk
 Feed = Callable[[int, int], tuple[list[Item], bool]]
 Again = Callable[[str, int, int], list[Item]]
+May = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A peer that was let in: its row, its link for the writer, what the exchange needs, and what a cut had left half
-    received."""
+    received. `owed`: it has yet to hear of what it sent, the last of it stored at this number."""
 
     peer: Peer
     link: Link
     admission: Admission
     half: HalfSegment | None
+    owed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +228,11 @@ def enter(
     restoring: bool = False,
     unsure: bool = False,
     issuers: tuple[str, ...] = (),
+    may: May | None = None,
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
     answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back; `unsure`: it has
-    not learnt the time yet; `issuers`: where it dials its parent."""
+    not learnt the time yet; `issuers`: where it dials its parent; `may`: see `outcomes`."""
     restoring = restoring or (greeting.restore and not from_parent)  # a parent has nothing to take back here
     store, trust = writer.store, writer.trust
     if not from_parent:
@@ -275,13 +278,15 @@ def enter(
         if from_parent
         else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=link.gathers)
     )
-    acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms)
+    acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
+    owed = 0 if may is None else store.newest_from(peer, greeting.acked)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there else None
     start = greeting.have.lsn if sound else 0
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
-    return Entry(peer, link, Admission(start, acks, reply, told, told=None if from_parent else peer.witnessed), half)
+    admitted = Admission(start, acks, reply, told, told=None if from_parent else peer.witnessed)
+    return Entry(peer, link, admitted, half, owed)
 
 
 def note_restored(tx: Transaction, parent: Peer) -> None:
@@ -298,17 +303,18 @@ def heard(store: Store, node: str) -> int:
 
 
 def unheard(
-    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int
+    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int, may: May | None = None
 ) -> tuple[wire.Outcome, ...]:
     """Outcomes of the peer's segments after one of its arrival numbers, for whoever did not hear of them. What this
     node has cosigned as the first parent is kept, and told again; of other logs it signs the newest head anew."""
-    return tuple(outcomes(store, trust, peer, acked, key, now_ms))
+    return tuple(outcomes(store, trust, peer, acked, key, now_ms, may))
 
 
 def outcomes(
-    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int
+    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int, may: May | None = None
 ) -> Iterator[wire.Outcome]:
-    """The same one by one: there may be very many."""
+    """The same one by one: there may be very many. `may`: whether it may be told that one of this store's numbers is
+    durable; they end with the first that may not."""
 
     def cosignature(name: LogName, time_s: int | None, signature: bytes | None, newest: int) -> wire.Cosignature | None:
         if trust.directory.parent_of(name.origin) == trust.node:
@@ -317,8 +323,10 @@ def outcomes(
 
     last = acked
     while rows := store.outcomes_for(peer.id, last, peer.have.lsn, peer.since, OUTCOMES_PAGE):
-        for row in rows:
-            yield wire.Outcome(row[0], cosignature(*row[1:]))
+        for peer_lsn, lsn, name, time_s, signature, newest in rows:
+            if may is not None and not may(lsn):
+                return
+            yield wire.Outcome(peer_lsn, cosignature(name, time_s, signature, lsn if newest else 0))
         last = rows[-1][0]
     if peer.have.lsn > last:  # the end of what was looked at: it was refused, or held before
         yield wire.Outcome(peer.have.lsn)
@@ -326,20 +334,41 @@ def outcomes(
 
 def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
     """The feed for a peer, and the way to fetch a part of one log again. To a child that takes its history back goes,
-    besides what always does, all that is held of it and of those below it; to a standby, everything."""
+    besides what always does, all that is held of it and of those below it; to a standby, everything. What a peer said
+    that it holds is left out (`node.refill`)."""
     if link.from_parent:
         up = partial(store.feed_up, lives=(link.peer.node, link.gives_back))
-        return up, _again(up)
+        return _refilled(link, up), _again(up)
     if link.peer.stands_for == trust.node:
         everything = partial(store.feed_all, link.peer.node)
-        return everything, _again(everything)
+        return _refilled(link, everything), _again(everything)
     scope = link.peer.scope
 
-    def down(after: int, size: int, log: str = "", first: int = 0, until: int = 1 << 62) -> tuple[list[Item], bool]:
+    def down(
+        after: int,
+        size: int,
+        log: str = "",
+        first: int = 0,
+        until: int = 1 << 62,
+        only: Sequence[int] | None = None,
+    ) -> tuple[list[Item], bool]:
         also = _subtree(store, trust, link.peer.node) if link.restoring else ()
-        return store.feed_down(scope, after, size, log, first, until, also)
+        return store.feed_down(scope, after, size, log, first, until, also, only)
 
-    return down, _again(down)
+    return _refilled(link, down), _again(down)
+
+
+def _refilled(link: Link, feed: Callable[..., tuple[list[Item], bool]]) -> Feed:
+    def next_items(after: int, bytes_max: int) -> tuple[list[Item], bool]:
+        refill = link.refill
+        if refill is not None and after < refill.upto:
+            items, _ = feed(after, bytes_max, until=refill.upto, only=refill.missing)
+            if items:
+                return items, False
+            after = refill.upto
+        return feed(after, bytes_max)
+
+    return next_items
 
 
 def hurry(store: Store, link: Link) -> Callable[[int, int], urgent.Found]:

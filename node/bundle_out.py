@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
-from fednode.node import admission, fence, stick, witness
+from fednode.node import acks, admission, fence, stick, witness
 from fednode.node.rows import Peer
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
@@ -208,8 +208,9 @@ class _Content:
     def _outcomes(self, store: Store, peer: Peer | None) -> Iterator[wire.Outcome]:
         if peer is None:
             return
-        signing = (self._app.keys.sign, self._app.now_ms())
-        for one in admission.outcomes(store, self._app.trust, peer, admission.heard(store, peer.node), *signing):
+        app, heard = self._app, admission.heard(store, peer.node)
+        may = acks.may(app.config, store, app.trust) if not self._identity.stands_for and not self._to_parent else None
+        for one in admission.outcomes(store, app.trust, peer, heard, app.keys.sign, app.now_ms(), may):
             if one.lsn not in self._refused:
                 self.exported.acks += 1
                 yield one

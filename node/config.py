@@ -24,6 +24,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fednode.node.ackgate import ALONE, HOLD
 from fednode.node.profile import AUTO, NORMAL_NAME, SMALL_NAME
 from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
 from fednode.sync.errors import Refused, StoreError
@@ -57,6 +58,9 @@ class Config:
     sync_urgent: bool = False
     serve_sessions: int = 2000
     serve_quantum: str = "1m"
+    ack: str = "own"
+    ack_wait: str = "10s"
+    ack_away: str = "hold"
     jobs_scrub: str = "1m"
     jobs_renewal: str = "1h"
     jobs_retention: str = "10m"
@@ -91,6 +95,8 @@ CHOICES = {
     "log_format": ("text", "json"),
     "lang": ("", "en", "zh"),
     "profile": (AUTO, NORMAL_NAME, SMALL_NAME),
+    "ack": ("own", "standby"),
+    "ack_away": (HOLD, ALONE),
 }
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
 LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
@@ -113,7 +119,7 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning", "jobs_backup"), _SPAN_OF_TIME),
     "backup_endpoint": (_endpoint, "https://s3.example.org"),
     "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
-    "serve_quantum": _SPAN_OF_TIME,
+    **dict.fromkeys(("serve_quantum", "ack_wait"), _SPAN_OF_TIME),
 }
 SECRETS = frozenset(("passphrase", "backup_secret_key"))
 NAMES = tuple(field.name for field in fields(Config))

@@ -150,6 +150,8 @@ class Daemon:
     def _watch(self) -> object:
         """Another process may have written without poking; children may wait for their turn."""
         self.engine.take_turns()
+        self.engine.acks.look()
+        self.engine.lags.look()
         version = self.engine.store.data_version()
         if version == self._data_version:
             return IDLE

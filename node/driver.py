@@ -21,13 +21,14 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
+from fednode.node import refill
 from fednode.node.carrier import Stream
 from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
 from fednode.node.store import Store
@@ -194,6 +195,8 @@ class Welcome:
     one: Callable[[str, int], list[fx.Item]] = lambda _log, _first: []
     hurry: Callable[[int, int], tuple[list[fx.Item], int, bool]] = lambda _after, beyond: ([], beyond, False)
     witnessed: Callable[[int], tuple[wire.Witnessed | None, bool]] = lambda _after: (None, False)
+    holdings: Callable[[Writer], list[wire.Holding]] = lambda _writer: []
+    owed: int = 0  # the peer has yet to hear of what it sent, the last of it stored at this number
 
 
 @dataclass(slots=True)
@@ -307,6 +310,10 @@ class Session:
         """Ask the parent for a fresh certificate."""
         self._handle(self.exchange.ask_renewal(renew, self.now_ms()))
 
+    def tell_lag(self, lag: wire.Lag) -> None:
+        """To a standby: how far behind it is."""
+        self._handle(self.exchange.tell_lag(lag, self.now_ms()))
+
     def wake(self) -> None:
         """The feed may have grown."""
         self._handle(self.exchange.wake(self.now_ms()))
@@ -385,7 +392,7 @@ class Session:
             return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
         self._handle(self.exchange.admitted(self._welcome.admission, self.now_ms()))
-        self._hooks.admitted(self)
+        self._hooks.admitted(self, self._welcome.owed)
 
     def _do_pull(self, effect: fx.Pull) -> None:
         if self._welcome is None:
@@ -447,6 +454,34 @@ class Session:
             return
         self._handle(self.exchange.learnt(told, self.now_ms()))
 
+    def _do_pull_holdings(self, effect: fx.PullHoldings) -> None:
+        self.spawn(self._hold())
+
+    async def _hold(self) -> None:
+        if self._welcome is None:
+            raise RuntimeError("asked before admission")
+        try:
+            held = await self._writer.call(self._welcome.holdings)
+        except FednodeError as error:
+            self._committed(error)
+            return
+        self._handle(self.exchange.hold(held, self.now_ms()))
+
+    def _do_compare(self, effect: fx.Compare) -> None:
+        self.spawn(self._compare(effect))
+
+    async def _compare(self, part: fx.Compare) -> None:
+        link = self.link
+        if link is None:
+            raise RuntimeError("told before admission")
+        try:
+            await self._writer.call(lambda writer: refill.compare(writer, link, part))
+        except FednodeError as error:
+            self._committed(error)
+            return
+        if part.last:
+            self._handle(self.exchange.compared(self.now_ms()))
+
     def _do_commit(self, effect: fx.Commit) -> None:
         if self.link is None:
             raise RuntimeError("commit before admission")
@@ -477,6 +512,10 @@ class Session:
 
     def _flush_reports(self) -> None:
         reports, self._reports = self._reports, []
+        self.answer(self._hooks.stored(self, reports))
+
+    def answer(self, reports: Sequence[fx.Done]) -> None:
+        """Tell the peer what became of what it sent."""
         self._handle(self.exchange.committed(reports, self.now_ms()))
 
     def _do_acked(self, effect: fx.Acked) -> None:
@@ -484,6 +523,7 @@ class Session:
         self.report.refused += [("peer", outcome.refused) for outcome in effect.outcomes if outcome.refused]
         self._acks.extend(effect.outcomes)
         self._answered = effect.upto
+        self._hooks.heard(self, effect)
         if not self._acking:
             self.spawn(self._flush_acks())
 
@@ -537,11 +577,14 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.Commit: Session._do_commit,
     fx.PullWitnessed: Session._do_pull_witnessed,
     fx.Learn: Session._do_learn,
+    fx.PullHoldings: Session._do_pull_holdings,
+    fx.Compare: Session._do_compare,
     fx.Acked: Session._do_acked,
     fx.PeerClock: Session._do_hook,
     fx.RenewAsked: Session._do_hook,
     fx.RenewAnswered: Session._do_hook,
     fx.PeerFenced: Session._do_hook,
+    fx.Behind: Session._do_hook,
     fx.Alert: Session._do_hook,
     fx.Close: Session._do_close,
 }
@@ -549,6 +592,13 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
 
 class Hooks:
     """What the daemon wants to know of its sessions; each method may be overridden."""
+
+    def stored(self, session: Session, reports: Sequence[fx.Done]) -> Sequence[fx.Done]:
+        """What the peer sent is stored. What of it may be told now."""
+        return reports
+
+    def heard(self, session: Session, effect: fx.Acked) -> None:
+        """The peer has acknowledged."""
 
     def acked(self, session: Session) -> None:
         """Acknowledgements of the peer are stored."""
@@ -559,8 +609,8 @@ class Hooks:
     def trouble(self, session: Session, code: str) -> None:
         """What the peer sent could not be stored."""
 
-    def admitted(self, session: Session) -> None:
-        """The peer is known, the exchange open."""
+    def admitted(self, session: Session, owed: int) -> None:
+        """The peer is known, the exchange open. `owed`: see `Welcome`."""
 
     def fed(self) -> None:
         """A feed was read."""

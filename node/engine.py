@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, clocks, fence, jobs, mending, witness
+from fednode.node import admission, carrier, clocks, fence, jobs, mending, refill, witness
+from fednode.node.acks import Acks
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
+from fednode.node.lag import LagWatch
 from fednode.node.mending import Mender
 from fednode.node.pacing import Pacer
 from fednode.node.rewrapping import due
@@ -62,6 +64,7 @@ class Engine(Hooks):
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
+        self.acks, self.lags = Acks(self), LagWatch(self)
 
     def close(self) -> None:
         self.writer.stop()
@@ -120,11 +123,13 @@ class Engine(Hooks):
         from_parent: bool,
         restoring: int | None = None,
     ) -> Welcome:
+        may = self.acks.may(identity, from_parent)
         entry: admission.Entry = await self.writer.call(
             lambda writer: admission.enter(
                 *(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None),
                 unsure=not self.app.reference.sure,
                 issuers=self.app.parent_addresses(),
+                may=may,
             )
         )
         if not from_parent:
@@ -135,6 +140,8 @@ class Engine(Hooks):
         return Welcome(
             *(entry.link, granted, feed, again, one, admission.hurry(self.store, entry.link)),
             partial(witness.owed, self.store, self.app.trust, identity),
+            lambda writer: refill.holdings(writer, entry.link, self.app.now_ms()),
+            entry.owed,
         )
 
     def _renewal(self, session: Session, with_parent: bool, restoring: int | None) -> wire.Renew | None:
@@ -241,25 +248,25 @@ class Engine(Hooks):
 
         return Pacer(rate, self._loop.time) if rate() else None
 
-    def _clock_ms(self) -> int:
+    def clock_ms(self) -> int:
         """The time that the machine has run."""
         return round(self._loop.time() * 1000)
 
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
         """One exchange with a child that has connected. Raises Unavailable FN-4508 when it is not its turn."""
         node = certs.parse(certificate).node
-        turn = self.turns.ask(node, self._clock_ms())
+        turn = self.turns.ask(node, self.clock_ms())
         if isinstance(turn, Wait):
             raise Unavailable(carrier.BUSY, retry_after_ms=turn.retry_ms, seconds=-(-turn.retry_ms // 1000))
         try:
             await self._serve(stream, certificate, turn)
         finally:
             self._seated.pop(turn, None)
-            self.turns.leave(turn, self._clock_ms())
+            self.turns.leave(turn, self.clock_ms())
 
     def take_turns(self) -> None:
         """Part from sessions whose time is over while others wait."""
-        for seat, retry_ms in self.turns.over(self._clock_ms(), lambda one: self._seated[one].exchange.quiet):
+        for seat, retry_ms in self.turns.over(self.clock_ms(), lambda one: self._seated[one].exchange.quiet):
             busy = Unavailable(carrier.BUSY, retry_after_ms=retry_ms, seconds=-(-retry_ms // 1000))
             self._seated[seat].end(busy, retry_ms)
 
@@ -338,6 +345,8 @@ class Engine(Hooks):
     def effect(self, session: Session, effect: fx.Effect) -> None:
         if isinstance(effect, fx.PeerClock):
             self._clock(session, effect)
+        elif isinstance(effect, fx.Behind):
+            self.lags.heard(session, effect.lag)
         elif isinstance(effect, fx.Alert):
             log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": name_of(session)})
         elif isinstance(effect, fx.PeerFenced) and session.link is not None:
@@ -348,9 +357,16 @@ class Engine(Hooks):
         elif isinstance(effect, fx.RenewAnswered):
             self._renewed(session, effect)
 
-    def admitted(self, session: Session) -> None:
+    def admitted(self, session: Session, owed: int) -> None:
         self.mender.ask(session)
-        self.turns.let_in(session.seat, self._clock_ms())
+        self.turns.let_in(session.seat, self.clock_ms())
+        self.acks.begun(session, owed)
+
+    def stored(self, session: Session, reports: Sequence[fx.Done]) -> Sequence[fx.Done]:
+        return self.acks.take(session, reports)
+
+    def heard(self, session: Session, effect: fx.Acked) -> None:
+        self.acks.heard(session, effect)
 
     def fed(self) -> None:
         self.mender.look()
@@ -361,6 +377,7 @@ class Engine(Hooks):
         self.soon(quietly(self.writer.call(lambda w: self.app.journal(w).event("segment.mended", **event))))
 
     def closed(self, session: Session, close: fx.Close) -> None:
+        self.acks.ended(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
             self.soon(self._refused(session.shown, close.error))
 

@@ -61,3 +61,8 @@ class Backlog:
     system: int
     segments: int
     bytes: int
+
+    @property
+    def all(self) -> int:
+        """Changes of either kind."""
+        return self.changes + self.system

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fednode.crypto.certs import Identity
-from fednode.node import audit, fence, scrub, sqlite
+from fednode.node import acks, audit, fence, lag, scrub, sqlite
 from fednode.node.jobs import window
 from fednode.node.room import if_room
 from fednode.node.store import Store
@@ -58,6 +58,8 @@ def collect(app: App) -> dict[str, Any]:
         "fenced": _fenced(app),
         "parent": _parent(app),
         "sync": window(app) if trust.parent is not None else None,
+        "ack": acks.standing(app.config, store, trust),
+        "standbys": lag.listing(app, of_others=False),
         "children": [_child(app, one.node) for one in trust.directory.children_of(me.node)],
         "store": {
             "lsn": store.lsn,
@@ -164,51 +166,6 @@ def _child(app: App, node: str) -> dict[str, Any]:
         "pending_system": backlog.system,
         "revoked": app.trust.directory.is_revoked(node),
     }
-
-
-def standbys(app: App) -> list[dict[str, Any]]:
-    """The standbys of this node, and how far behind each is: `behind_changes` that it has not acknowledged, the oldest
-    of them `behind_ms` old. At a standby: itself; `behind_ms` since it last met its primary. At an issuer:
-    those of its children, of which it cannot tell."""
-    store, trust = app.store, app.trust
-    trust.refresh(store)
-    directory, me = trust.directory, trust.me
-    found = []
-    for one in directory.all():
-        mine = one.stands_for == me.node
-        if directory.is_revoked(one.node) or not one.stands_for:
-            continue
-        if not (mine or one.node == me.node or directory.parent_of(one.stands_for) == me.node):
-            continue
-        behind: tuple[int | None, int | None] = (None, None)
-        peer = store.peer(one.node if mine else one.stands_for)
-        if mine:
-            behind = _behind(app, one.node, peer.acked if peer else 0)
-        elif one.node == me.node and peer is not None and peer.last_ms is not None:
-            behind = (None, max(0, app.now_ms() - peer.last_ms))
-        found.append(
-            {
-                "id": one.node,
-                "name": one.name,
-                "for": one.stands_for,
-                "heir": directory.is_heir(one),
-                "behind_changes": behind[0],
-                "behind_ms": behind[1],
-                "last_exchange_ms": peer.last_ms if peer else None,
-            }
-        )
-    return found
-
-
-def _behind(app: App, node: str, acked: int) -> tuple[int, int]:
-    backlog = app.store.backlog_standby(node, acked)
-    rows = app.store.rows(
-        """select min(s.last_hlc) from segment s join log l on l.id = s.log_id where l.origin <> ? and s.lsn > ?""",
-        node,
-        acked,
-    )
-    oldest = rows[0][0]
-    return backlog.changes + backlog.system, max(0, app.now_ms() - (oldest >> 16)) if oldest is not None else 0
 
 
 def _projection(app: App) -> dict[str, Any]:

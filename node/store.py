@@ -18,6 +18,7 @@ Rules
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -300,15 +301,16 @@ class Store:
         log: str = "",
         first: int = 0,
         until: int = 1 << 62,
+        only: Sequence[int] | None = None,
         lives: tuple[str, int] = ("", 0),
     ) -> tuple[list[Item], bool]:
-        """Items for the parent after an arrival number, and whether that is all there is. `lives`: a node (the parent)
-        whose logs of incarnations before one it is given back."""
+        """Items for the parent after an arrival number, and whether that is all there is. `only`: of the segments just
+        these; `lives`: a node (the parent) whose logs of incarnations before one it is given back."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         where, parameters = "(l.up = 1 or (l.origin = ? and l.incarnation < ?))", list[Any](lives)
         if log:
             where, parameters = f"{where} and l.name = ? and s.first + s.count > ?", [*lives, log, first]
-        return self._items(where, parameters, after, until, bytes_max, ("up = 1", []), part=bool(log))
+        return self._items(where, parameters, after, until, bytes_max, ("up = 1", []), part=bool(log), only=only)
 
     def feed_down(
         self,
@@ -319,15 +321,24 @@ class Store:
         first: int = 0,
         until: int = 1 << 62,
         also: Sequence[int] = (),
+        only: Sequence[int] | None = None,
     ) -> tuple[list[Item], bool]:
         """Items for a child with this scope: logs for every child, and those whose audience the child covers; `also`:
         the logs that it takes back."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
-        ids = [row[0] for row in self._rows(*self._down(scope))]
+        ids = self.down_logs(scope)
         where, parameters = f"s.log_id in ({','.join(map(str, (*ids, *also)))})", []
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
-        return self._items(where, parameters, after, until, bytes_max, _covered(scope), part=bool(log), ids=ids)
+        to = _covered(scope)
+        return self._items(where, parameters, after, until, bytes_max, to, part=bool(log), ids=ids, only=only)
+
+    def down_logs(self, scope: tuple[str, ...]) -> list[int]:
+        """Numbers of the logs that go down to a child with this scope."""
+        likes, ranges = _covered(scope)
+        return [
+            row[0] for row in self._rows(f"select id from log where down <> '' and (down = '*' or {likes})", *ranges)
+        ]
 
     def hurry_up(self, after: int, beyond: int) -> urgent.Found:
         """What of the parent's feed goes ahead of its turn (`node.urgent`)."""
@@ -335,11 +346,18 @@ class Store:
 
     def hurry_down(self, scope: tuple[str, ...], after: int, beyond: int) -> urgent.Found:
         """The same for a child with this scope."""
-        ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
+        ids = ",".join(map(str, self.down_logs(scope)))
         return urgent.find(self, f"s.log_id in ({ids})", after, beyond)
 
     def feed_all(
-        self, but: str, after: int, bytes_max: int, log: str = "", first: int = 0, until: int = 1 << 62
+        self,
+        but: str,
+        after: int,
+        bytes_max: int,
+        log: str = "",
+        first: int = 0,
+        until: int = 1 << 62,
+        only: Sequence[int] | None = None,
     ) -> tuple[list[Item], bool]:
         """Items for a standby: everything but what that node itself wrote, and of rewraps its own."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
@@ -347,12 +365,8 @@ class Store:
         where, parameters = "l.origin <> ?", list[Any]((but,))
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [but, log, first]
-        return self._items(where, parameters, after, until, bytes_max, ("node = ?", [but]), part=bool(log), ids=ids)
-
-    @staticmethod
-    def _down(scope: tuple[str, ...]) -> tuple[Any, ...]:
-        likes, ranges = _covered(scope)
-        return (f"select id from log where down <> '' and (down = '*' or {likes})", *ranges)
+        to = ("node = ?", [but])
+        return self._items(where, parameters, after, until, bytes_max, to, part=bool(log), ids=ids, only=only)
 
     def _items(
         self,
@@ -365,13 +379,15 @@ class Store:
         *,
         part: bool,
         ids: list[int] | None = None,
+        only: Sequence[int] | None = None,
     ) -> tuple[list[Item], bool]:
+        these = "" if only is None else "and s.lsn in (select value from json_each(?))"
         cursor = self._c.execute(
             f"""select s.lsn, s.data, s.sha256, s.first_time, s.first_signature, l.name, s.first
                 from segment s join log l on l.id = s.log_id
-                where {where} and s.lsn > ? and s.lsn <= ? and s.lsn not in (select lsn from held_back)
+                where {where} and s.lsn > ? and s.lsn <= ? and s.lsn not in (select lsn from held_back) {these}
                 order by s.lsn""",
-            (*parameters, after, until),
+            (*parameters, after, until, *(() if only is None else (json.dumps(only),))),
         )
         items: list[Item] = []
         size, drained = 0, True
@@ -414,15 +430,14 @@ class Store:
 
     def backlog_down(self, scope: tuple[str, ...], acked: int) -> Backlog:
         """What a child has not acknowledged."""
-        ids = ",".join(str(row[0]) for row in self._rows(*self._down(scope)))
+        ids = ",".join(map(str, self.down_logs(scope)))
         return self._backlog(f"s.log_id in ({ids})", acked)
 
     def backlog_standby(self, node: str, acked: int) -> Backlog:
         """What a standby has not acknowledged."""
-        ids = ",".join(str(row[0]) for row in self._rows("select id from log where origin <> ?", node))
-        return self._backlog(f"s.log_id in ({ids})", acked)
+        return self._backlog("l.origin <> ?2", acked, node)
 
-    def _backlog(self, where: str, acked: int) -> Backlog:
+    def _backlog(self, where: str, acked: int, *more: Any) -> Backlog:
         """Segments of some logs after an arrival number; those that are sent again count, their changes do not."""
         rows = self._rows(
             f"""select coalesce(sum(iif(system, 0, changes)), 0), coalesce(sum(iif(system, changes, 0)), 0), count(*),
@@ -431,7 +446,7 @@ class Store:
                     from segment s join log l on l.id = s.log_id where {where} and s.lsn > ?1
                     union all select 0, 0, length(s.data) from resealed r join segment s on s.lsn = r.segment_lsn
                     join log l on l.id = s.log_id where {where} and r.lsn > ?1)""",
-            acked,
+            *(acked, *more),
         )
         return Backlog(*rows[0])
 
@@ -464,12 +479,12 @@ class Store:
 
     def outcomes_for(
         self, peer_id: int, after: int, until: int, since: int, limit: int = -1
-    ) -> list[tuple[int, LogName, int | None, bytes | None, int]]:
-        """What came from a peer in (after, until] of its arrival order: (its lsn, log, first parent's time and
-        signature, this store's lsn where it is the newest of its log, else 0), at most `limit`; not what came from a
-        store that it had before (`since`)."""
+    ) -> list[tuple[int, int, LogName, int | None, bytes | None, bool]]:
+        """What came from a peer in (after, until] of its arrival order: (its lsn, this store's, log, first parent's
+        time and signature, whether it is the newest of its log), at most `limit`; not what came from a store that it
+        had before (`since`)."""
         rows = self._rows(
-            """select s.peer_lsn, l.name, s.first_time, s.first_signature, iif(s.first + s.count = l.size, s.lsn, 0)
+            """select s.peer_lsn, s.lsn, l.name, s.first_time, s.first_signature, s.first + s.count = l.size
                from segment s join log l on l.id = s.log_id
                where s.peer = ? and s.peer_lsn > ? and s.peer_lsn <= ? and s.lsn > ? order by s.peer_lsn limit ?""",
             peer_id,
@@ -478,7 +493,15 @@ class Store:
             since,
             limit,
         )
-        return [(lsn, LogName.parse(name), *rest) for lsn, name, *rest in rows]
+        return [(peer_lsn, lsn, LogName.parse(name), *rest[:2], bool(rest[2])) for peer_lsn, lsn, name, *rest in rows]
+
+    def newest_from(self, peer: Peer, after: int) -> int:
+        """The greatest arrival number of what came from a peer after one of its numbers; 0 where nothing did."""
+        rows = self._rows(
+            "select max(lsn) from segment where peer = ? and peer_lsn > ? and peer_lsn <= ? and lsn > ?",
+            *(peer.id, after, peer.have.lsn, peer.since),
+        )
+        return int(rows[0][0] or 0)
 
     def first_own(self) -> int:
         """The arrival number of the first segment that no peer sent; past the last one where all came from peers."""

@@ -163,8 +163,13 @@ def sign_newest(store: Store, key: SigningKey, lsn: int, now_ms: int) -> Cosigna
         header = seg.parse(store.segments(lsn - 1, 1)[0].raw).header
     except FednodeError:  # damaged: the next one will be signed
         return None
-    time_s = HybridClock(int(store.meta("hlc", 0))).witness_time(now_ms, header.last_hlc)
     head = checkpoint.Checkpoint(str(header.log), header.end, header.root)
+    return sign_head(store, key, head, header.last_hlc, now_ms)
+
+
+def sign_head(store: Store, key: SigningKey, head: checkpoint.Checkpoint, last_hlc: int, now_ms: int) -> Cosignature:
+    """This node's cosignature of a head that it holds."""
+    time_s = HybridClock(int(store.meta("hlc", 0))).witness_time(now_ms, last_hlc)
     return Cosignature(time_s, checkpoint.cosign(head, key, time_s))
 
 

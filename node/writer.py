@@ -33,6 +33,7 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node import mending, sqlite
 from fednode.node.fence import FORK, OF_MINE, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
+from fednode.node.refill import Refill
 from fednode.node.rewrapping import Rewrapping
 from fednode.node.rewraps import EVIDENCE
 from fednode.node.store import CHECK_BYTES, Store
@@ -62,7 +63,8 @@ class Link:
     them has come; `position`: the greatest that was looked at, `check`: the head of the root of what lay there, `seen`:
     of what was looked at last; `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the
     peer has said that it fenced itself; `gathers`: this node takes from a child what that holds of its own earlier
-    lives; `gives_back`: the parent does so, of its lives before this one."""
+    lives; `gives_back`: the parent does so, of its lives before this one; `told`: what it has said that it holds, by
+    the number of the log here; `refill`: what it lacks."""
 
     peer: Identity
     peer_id: int
@@ -78,6 +80,8 @@ class Link:
     gathers: bool = False
     gives_back: int = 0
     seen: bytes = field(default=b"", compare=False)
+    told: dict[int, int] = field(default_factory=dict)
+    refill: Refill | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +369,7 @@ class Writer:
         if verified.envelope.sealed:
             read = verified.columns is not None
             self.rewrapping.arrived(tx, header, lsn, link.peer.node, self._context(link), read)
-        return Done(commit.lsn, own)
+        return Done(commit.lsn, own, at=lsn)
 
     def _rewrap(self, tx: Transaction, link: Link, commit: Commit) -> Done:
         log, first = "", 0
@@ -435,11 +439,11 @@ class Writer:
             return Done(commit.lsn)
         first_hand = self.trust.directory.parent_of(header.log.origin) == self.trust.node
         if first_hand and there[4] is not None:
-            return Done(commit.lsn, there[4])
+            return Done(commit.lsn, there[4], at=there[0])
         own = self._cosign(clock, header)
         if first_hand:
             tx.set_first_parent(there[0], own)
-        return Done(commit.lsn, own)
+        return Done(commit.lsn, own, at=there[0])
 
     def _fork(self, tx: Transaction, link: Link, commit: Commit, held: Held) -> Done:
         header = held.envelope.header

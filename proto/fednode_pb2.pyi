@@ -79,7 +79,7 @@ class Body(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., seed: _Optional[bytes] = ..., keys: _Optional[bytes] = ..., key_lengths: _Optional[_Iterable[int]] = ..., first_hlc: _Optional[int] = ..., hlc_deltas: _Optional[_Iterable[int]] = ..., ops: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., payload_lengths: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., stripped: _Optional[_Iterable[int]] = ..., leaves: _Optional[bytes] = ..., salts: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced", "witnessed")
+    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced", "holdings", "witnessed")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class Frame(_message.Message):
     RENEWED_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     FENCED_FIELD_NUMBER: _ClassVar[int]
+    HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_FIELD_NUMBER: _ClassVar[int]
     number: int
     hello: Hello
@@ -109,8 +110,9 @@ class Frame(_message.Message):
     renewed: Renewed
     late: Late
     fenced: Fenced
+    holdings: Holdings
     witnessed: Witnessed
-    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., witnessed: _Optional[_Union[Witnessed, _Mapping]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., holdings: _Optional[_Union[Holdings, _Mapping]] = ..., witnessed: _Optional[_Union[Witnessed, _Mapping]] = ...) -> None: ...
 
 class Cursor(_message.Message):
     __slots__ = ("store", "lsn", "check")
@@ -235,10 +237,20 @@ class Idle(_message.Message):
     def __init__(self, lsn: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("now_ms",)
+    __slots__ = ("now_ms", "lag")
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
     now_ms: int
-    def __init__(self, now_ms: _Optional[int] = ...) -> None: ...
+    lag: Lag
+    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ...) -> None: ...
+
+class Lag(_message.Message):
+    __slots__ = ("changes", "since_ms")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    changes: int
+    since_ms: int
+    def __init__(self, changes: _Optional[int] = ..., since_ms: _Optional[int] = ...) -> None: ...
 
 class Bye(_message.Message):
     __slots__ = ("code", "detail", "retry_after_ms", "params")
@@ -300,6 +312,26 @@ class Fenced(_message.Message):
     code: str
     heads: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, code: _Optional[str] = ..., heads: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Holdings(_message.Message):
+    __slots__ = ("entries", "last")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[Holding]
+    last: bool
+    def __init__(self, entries: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class Holding(_message.Message):
+    __slots__ = ("log", "size", "check", "cosignature")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    size: int
+    check: bytes
+    cosignature: Cosignature
+    def __init__(self, log: _Optional[str] = ..., size: _Optional[int] = ..., check: _Optional[bytes] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
 
 class Late(_message.Message):
     __slots__ = ("lsn", "log", "size", "root", "first_parent")

@@ -48,7 +48,7 @@ class Admission:
 class Done:
     """The writer's report on one incoming item. Exactly one of the three: durable (`cosignature` may be there),
     `refused`, or `gap`. `mended`: what was asked for, where it took a damaged segment's place; `unfit`: where it could
-    not; `ahead`: it came ahead of its turn."""
+    not; `ahead`: it came ahead of its turn; `at`: the arrival number here of what is durable."""
 
     lsn: int
     cosignature: wire.Cosignature | None = None
@@ -57,6 +57,7 @@ class Done:
     mended: wire.Want | None = None
     ahead: bool = False
     unfit: wire.Want | None = None
+    at: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True)
@@ -141,6 +142,20 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class PullHoldings:
+    """Look up what this node holds of the logs that the peer's feed may have; then call `hold`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """What the peer holds, part by part; after the last of them, when the feed gives what is lacking, call
+    `compared`."""
+
+    entries: tuple[wire.Holding, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Acked:
     """The peer holds these, durably, or refuses them. `upto`: all of the feed up to this arrival number is answered."""
 
@@ -180,6 +195,13 @@ class PeerFenced:
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """The primary has said how far this standby is behind."""
+
+    lag: wire.Lag
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     code: str
     params: dict[str, Any]
@@ -196,6 +218,6 @@ class Close:
 
 
 Effect = (
-    Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | Acked | PeerClock | RenewAsked
-    | RenewAnswered | PeerFenced | Alert | Close
+    Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | PullHoldings | Compare | Acked | PeerClock
+    | RenewAsked | RenewAnswered | PeerFenced | Behind | Alert | Close
 )  # fmt: skip

@@ -35,6 +35,7 @@ from fednode.sync.effects import (
     Admit,
     Again,
     Alert,
+    Behind,
     Close,
     Done,
     Effect,
@@ -122,11 +123,12 @@ class Exchange(Side):
             effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
         if not (self._hello and self._hello.feeds and self._peer.wants):
             self._drained = True
+        tells = self._begin()
         effects += self._pump(now_ms)
         early, self._early, self._early_bytes = self._early, [], 0
         for data in early:
             effects += self.receive(data, now_ms)
-        return effects
+        return effects + tells
 
     def refuse(self, error: Exception, now_ms: int, retry_after_ms: int = 0) -> list[Effect]:
         """The peer may not go on (or not now); also the way to end a session from this side with a reason."""
@@ -144,7 +146,7 @@ class Exchange(Side):
             return self._close(Unavailable("FN-4502", silent_ms=now_ms - self._last_received_ms), now_ms)
         if self.state is not State.OPEN:
             return []
-        beat = [self._send(wire.Beat(now_ms), now_ms)] if now_ms - self._last_sent_ms >= BEAT_MS else []
+        beat = [self._send(wire.Beat(now_ms, self._lag), now_ms)] if now_ms - self._last_sent_ms >= BEAT_MS else []
         return [*beat, *self._tell_more()]
 
     # ------------------------------------------------------------ the driver's reports
@@ -331,7 +333,7 @@ class Exchange(Side):
         return [PeerFenced(fenced.code, fenced.heads)]
 
     def _on_beat(self, beat: wire.Beat, now_ms: int) -> list[Effect]:
-        return []
+        return [Behind(beat.lag)] if beat.lag is not None and self._dials else []
 
     def _on_unknown(self, hint: wire.Unknown, now_ms: int) -> list[Effect]:
         return []
@@ -363,6 +365,7 @@ _HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
     wire.Renewed: Exchange._on_renewed,
     wire.Fenced: Exchange._on_fenced,
     wire.Beat: Exchange._on_beat,
+    wire.Holdings: Exchange._on_holdings,
     wire.Bye: Exchange._on_bye,
     wire.Unknown: Exchange._on_unknown,
 }

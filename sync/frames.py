@@ -24,6 +24,10 @@ class Cursor:
     lsn: int = 0
     check: bytes = b""
 
+    def within(self, store: bytes) -> bool:
+        """Whether it says anything about this store."""
+        return self.lsn > 0 and self.store == store
+
 
 @dataclass(frozen=True, slots=True)
 class Partial:
@@ -111,8 +115,19 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """What a standby has not acknowledged: so many changes; its primary has had the oldest of them since `since_ms`."""
+
+    changes: int = 0
+    since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
+    """`lag`: to a standby, how far behind it is."""
+
     now_ms: int
+    lag: Lag | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +211,36 @@ class Witnessed:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """So much of a log; `check`: the head of its root there. `cosignature`: the sender's of that, where it is a witness
+    and not the first."""
+
+    log: str
+    size: int
+    check: bytes
+    cosignature: Cosignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the sender holds of the logs that the peer's feed may have. `last`: that is all."""
+
+    entries: tuple[Holding, ...] = ()
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A hint of a newer peer's that is not known here: it is counted, and means nothing. Never sent."""
 
     field: int
 
 
-SINCE: dict[type, int] = {Witnessed: 2}  # the version that brought a kind of frame, of those that came after version 1
+SINCE: dict[type, int] = {
+    Witnessed: 2,
+    Holdings: 2,
+}  # the version that brought a kind of frame, of those that came after version 1
 Message = (
     Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced | Witnessed
+    | Holdings
 )  # fmt: skip

@@ -10,12 +10,27 @@ Rules
    what it is about, and the certificates that it is verified with, are there; then with the ticks. What may still
    become more waits up to `TELL_MS`: one frame has what several levels have signed of many logs. It goes only to a
    child that says that it takes it (`Hello.witnessed`), and costs credit.
+6. Whose cursor says nothing about the peer's store (it has met another one) says which logs it holds up to where
+   (`Holdings`); the peer waits for that, and sends what is lacking. Both read it off the two Hellos.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fednode.sync import versions, wire
-from fednode.sync.effects import Close, Effect, HalfSegment, Hurry, Pull, PullWitnessed, Send
+from fednode.sync.effects import (
+    Close,
+    Compare,
+    Effect,
+    HalfSegment,
+    Hurry,
+    Pull,
+    PullHoldings,
+    PullWitnessed,
+    Send,
+)
+from fednode.sync.errors import PeerError
 from fednode.sync.inbox import Inbox
 from fednode.sync.outbox import ROOM_MAX, Outbox
 from fednode.sync.states import State
@@ -26,6 +41,7 @@ HURRY_FROM_BYTES = 64 * 1024
 HURRY_SINCE = 2  # the protocol version that knows Chunk.ahead
 PULL_BYTES = 2 * 1024 * 1024
 TELL_MS = 60_000
+LOGS_MAX = 1_000_000  # that a peer may say it holds
 
 
 class Side:
@@ -58,6 +74,9 @@ class Side:
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
+        self._comparing = self._all_told = False  # whether the peer still has to say, or has said, what it holds
+        self._told_logs = 0
+        self._lag: wire.Lag | None = None
         self._told: int | None = None  # how far the child was told what witnesses have signed; None: it is not told
         self._told_first = self._tell_starved = False
         self._tell_by_ms: int | None = 0  # when what waits to be told goes, ripe or not; None: nothing waits
@@ -85,7 +104,7 @@ class Side:
 
     def _pump(self, now_ms: int) -> list[Effect]:
         outbox = self._outbox
-        if self._hurrying:  # nothing more goes out before the answer
+        if self._hurrying or self._comparing:  # nothing more goes out before the answer
             return []
         late = outbox.bytes_waiting > self.hurry_from and not outbox.hurrying
         if late and self._urgent and self.version >= HURRY_SINCE:
@@ -125,6 +144,47 @@ class Side:
         self._told = found.upto
         self._outbox.credit -= found.cost
         return [self._send(found, now_ms), PullWitnessed(self._told)]
+
+    def tell_lag(self, lag: wire.Lag, now_ms: int) -> list[Effect]:
+        """To a standby: how far behind it is, where that has changed; every beat repeats it."""
+        if self.state is not State.OPEN or lag == self._lag:
+            return []
+        self._lag = lag
+        return [self._send(wire.Beat(now_ms, lag), now_ms)]
+
+    # ------------------------------------------------------------ what is held where a cursor is of no use
+
+    def _begin(self) -> list[Effect]:
+        """Rule 6."""
+        mine, theirs = self._hello, self._peer
+        if mine is None or theirs is None or mine.restore or theirs.restore or not self.knows(wire.Holdings):
+            return []
+        self._comparing = mine.feeds and theirs.wants and not theirs.have.within(mine.store)
+        tells = mine.wants and theirs.feeds and not mine.have.within(theirs.store)
+        return [PullHoldings()] if tells else []
+
+    def hold(self, entries: Sequence[wire.Holding], now_ms: int) -> list[Effect]:
+        """The answer to PullHoldings."""
+        if self.state is not State.OPEN:
+            return []
+        size = wire.HOLDINGS_MAX
+        parts = [tuple(entries[i : i + size]) for i in range(0, len(entries), size)] or [()]
+        last = len(parts) - 1
+        return [self._send(wire.Holdings(part, i == last), now_ms) for i, part in enumerate(parts)]
+
+    def compared(self, now_ms: int) -> list[Effect]:
+        """What the peer lacks is known: the feed may begin."""
+        self._comparing = False
+        return self._pump(now_ms) if self.state is State.OPEN else []
+
+    def _on_holdings(self, told: wire.Holdings, now_ms: int) -> list[Effect]:
+        self._told_logs += len(told.entries)
+        if not self._comparing or self._all_told or self._told_logs > LOGS_MAX:
+            raise PeerError("FN-5504", state="open", message="Holdings")
+        self._all_told = told.last
+        return [Compare(told.entries, told.last)]
+
+    # ------------------------------------------------------------ the end
 
     def _finish_once(self, now_ms: int) -> list[Effect]:
         outbox = self._outbox

@@ -33,7 +33,10 @@ from fednode.sync.frames import (
     Cursor,
     Fenced,
     Hello,
+    Holding,
+    Holdings,
     Idle,
+    Lag,
     Late,
     Message,
     Missing,
@@ -59,7 +62,10 @@ __all__ = [
     "Cursor",
     "Fenced",
     "Hello",
+    "Holding",
+    "Holdings",
     "Idle",
+    "Lag",
     "Late",
     "Message",
     "Missing",
@@ -80,6 +86,9 @@ CERTIFICATE_BYTES_MAX = 8 * 1024
 OUTCOMES_MAX = 512
 HEADS_MAX = 8
 WITNESSED_MAX = 512  # cosignatures in one frame
+HOLDINGS_MAX = 200  # logs in one frame
+LOG_CHARACTERS_MAX = 256
+CHECK_BYTES = 8
 ADDRESSES_MAX = 16
 ADDRESS_CHARACTERS_MAX = 260
 HEAD_CHARACTERS_MAX = 2048
@@ -138,6 +147,19 @@ def _ack_out(m: Ack) -> pb.Frame:
     return pb.Frame(ack=pb.Ack(outcomes=outcomes))
 
 
+def _holdings_out(m: Holdings) -> pb.Frame:
+    frame = pb.Frame(holdings=pb.Holdings(last=m.last))
+    for one in m.entries:
+        given = _cosignature_out(one.cosignature)
+        frame.holdings.entries.add(log=one.log, size=one.size, check=one.check, cosignature=given)
+    return frame
+
+
+def _beat_out(m: Beat) -> pb.Frame:
+    lag = None if m.lag is None else pb.Lag(changes=m.lag.changes, since_ms=m.lag.since_ms)
+    return pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag))
+
+
 def _params(given: Mapping[str, str]) -> dict[str, str]:
     cut = PARAM_CHARACTERS_MAX
     return {name[:cut]: given[name][:cut] for name in sorted(given)[:PARAMS_MAX]}
@@ -165,7 +187,8 @@ _OUT: dict[type, Callable[..., pb.Frame]] = {
     Witnessed: _witnessed_out,
     Credit: lambda m: pb.Frame(credit=pb.Credit(bytes=m.bytes)),
     Idle: lambda m: pb.Frame(idle=pb.Idle(lsn=m.lsn)),
-    Beat: lambda m: pb.Frame(beat=pb.Beat(now_ms=m.now_ms)),
+    Beat: _beat_out,
+    Holdings: _holdings_out,
     Bye: lambda m: pb.Frame(
         bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms, params=_params(m.params))
     ),
@@ -265,6 +288,25 @@ def _ack_in(m: pb.Ack) -> Ack:
     )
 
 
+def _holdings_in(m: pb.Holdings) -> Holdings:
+    _limit(len(m.entries) > HOLDINGS_MAX, "holdings")
+    _limit(any(len(one.log) > LOG_CHARACTERS_MAX or len(one.check) != CHECK_BYTES for one in m.entries), "holding")
+    _number(0, *(one.size for one in m.entries))
+    return Holdings(tuple(map(_holding_in, m.entries)), m.last)
+
+
+def _holding_in(m: pb.Holding) -> Holding:
+    given = _cosignature_in(m.cosignature) if m.HasField("cosignature") else None
+    return Holding(m.log, m.size, m.check, given)
+
+
+def _beat_in(m: pb.Beat) -> Beat:
+    if not m.HasField("lag"):
+        return Beat(m.now_ms)
+    _number(m.lag.changes, m.lag.since_ms)
+    return Beat(m.now_ms, Lag(m.lag.changes, m.lag.since_ms))
+
+
 def _late_in(m: pb.Late) -> Late:
     _limit(len(m.root) != 32 or len(m.log) > 256, "late")
     _number(m.lsn, m.size)
@@ -302,7 +344,8 @@ _IN: dict[str, Callable[..., Message]] = {
     "witnessed": _witnessed_in,
     "credit": lambda m: Credit(m.bytes),
     "idle": lambda m: Idle(m.lsn),
-    "beat": lambda m: Beat(m.now_ms),
+    "beat": _beat_in,
+    "holdings": _holdings_in,
     "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms, _params(m.params)),
     "want": _want_in,
     "missing": _missing_in,

@@ -166,6 +166,8 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
             behind=found["projection"]["behind"],
         )
     )  # fmt: skip
+    lines += [_standby_line(session, node["id"], one) for one in found["standbys"]]
+    lines += _ack_lines(session, found["ack"], age)
     if store["refused"]:
         lines.append(words("status.refused", count=store["refused"]))
     lines.append(words("status.catalog", version=found["catalog"]))
@@ -197,6 +199,28 @@ def _backup_lines(session: Session, found: dict[str, Any] | None, age: Callable[
         return []
     number = "-" if found["number"] is None else found["number"]
     return [session.words("status.backup", number=number, age=age(found["made_ms"]), place=found["place"])]
+
+
+def _standby_line(session: Session, me: str, one: dict[str, Any]) -> str:
+    """How far a standby of this node is behind, or this standby itself."""
+    told = {"id": one["id"], "primary": one["for"], "changes": one["behind_changes"]}
+    if one["behind_ms"] is None:
+        return session.words("status.standby_never", **told)
+    told["time"] = human_ms(one["behind_ms"], session.lang)
+    if one["behind_changes"] is None:
+        return session.words("status.standby_silent", **told)
+    side = "standby_me" if one["id"] == me else "standby"
+    return session.words(f"status.{side}_behind" if one["behind_changes"] else f"status.{side}_even", **told)
+
+
+def _ack_lines(session: Session, found: dict[str, Any] | None, age: Callable[[int | None], str]) -> list[str]:
+    """Where children are acknowledged only when a standby has it: what waits, and whether a standby is away."""
+    if found is None:
+        return []
+    lines = [session.words("status.ack", waiting=found["waiting_changes"])]
+    if found["away_since_ms"] is not None:
+        lines.append(session.words(f"status.ack_{found['away']}", age=age(found["away_since_ms"])))
+    return lines
 
 
 def _window_lines(session: Session, found: dict[str, Any]) -> list[str]:

@@ -43,10 +43,10 @@ def invite(session: Session, node: str, name: str, expires: str, token_file: str
 @command("help.standby_list")
 def list_(session: Session) -> None:
     """The standbys of this node, and how far behind each is; at a standby, how far behind it is itself."""
-    from fednode.node.status import standbys
+    from fednode.node.lag import listing
 
     app = session.app()
-    found = standbys(app)
+    found = listing(app)
     rows = [
         (
             one["id"],

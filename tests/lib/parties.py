@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from chain import WORLD, Node
-from fednode.node import admission, mending, witness
+from fednode.node import admission, mending, refill, witness
 from fednode.node.clocks import Judge
 from fednode.node.writer import Link
 from fednode.sync import effects as fx
@@ -55,6 +55,10 @@ class Party:
     def closed(self) -> fx.Close | None:
         return next((one for one in self.happened if isinstance(one, fx.Close)), None)
 
+    def of_kind(self, kind: type) -> list[fx.Effect]:
+        """What has happened of a kind."""
+        return [one for one in self.happened if isinstance(one, kind)]
+
     def start(self) -> None:
         self.do(self.exchange.start(NOW_MS))
 
@@ -83,6 +87,15 @@ class Party:
                 case fx.PullWitnessed(after):
                     found = witness.owed(self.node.store, self.node.trust, WORLD.identity(self.peer), after)
                     self.do(self.exchange.tell(*found, NOW_MS))
+                case fx.PullHoldings():
+                    assert self.link is not None
+                    held = refill.holdings(self.node.writer, self.link, NOW_MS)
+                    self.do(self.exchange.hold(held, NOW_MS))
+                case fx.Compare():
+                    assert self.link is not None
+                    refill.compare(self.node.writer, self.link, effect)
+                    if effect.last:
+                        self.do(self.exchange.compared(NOW_MS))
                 case fx.Learn(told):
                     assert self.link is not None
                     self.node.writer.witnessed(self.link, told)

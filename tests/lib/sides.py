@@ -16,11 +16,13 @@ from fednode.sync.effects import (
     Again,
     Close,
     Commit,
+    Compare,
     Done,
     Effect,
     Item,
     Learn,
     Pull,
+    PullHoldings,
     PullWitnessed,
     Send,
 )
@@ -33,8 +35,9 @@ WINDOW = ex.WINDOW_BYTES
 
 
 def hello(node: str, **changed: Any) -> wire.Hello:
+    """By default of one that has met the peer's store before."""
     given_: dict[str, Any] = {"node": node, "chain": (b"c",), "now_ms": NOW, "store": bytes(16), "window": WINDOW}
-    return wire.Hello(**{**given_, **changed})
+    return wire.Hello(**{**given_, "have": wire.Cursor(bytes(16), 1), **changed})
 
 
 def item(lsn: int, size: int = 1000) -> Item:
@@ -50,11 +53,13 @@ class Side:
     """An exchange with what its driver would have: a feed, a store that commits when told, a list of what happened."""
 
     def __init__(self, *, dials: bool, feed: Iterable[Item] = (), start: int = 0, **more: Any) -> None:
-        fields = ("partial", "window", "feeds", "wants", "have", "witnessed", "version_max")
+        fields = ("partial", "window", "feeds", "wants", "have", "witnessed", "version_max", "restore")
         mine = {name: more.pop(name) for name in fields if name in more}
         self.to_tell: list[tuple[wire.Witnessed, bool]] = list(more.pop("to_tell", ()))
         self.told: int | None = more.pop("told", None)
         self.learning: list[wire.Witnessed] = []
+        self.holdings: list[wire.Holding] = list(more.pop("holdings", ()))
+        self.compared: list[wire.Holding] = []
         self.now_ms = NOW
         self.hello = hello("1301" if dials else "13", **mine)
         self.exchange = Exchange(dials=dials, hello=self.hello if dials else None, **more)
@@ -66,7 +71,7 @@ class Side:
         self.acked: list[wire.Outcome] = []
         self.answered = 0
         self.sent: list[wire.Message] = []
-        self.hold_admission = False
+        self.hold_admission = self.hold_comparison = False
         self.other: Side
 
     def do(self, effects: Iterable[Effect]) -> None:
@@ -90,6 +95,12 @@ class Side:
                 case PullWitnessed(after):
                     found = next(((one, ripe) for one, ripe in self.to_tell if one.upto > after), (None, False))
                     self.do(self.exchange.tell(*found, self.now_ms))
+                case PullHoldings():
+                    self.do(self.exchange.hold(self.holdings, NOW))
+                case Compare(entries, last):
+                    self.compared += entries
+                    if last and not self.hold_comparison:
+                        self.do(self.exchange.compared(NOW))
                 case Learn(told):
                     self.learning.append(told)
                 case Acked(outcomes, upto):

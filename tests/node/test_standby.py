@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +13,15 @@ from fednode.node import fence, shipped, succession, syncing
 from fednode.node.admission import ISSUERS
 from fednode.node.app import App
 from fednode.node.audit import verify_store
+from fednode.node.cli import invoke
+from fednode.node.events import Events
+from fednode.node.lag import listing
+from fednode.node.status import collect
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, Unavailable
 from mesh import Mesh, Running, configuration
-from sample_data import records
+from sample_data import records, write
 
 DATASET = "admin-licence"
 
@@ -125,6 +131,205 @@ async def test_a_revoked_standby_gets_no_more_and_is_sealed_to_no_more(tmp_path:
         with pytest.raises(PeerError):
             await syncing.sync_once(standby.app)
         assert standby.records() == {}
+
+
+# ---------------------------------------------------------------- queries, and nothing else
+
+
+async def test_a_standby_answers_queries_and_refuses_every_act(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+        write_some(township, 2, 1)
+        await mesh.until(lambda: len(standby.records()) == 2)
+
+        def run(*words: str, expect: int = 0) -> dict[str, Any]:
+            capsys.readouterr()
+            code = invoke(["--home", str(standby.app.home.path), "--json", *words], {"LANG": "C.UTF-8"})
+            document: dict[str, Any] = json.loads(capsys.readouterr().out)
+            assert code == expect, document
+            return document
+
+        key = "130102001|1|0"
+        assert run("get", DATASET, key)["record"] == standby.records()[key]
+        assert len(run("find", DATASET)["records"]) == 2
+        assert run("digest")["records"] == 2
+        rows = tmp_path / "rows.csv"
+        write(rows, shipped.catalog().datasets[DATASET], records(DATASET, 3, seed=5, area="130102"))
+        catalog = tmp_path / "catalog.toml"
+        catalog.write_bytes(b"")
+        refusals = {
+            ("put", DATASET, "--key", key, "--field", "xk_zt=2"): "FN-5306",
+            ("delete", DATASET, key): "FN-5306",
+            ("import", DATASET, str(rows)): "FN-5306",
+            ("erase", DATASET, key, "--reason", "x", "--yes"): "FN-5306",
+            ("invite", "130102009", "--level", "township", "--name", "x"): "FN-5105",
+            ("standby", "invite"): "FN-5116",
+            ("standby", "allow", "130102-s1"): "FN-5117",
+            ("revoke", "130102001", "--reason", "x", "--yes"): "FN-5115",
+            ("catalog", "publish", "--shipped"): "FN-5201",
+        }
+        before = logs(standby)
+        for words, code in refusals.items():
+            assert run(*words, expect=5)["error"]["code"] == code, words
+        assert (logs(standby), standby.records()) == (before, county.records())
+
+
+# ---------------------------------------------------------------- how far behind
+
+
+def behind(node: Running) -> tuple[int | None, int | None]:
+    """Changes and milliseconds, as a primary or its standby says."""
+    (one,) = listing(node.app, of_others=False)
+    return one["behind_changes"], one["behind_ms"]
+
+
+async def test_both_sides_say_how_far_behind_a_standby_is(tmp_path: Path) -> None:
+    now_ms = [1_780_000_000_000]
+    async with Mesh(tmp_path, lambda: now_ms[0]) as mesh:
+        _, county, township = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        assert collect(township.app)["standbys"] == []
+        with standby.app.home.lock():  # as `fednode run` does
+            await mesh.until(lambda: behind(county) == behind(standby) == (0, 0))
+            await mesh.halt(standby)
+        write_some(township, 5, 1)
+        await mesh.until(lambda: len(county.records()) == 5)
+        await mesh.until(lambda: behind(county)[0] is not None and behind(county)[0] >= 5)
+        now_ms[0] += 60_000
+        write_some(county, 2, 2)
+        await mesh.until(lambda: behind(county)[0] is not None and behind(county)[0] >= 7)
+        assert behind(county)[1] == 60_000
+        assert behind(standby) == (None, 60_000)  # its daemon is stopped: what it lacks it cannot know
+        await mesh.halt(county)
+        await mesh.run(county)
+        assert behind(county)[1] == 60_000  # its own start makes nothing younger
+        with standby.app.home.lock():
+            await mesh.run(standby)
+            await mesh.until(lambda: behind(county) == behind(standby) == (0, 0))
+            now_ms[0] += 120_000
+            assert behind(standby) == (None, 120_000)  # no word since
+
+
+async def test_a_standby_that_cannot_keep_up_knows_what_it_lacks(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, _ = await county_with_villages(mesh)
+        standby = await standby_of(mesh, county)
+        with standby.app.home.lock():
+            await mesh.until(lambda: behind(standby) == (0, 0))
+            with standby.app.store.write():  # its disk is busy
+                write_some(county, 3, 1)
+                await mesh.until(lambda: (behind(standby)[0] or 0) >= 3)
+            await mesh.until(lambda: behind(county) == behind(standby) == (0, 0))
+
+
+# ---------------------------------------------------------------- acknowledged when a standby has it
+
+
+async def waiting_for_standby(mesh: Mesh, **settings: str) -> tuple[Running, Running, Running, Running]:
+    """City, county whose acknowledgements wait for its standby, township, the standby; all have met."""
+    province = await mesh.found()
+    city = await mesh.child(province, "1301", "city")
+    county = await mesh.child(city, "130102", "county", ack="standby", **settings)
+    township = await mesh.child(county, "130102001", "township")
+    await mesh.until(lambda: township.app.trust.catalog_version == 1)
+    standby = await standby_of(mesh, county)
+    await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+    await mesh.until(lambda: has_all(county, standby))
+    return city, county, township, standby
+
+
+def has_all(county: Running, standby: Running) -> bool:
+    """Whether the standby has acknowledged all that there is."""
+    peer = county.app.store.peer(standby.app.trust.node)
+    return peer is not None and county.app.store.backlog_standby(peer.node, peer.acked).segments == 0
+
+
+def ack_of(node: Running) -> dict[str, Any]:
+    found = collect(node.app)["ack"]
+    assert found is not None
+    return dict(found)
+
+
+async def test_a_child_is_acknowledged_when_a_standby_has_it(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township, standby = await waiting_for_standby(mesh, ack_wait="1h")
+        write_some(township, 3, 1)
+        await mesh.until(lambda: township.pending() == 0)
+        assert len(standby.records()) == 3
+        await mesh.halt(standby)
+        write_some(township, 2, 2)
+        await mesh.until(lambda: len(county.records()) == 5)
+        assert township.pending() == 2
+        assert (ack_of(county)["waiting_changes"], ack_of(county)["away_since_ms"]) == (2, None)
+        await mesh.run(standby)
+        await mesh.until(lambda: township.pending() == 0)
+        assert len(standby.records()) == 5
+        await mesh.until(lambda: ack_of(county)["waiting_changes"] == 0)
+
+
+async def test_what_a_child_had_not_heard_when_it_dialled_again_waits_as_well(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township, standby = await waiting_for_standby(mesh, ack_wait="1h")
+        await mesh.halt(standby)
+        write_some(township, 2, 1)
+        await mesh.until(lambda: len(county.records()) == 2)
+        await mesh.halt(township)
+        await mesh.run(township)
+        write_some(township, 1, 2)
+        await mesh.until(lambda: len(county.records()) == 3)
+        assert township.pending() == 3
+        await mesh.run(standby)
+        await mesh.until(lambda: township.pending() == 0)
+        assert len(standby.records()) == 3
+
+
+async def test_while_the_standby_is_away_acknowledgements_are_held(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await waiting_for_standby(mesh, ack_wait="1s")
+        await mesh.halt(standby)
+        write_some(township, 2, 1)
+        await mesh.until(lambda: township.app.store.peer("130102").last_error == "FN-4519")
+        await mesh.until(lambda: ack_of(county)["away_since_ms"] is not None)
+        await mesh.until(lambda: "FN-4524" in codes(city))  # those above hear of it
+        assert (township.pending(), len(county.records())) == (2, 2)
+        await mesh.run(standby)
+        await mesh.until(lambda: ack_of(county)["away_since_ms"] is None)
+        await syncing.sync_once(township.app)  # the daemon would do so within a minute
+        assert township.pending() == 0
+        assert len(standby.records()) == 2
+
+
+async def test_or_are_given_alone_and_said_to_be(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await waiting_for_standby(mesh, ack_wait="1s", ack_away="alone")
+        await mesh.halt(standby)
+        write_some(township, 2, 1)
+        await mesh.until(lambda: township.pending() == 0)
+        await mesh.until(lambda: ack_of(county)["away_since_ms"] is not None)
+        await mesh.until(lambda: "FN-4524" in codes(city))
+        assert standby.records() == {}
+        await mesh.halt(county)
+        await mesh.run(county)
+        write_some(township, 2, 2)
+        await mesh.until(lambda: township.pending() == 0)  # it had gone away before the start: nobody waits again
+        await mesh.run(standby)
+        await mesh.until(lambda: ack_of(county)["away_since_ms"] is None)
+        assert len(standby.records()) == 4
+
+
+def codes(node: Running) -> set[str]:
+    """Codes of the alerts known at a node."""
+    projector = node.app.new_projector()
+    try:
+        projector.catch_up()
+        return {one.code for one in Events(projector).alerts()}
+    finally:
+        projector.close()
+        projector.store.close()
 
 
 # ---------------------------------------------------------------- promotion

@@ -83,10 +83,10 @@ def test_it_finds_a_cursor_that_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.sim
 @pytest.mark.slow
 def test_it_finds_a_correction_that_goes_to_every_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    def everyone(_scope: tuple[str, ...]) -> tuple[str]:
-        return ("select id from log where down <> ''",)
+    def everyone(self: Store, _scope: tuple[str, ...]) -> list[int]:
+        return [log_id for (log_id,) in self.rows("select id from log where down <> ''")]
 
-    monkeypatch.setattr(Store, "_down", staticmethod(everyone))
+    monkeypatch.setattr(Store, "down_logs", everyone)
     assert breaks(monkeypatch, range(6)) != ""
 
 

@@ -62,13 +62,21 @@ messages = st.one_of(
     ),
     st.builds(wire.Credit, U64),
     st.builds(wire.Idle, U64),
-    st.builds(wire.Beat, U64),
+    st.builds(wire.Beat, U64, st.none() | st.builds(wire.Lag, NUMBER, NUMBER)),
     st.builds(wire.Bye, st.text("FN-0123456789", max_size=16), WORDS, U64, st.dictionaries(WORDS, WORDS, max_size=4)),
     st.builds(wire.Want, WORDS, NUMBER),
     st.builds(wire.Missing, WORDS, NUMBER),
     st.builds(wire.Renew, st.binary(max_size=200)),
     st.builds(wire.Renewed, chains, st.text("FN-0123456789", max_size=16)),
     st.builds(wire.Late, NUMBER, WORDS, NUMBER, HASH, cosignatures),
+    st.builds(
+        wire.Holdings,
+        st.lists(
+            st.builds(wire.Holding, WORDS, NUMBER, st.binary(min_size=8, max_size=8), st.none() | cosignatures),
+            max_size=4,
+        ).map(tuple),
+        st.booleans(),
+    ),
     st.builds(
         wire.Witnessed,
         NUMBER,

@@ -18,7 +18,7 @@ from typing import Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, erasing, fence, urgent, witness
+from fednode.node import admission, erasing, fence, refill, urgent, witness
 from fednode.node.clocks import Judge, Reference
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
@@ -175,6 +175,18 @@ class End:
             self.node._watch_refusals()
             self.handle(self.exchange.learnt(effect.told, self.now_ms()))
 
+    def _pullholdings(self, effect: fx.PullHoldings) -> None:
+        assert self.link is not None
+        held = refill.holdings(self.node.writer, self.link, self.node.now_ms())
+        self.handle(self.exchange.hold(held, self.node.now_ms()))
+
+    def _compare(self, effect: fx.Compare) -> None:
+        link = self.link
+        assert link is not None
+        if self.node.guarded(lambda: refill.compare(self.node.writer, link, effect) or True) and effect.last:
+            self.session.world.note("refill", self.node.id, len(link.refill.missing) if link.refill else -1)
+            self.handle(self.exchange.compared(self.node.now_ms()))
+
     def _commit(self, effect: fx.Commit) -> None:
         assert self.link is not None
         if effect.data:
@@ -238,6 +250,8 @@ _DO: dict[type, Callable[[End, Any], None]] = {
     fx.Commit: End._commit,
     fx.PullWitnessed: End._pullwitnessed,
     fx.Learn: End._learn,
+    fx.PullHoldings: End._pullholdings,
+    fx.Compare: End._compare,
     fx.Acked: End._acked,
     fx.PeerClock: End._peerclock,
     fx.PeerFenced: End._peerfenced,

@@ -1,0 +1,167 @@
+"""What a peer lacks of its feed, where its cursor says nothing about this store: one of the two was promoted, recovered
+or made anew. Only that is sent, not all that is held (`Holdings`, sync/side, rule 6).
+
+Rules
+1. Who tells, tells of the logs that the other's feed may have: from below, those of that part of the tree; from above,
+   those from above; to and from a standby, all that is not the standby's own.
+2. What is believed is a log's size together with its root there. What does not fit (a fork) counts as not held: it is
+   sent, and found by whoever verifies it.
+3. No signature is missed by what is not sent. Of its own logs a node also sends again what has no first parent's
+   cosignature: the outcome brings it. Of all others whoever is a witness says it of the head that it holds.
+4. Announcements of stripped segments and late cosignatures are all sent: who holds a segment may not have heard of
+   them.
+5. What the peer holds counts as acknowledged up to the first thing that it lacks; that may be less than before, for the
+   one that had acknowledged it is gone.
+6. A list of what is lacking is not longer than `MISSING_MAX`: then the feed begins at its beginning, and what is held
+   already is recognised.
+
+>>> Refill([3, 5], 9).upto
+9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fednode.crypto import checkpoint
+from fednode.node import witness
+from fednode.node.checker import cosigned
+from fednode.node.store import CHECK_BYTES, Store
+from fednode.node.trust import Trust
+from fednode.sync import effects as fx
+from fednode.sync import wire
+from fednode.sync.change import LogName
+
+if TYPE_CHECKING:
+    from fednode.node.writer import Link, Writer
+
+MISSING_MAX = 20_000
+
+
+@dataclass(slots=True)
+class Refill:
+    """Arrival numbers of what a peer lacks, up to one (`upto`): what comes after that is its feed."""
+
+    missing: list[int]
+    upto: int
+
+
+# ---------------------------------------------------------------- whoever tells
+
+
+def holdings(writer: Writer, link: Link, now_ms: int) -> list[wire.Holding]:
+    """What is held here of the logs that a peer's feed may have (rule 1); with this node's word as a witness (rule
+    3)."""
+    store, trust = writer.store, writer.trust
+    origins = [origin for (origin,) in store.rows("select distinct origin from log")]
+    gives = {origin for origin in origins if _gives(trust, link, origin)}
+    signs = {one for one in gives if not link.from_parent and _witness(trust, one)}
+    found = []
+    for name, origin, size, root, last in store.rows(
+        "select name, origin, size, root, last_hlc from log where size > 0"
+    ):
+        if origin in gives:
+            head = checkpoint.Checkpoint(name, size, root)
+            given = witness.sign_head(store, writer.keys.sign, head, last, now_ms) if origin in signs else None
+            found.append(wire.Holding(name, size, root[:CHECK_BYTES], given))
+    return found
+
+
+def _witness(trust: Trust, origin: str) -> bool:
+    """Whether this node is a witness of an origin's logs, and not the first."""
+    above = [one.node for one in trust.directory.path(origin)[:-2]]
+    return trust.node in above
+
+
+def _gives(trust: Trust, link: Link, origin: str) -> bool:
+    """Whether logs of an origin may be in a peer's feed."""
+    peer, me, directory = link.peer, trust.me, trust.directory
+    if link.from_parent and me.stands_for:
+        return origin != me.node
+    if link.from_parent:
+        return origin in [one.node for one in directory.path(me.node)[:-1]]
+    if peer.stands_for:  # an old primary, that gives what only it has
+        return True
+    return peer.node in [one.node for one in directory.path(origin)]
+
+
+# ---------------------------------------------------------------- whoever is told
+
+
+def compare(writer: Writer, link: Link, part: fx.Compare) -> None:
+    """Take in what the peer holds; after the last part, find out what it lacks (`Link.refill`)."""
+    store = writer.store
+    with store.write() as tx:
+        keeper = witness.Keeper(tx, writer.trust)
+        for one in part.entries:
+            if (log_id := _agreed(store, one)) is not None:
+                link.told[log_id] = one.size
+                _keep(keeper, store, writer.trust, link, one)
+        keeper.settle()
+    if not part.last:
+        return
+    upto = store.lsn
+    missing = sorted(lsn for lsn in _missing(store, writer.trust, link) if lsn <= upto)
+    link.told = {}
+    with store.write() as tx:
+        acked = missing[0] - 1 if missing else upto
+        tx.execute("update peer set acked = ? where id = ?", acked, link.peer_id)
+    if len(missing) <= MISSING_MAX:
+        link.refill = Refill(missing, upto)
+
+
+def _keep(keeper: witness.Keeper, store: Store, trust: Trust, link: Link, one: wire.Holding) -> None:
+    """A parent's cosignature of a head that is one here, too."""
+    if one.cosignature is None or not link.from_parent:
+        return
+    name = LogName.parse(one.log)
+    lsn = store.ending_at(name, one.size)
+    place = store.place(lsn) if lsn is not None else None
+    if place is None:
+        return
+    given = wire.Cosignature(one.cosignature.time_s, one.cosignature.signature, link.peer.node)
+    if cosigned(checkpoint.Checkpoint(one.log, one.size, place[2]), trust.directory.lives(link.peer.node), given):
+        keeper.keep(name, one.size, given)
+
+
+def _agreed(store: Store, one: wire.Holding) -> int | None:
+    """The number of a log that is held here, too, where both have the same up to the shorter one's end (rule 2)."""
+    rows = store.rows("select id, size, root from log where name = ?", one.log)
+    if not rows:
+        return None
+    log_id, size, root = rows[0]
+    if one.size >= size:
+        return int(log_id) if one.size > size or root[:CHECK_BYTES] == one.check else None
+    lsn = store.ending_at(LogName.parse(one.log), one.size)
+    place = store.place(lsn) if lsn is not None else None
+    return int(log_id) if place is not None and place[2][:CHECK_BYTES] == one.check else None
+
+
+def _missing(store: Store, trust: Trust, link: Link) -> Iterator[int]:
+    """Log by log: the cost grows with the logs and with what is lacking, not with what is held."""
+    mine = trust.node if link.from_parent else ""
+    for log_id, origin, size in _feed_logs(store, trust, link):
+        told, own = link.told.get(log_id, 0), origin == mine
+        if told >= size and not own:
+            continue
+        rows = store.rows(
+            """select lsn from segment where log_id = ? and (first + count > ? or (? and first_time is null))
+               and lsn not in (select lsn from held_back)""",
+            *(log_id, told, own),
+        )
+        yield from (lsn for (lsn,) in rows)
+
+
+def _feed_logs(store: Store, trust: Trust, link: Link) -> list[tuple[int, str, int]]:
+    """(number, origin, size) of the logs in the feed for a peer."""
+    what = "select id, origin, size from log where size > 0 and "
+    if link.from_parent:
+        rows = store.rows(what + "up = 1")
+    elif link.peer.stands_for == trust.node:
+        rows = store.rows(what + "origin <> ?", link.peer.node)
+    else:
+        ids = ",".join(map(str, store.down_logs(link.peer.scope)))
+        rows = store.rows(what + f"id in ({ids})")
+    return [(log_id, origin, size) for log_id, origin, size in rows]

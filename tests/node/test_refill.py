@@ -1,0 +1,242 @@
+"""What a peer lacks where its cursor says nothing about this store (node/refill.py), through whole exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chain import TOWNSHIP, VILLAGE, Chain, Node
+from fednode.crypto import checkpoint
+from fednode.node import refill, witness
+from fednode.sync import effects as fx
+from fednode.sync import wire
+from fednode.sync.change import LogName
+from fednode.sync.versions import Versions
+from parties import Party, meet, settle
+from world import seed, shop
+
+LOG = LogName.parse(f"hebei/{VILLAGE}/1/shop")
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    found = Chain(tmp_path)
+    yield found
+    found.close()
+
+
+def successor(node: Node, folder: Path) -> Node:
+    """A node with the same logs in another store, which has met nobody: as a standby that was promoted."""
+    copy = node.copy(folder)
+    with copy.disk() as c:
+        c.execute("update meta set value = ? where key = 'store_id'", (seed("another")[:16],))
+        c.execute("delete from peer")
+        c.execute("update segment set peer = null, peer_lsn = null")
+    copy.store.close()
+    return Node(node.node, folder)
+
+
+def write(node: Node, *names: str) -> None:
+    """A segment for each."""
+    for name in names:
+        node.write(shop(name, node.trust.area))
+
+
+def exchange(child: Node, parent: Node, **more: object) -> tuple[Party, Party]:
+    """One, to its end."""
+    sides = meet(child, parent, **more)
+    settle(*sides)
+    assert sides[0].closed == sides[1].closed == fx.Close(None)
+    return sides
+
+
+def chunks(side: Party) -> int:
+    """How many segments it sent."""
+    return sum(1 for one in side.sent if isinstance(one, wire.Chunk) and one.total)
+
+
+def acked(node: Node, peer: str) -> int:
+    row = node.store.peer(peer)
+    assert row is not None
+    return row.acked
+
+
+def test_only_what_a_successor_lacks_is_sent(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b", "c")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    write(village, "d", "e")
+    exchange(village, township)  # the successor has not seen these two, though they were acknowledged
+    write(village, "f")
+    child, parent = exchange(village, other)
+    assert chunks(child) == 3
+    assert sorted(other.records()) == sorted(village.records()) == ["a", "b", "c", "d", "e", "f"]
+    assert acked(village, TOWNSHIP) == village.store.lsn
+    child, parent = exchange(village, other)
+    assert (chunks(child), chunks(parent)) == (0, 0)
+    assert not any(isinstance(one, wire.Holdings) for one in parent.sent)  # its cursor is of use now
+    other.store.close()
+
+
+def test_what_a_child_holds_from_above_is_not_sent_again(chain: Chain, tmp_path: Path) -> None:
+    village, township, county = chain[VILLAGE], chain[TOWNSHIP], chain["130102"]
+    county.write(shop("down", VILLAGE), audience=VILLAGE)
+    exchange(township, county)
+    _, parent = exchange(village, township)
+    assert chunks(parent) == 1
+    other = successor(township, tmp_path / "other")
+    county.write(shop("more", VILLAGE), audience=VILLAGE)
+    exchange(other, county)
+    _, parent = exchange(village, other)
+    assert chunks(parent) == 1
+    assert sorted(village.records()) == ["down", "more"]
+    other.store.close()
+
+
+def test_acknowledged_goes_back_to_what_the_successor_holds(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    write(village, "b", "c")
+    exchange(village, township)
+    assert acked(village, TOWNSHIP) == 3
+    child, parent = meet(village, other)
+    while not child.of_kind(fx.Compare):
+        settle_one(child, parent)
+    assert acked(village, TOWNSHIP) == 1
+    settle(child, parent)
+    assert acked(village, TOWNSHIP) == 3
+    other.store.close()
+
+
+def settle_one(*sides: Party) -> None:
+    """One frame each."""
+    for one in sides:
+        if one.inbox:
+            one.receive(one.inbox.popleft())
+
+
+def test_what_no_first_parent_has_cosigned_is_sent_again_and_comes_back_cosigned(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    with village.disk() as c:  # the acknowledgement of the second was lost on its way
+        c.execute("update segment set first_time = null, first_signature = null where lsn = 2")
+    child, _ = exchange(village, other)
+    assert chunks(child) == 1
+    assert village.store.first_parent(2) == township.store.first_parent(2)
+    other.store.close()
+
+
+def test_a_log_whose_root_does_not_fit_is_sent_and_the_fork_is_found(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    twin = village.copy(tmp_path / "twin")
+    write(village, "a", "b")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    write(twin, "x", "b")
+    write(twin, "c")
+    child, _ = exchange(twin, other)
+    assert chunks(child) == 3
+    assert "FN-6420" in other.refusals()
+    twin.store.close()
+    other.store.close()
+
+
+def test_stripped_segments_are_announced_to_whoever_may_not_have_heard_of_it(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    held = village.held(LOG, 0)
+    with village.store.write() as tx:
+        tx.execute("insert into resealed values (?, ?)", tx.next_lsn(), held.lsn)
+    child, _ = exchange(village, other)
+    assert chunks(child) == 1
+    other.store.close()
+
+
+def test_a_long_list_is_no_list(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refill, "MISSING_MAX", 2)
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    write(village, "c", "d")
+    child, _ = exchange(village, other)
+    assert chunks(child) == 2  # at the limit
+    third = successor(township, tmp_path / "third")
+    write(village, "e")
+    child, _ = exchange(village, third)
+    assert chunks(child) == 5  # one over it: all of it, from the beginning
+    assert len(third.records()) == 5
+    other.store.close()
+    third.store.close()
+
+
+def test_to_a_program_of_version_1_all_is_sent(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    child, _ = exchange(village, other, speaks=Versions(1, 1))
+    assert chunks(child) == 2
+    other.store.close()
+
+
+def test_new_changes_meanwhile_come_after_what_is_lacking(chain: Chain, tmp_path: Path) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    write(village, "b")
+    child, parent = meet(village, other, once=False)
+    while not child.of_kind(fx.Compare):
+        settle_one(child, parent)
+    write(village, "c")
+    child.do(child.exchange.wake(0))
+    settle(child, parent)
+    assert chunks(child) == 2
+    assert sorted(other.records()) == ["a", "b", "c"]
+    other.store.close()
+
+
+def test_a_witness_s_signature_is_not_missed_by_what_is_not_sent(chain: Chain, tmp_path: Path) -> None:
+    """Seed 2: a node that was recovered did not hear again what those above had signed of its children's logs."""
+    village, township, county = chain[VILLAGE], chain[TOWNSHIP], chain["130102"]
+    write(village, "a", "b")
+    exchange(village, township)
+    exchange(township, county)
+    other = successor(township, tmp_path / "other")
+    with other.disk() as c:
+        c.execute("delete from witness")
+    child, _ = exchange(other, county)
+    assert chunks(child) == 0
+    log_id = other.store.log_id(LOG)
+    assert log_id is not None
+    (given,) = witness.kept(other.store, log_id)
+    assert (given.size, given.witness) == (2, "130102")
+    head = checkpoint.Checkpoint(str(LOG), 2, other.store.log_state(LOG).root)
+    checkpoint.verify_cosignature(head, county.keys.sign.public, given.time_s, given.signature)
+    other.store.close()
+
+
+def test_a_signature_that_does_not_verify_is_not_kept(chain: Chain, tmp_path: Path) -> None:
+    village, township, county = chain[VILLAGE], chain[TOWNSHIP], chain["130102"]
+    write(village, "a")
+    exchange(village, township)
+    exchange(township, county)
+    link = township.link("130102")
+    held = wire.Holding(str(LOG), 1, township.store.log_state(LOG).root[:8], wire.Cosignature(1, bytes(64)))
+    with township.disk() as c:
+        c.execute("delete from witness")
+    refill.compare(township.writer, link, fx.Compare((held,), True))
+    log_id = township.store.log_id(LOG)
+    assert log_id is not None
+    assert witness.kept(township.store, log_id) == []
+    assert link.refill == refill.Refill([], township.store.lsn)
