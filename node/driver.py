@@ -41,6 +41,7 @@ from fednode.sync.side import HURRY_FROM_BYTES
 log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
 TICK_S = 5.0
+AHEAD_CHUNKS = 4  # a few seconds of the line
 STORE_RETRY_MS = 30_000
 
 
@@ -337,7 +338,7 @@ class Session:
     def _more(self) -> None:
         """Take more of what is to be sent as soon as little is left in front of the line: what waits in the exchange
         can still be overtaken by what is urgent, and a Bye need not wait for it."""
-        ahead, chunk = (AHEAD_BYTES, wire.CHUNK_BYTES_MAX)
+        ahead, chunk = min(AHEAD_BYTES, AHEAD_CHUNKS * self.exchange.chunk_bytes), wire.CHUNK_BYTES_MAX
         if self._pacer is not None:
             ahead, chunk = self._pacer.ahead_bytes, self._pacer.chunk_bytes
         if self._queued <= ahead // 2:
