@@ -22,7 +22,7 @@ import logging
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -207,6 +207,8 @@ class Report:
     refused: list[tuple[str, str]] = field(default_factory=list)  # (by whom, code)
     bytes_sent: int = 0
     bytes_received: int = 0
+    half_there: wire.Partial | None = None  # what the peer had half received of the last session
+    advanced: bool = False  # with the parent: more has arrived than by the end of the last one, if only half a segment
 
 
 class Session:
@@ -277,14 +279,17 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._keep_half()
+            await self.keep_half()
 
-    async def _keep_half(self) -> None:
+    async def keep_half(self) -> None:
+        """Store what is half received, for a session that comes after this one."""
         if self.link is None or self.peer is None:
             return
         half, node = self.exchange.half, self.peer.node
         if half is None and self._store.partial(node) is None:
             return
+        if half is not None:
+            half = replace(half, data=bytearray(half.data))  # this session may still be receiving
 
         def keep(writer: Writer) -> None:
             with writer.store.write() as tx:
@@ -385,6 +390,7 @@ class Session:
         if self._closed.done():  # the link was cut, or the peer left, while we looked
             return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
+        self.report.half_there = hello.partial
         self._handle(self.exchange.admitted(self._welcome.admission, self.now_ms()))
         self._hooks.admitted(self)
 
