@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fednode.node import sqlite
+from fednode.node import admission, carrier, sqlite
+from fednode.sync import wire
 from fednode.sync.change import Change
 from fednode.sync.pace import CHUNK_BYTES_START
 from mesh import Mesh, Running
@@ -54,3 +55,39 @@ async def test_a_line_that_is_cut_again_and_again_brings_a_long_segment_over(
             lost = shaper.cuts * (HANDSHAKE_BYTES + CHUNK_BYTES_START)
             assert shaper.bytes_up < 1.05 * sealed + HANDSHAKE_BYTES + lost
             await mesh.halt(city)
+
+
+async def test_what_an_older_session_holds_half_is_known_to_the_next_one(tmp_path: Path) -> None:
+    """A NAT forgot the first; its parent has not noticed yet, when the child dials again."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1 and city.pending() == 0)
+        await mesh.halt(city)
+        app, held = city.app, bytes(100)
+
+        async def greet(stream: carrier.Stream) -> wire.Hello:
+            peer = app.store.peer("13")
+            await stream.write(wire.encode(1, admission.hello(app.trust, app.store, app.now_ms(), "", peer, None)))
+            while (data := await stream.read()) is not None:
+                if isinstance(answer := wire.decode(data)[1], wire.Hello):
+                    return answer
+            raise AssertionError("no answer")
+
+        async def second(stream: carrier.Stream) -> wire.Partial | None:
+            return (await greet(stream)).partial
+
+        async def first(stream: carrier.Stream) -> wire.Partial | None:
+            await greet(stream)
+            await stream.write(wire.encode(2, wire.Chunk(99, 0, held, 1000, bytes(32))))
+            half = province.app.store.partial
+            for _ in range(100):
+                found = await carrier.dial(address, app.credentials(), app.parent_dns(), second)
+                if found is not None:
+                    assert half("1301") is not None
+                    return found
+            return None
+
+        address = province.app.config.listen
+        partial = await carrier.dial(address, app.credentials(), app.parent_dns(), first)
+        assert partial == wire.Partial(99, bytes(32), len(held))
