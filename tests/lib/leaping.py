@@ -5,8 +5,13 @@ Rules
 2. Sockets are the kernel's own: what one end has sent is looked for at the other before time leaps. Only within one
    thread: a thread that works meanwhile takes no time at all here.
 
->>> leap(asyncio.sleep(3600, "an hour later"))
-'an hour later'
+>>> async def hours() -> float:
+...     loop, over = asyncio.get_running_loop(), asyncio.Event()
+...     loop.call_later(7200, over.set)
+...     await over.wait()
+...     return loop.time()
+>>> leap(hours())
+7200.0
 """
 
 from __future__ import annotations

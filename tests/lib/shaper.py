@@ -38,7 +38,7 @@ LINE_BUFFER_S = 0.25
 RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 
 
-async def _passes(seconds: float) -> None:
+async def passes(seconds: float) -> None:
     """A line takes its time: that is what is shown here, nothing is waited for."""
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -193,13 +193,13 @@ class Shaper:
 
     async def _cutting(self) -> None:
         while True:
-            await _passes(self.line.cut_every_s)
+            await passes(self.line.cut_every_s)
             self.cuts += bool(self._open)
             self.cut()
 
     async def _accept(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         self.connections += 1
-        await _passes(2 * self.line.delay_s)
+        await passes(2 * self.line.delay_s)
         out = _small()
         out.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -256,7 +256,7 @@ class Shaper:
                         one.abort()
                         return
                     if direction.free_at - now > LINE_BUFFER_S:
-                        await _passes(direction.free_at - now - LINE_BUFFER_S)
+                        await passes(direction.free_at - now - LINE_BUFFER_S)
             if not one.forgotten:
                 on_the_way.put_nowait((last, b""))
                 await delivering
@@ -273,7 +273,7 @@ class Shaper:
         with contextlib.suppress(ConnectionError):
             while True:
                 at, data = await on_the_way.get()
-                await _passes(max(0.0, at - loop.time()))
+                await passes(max(0.0, at - loop.time()))
                 if not data:
                     return
                 writer.write(data)

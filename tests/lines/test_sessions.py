@@ -18,7 +18,7 @@ from fednode.sync.effects import Admission, Close, Commit, Done, HalfSegment, It
 from fednode.sync.errors import Unavailable
 from fednode.sync.exchange import BEAT_MS, SILENCE_MS_MAX, Exchange
 from leaping import leap
-from shaper import Line, Shaper, connect, listening
+from shaper import Line, Shaper, connect, listening, passes
 from sides import NOW, hello, item
 from world import World
 
@@ -66,7 +66,7 @@ class Memory:
         asyncio.get_running_loop().call_soon(done, Done(commit.lsn))
 
     async def call(self, function: Callable[[Any], Any]) -> None:
-        await asyncio.sleep(0)
+        await passes(0)
         function(self)
 
     # as a Writer with a Store and a Transaction
@@ -98,7 +98,7 @@ class Memory:
             return hello("1301" if dials else "13", partial=partial)
 
         async def admit(_greeting: wire.Hello) -> Welcome:
-            await asyncio.sleep(0)
+            await passes(0)
             if not dials:
                 exchange.half = self.half
             start = self.acked if dials else 0
@@ -137,8 +137,8 @@ async def _between(line: Line, talk: Callable[[Memory, Memory, Shaper], Awaitabl
     server = await asyncio.start_server(serve, sock=listening())
     async with server, Shaper("127.0.0.1", server.sockets[0].getsockname()[1], line) as shaper:
         await talk(child, parent, shaper)
-        await asyncio.sleep(SILENCE_MS_MAX / 1000 + 2 * TICK_S)  # a parent that was not told notices, too
-    await asyncio.sleep(1)
+        await passes(SILENCE_MS_MAX / 1000 + 2 * TICK_S)  # a parent that was not told notices, too
+    await passes(1)
 
 
 def between(line: Line, talk: Callable[[Memory, Memory, Shaper], Awaitable[None]], *items: Item) -> Memory:
@@ -153,7 +153,7 @@ async def until(holds: Callable[[], bool]) -> None:
     for _ in range(3600):
         if holds():
             return
-        await asyncio.sleep(1)
+        await passes(1)
     raise AssertionError("not within an hour")
 
 
@@ -165,7 +165,7 @@ async def dial(child: Memory, line: Shaper) -> Close:
 def test_beats_keep_a_nat_awake_through_an_hour_of_silence(idle_drop_s: float) -> None:
     async def talk(child: Memory, parent: Memory, line: Shaper) -> None:
         running = asyncio.ensure_future(dial(child, line))
-        await asyncio.sleep(3600)
+        await passes(3600)
         assert not running.done()
         child.items.append(item(1))
         assert child.session is not None
@@ -185,12 +185,12 @@ def test_a_line_that_went_dead_in_silence_is_noticed_by_both_and_dialled_again()
 
     async def talk(child: Memory, parent: Memory, line: Shaper) -> None:
         running = asyncio.ensure_future(dial(child, line))
-        await asyncio.sleep(100)
+        await passes(100)
         line.forget()
         close = await running
         assert getattr(close.error, "code", "") == "FN-4502"
         again = asyncio.ensure_future(dial(child, line))
-        await asyncio.sleep(SILENCE_MS_MAX / 1000 + 2 * TICK_S)
+        await passes(SILENCE_MS_MAX / 1000 + 2 * TICK_S)
         assert [getattr(one.error, "code", "") for one in parent.closes] == ["FN-4502"]
         child.items.append(item(1))
         assert child.session is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leaping import leap
-from shaper import PACKET_BYTES, Direction, Line, Shaper, connect, listening
+from shaper import PACKET_BYTES, Direction, Line, Shaper, connect, listening, passes
 
 VILLAGE = Line(rate=8000, delay_s=0.3)
 
@@ -65,8 +65,8 @@ async def _through(line: Line, talk: Talk) -> tuple[Any, Shaper]:
         reader, writer = await connect(shaper.port)
         found = await talk(shaper, reader, writer)
         writer.transport.abort()
-        await asyncio.sleep(1)  # the other ends hear of it
-    await asyncio.sleep(1)
+        await passes(1)  # the other ends hear of it
+    await passes(1)
     return found, shaper
 
 
@@ -110,7 +110,7 @@ def test_cuts_come_by_the_clock_and_count_only_when_somebody_is_on_the_line() ->
         with pytest.raises(ConnectionError):
             await reader.readexactly(1)
         cut_at = asyncio.get_running_loop().time()
-        await asyncio.sleep(100)
+        await passes(100)
         assert line.cuts == 1
         return cut_at
 
@@ -133,10 +133,10 @@ def test_a_cut_after_so_many_bytes_delivers_them_first() -> None:
 def test_a_nat_forgets_who_is_silent_and_tells_nobody() -> None:
     async def talk(line: Shaper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(5):
-            await asyncio.sleep(29)
+            await passes(29)
             await _said(reader, writer, b"still here")
         up, down = line.bytes_up, line.bytes_down
-        await asyncio.sleep(31)
+        await passes(31)
         writer.write(b"and now?")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.readexactly(1), 3600)
@@ -170,6 +170,6 @@ def test_where_nobody_listens_the_connection_ends() -> None:
                 return b""
             finally:
                 writer.transport.abort()
-                await asyncio.sleep(1)
+                await passes(1)
 
     assert leap(nobody()) == b""
