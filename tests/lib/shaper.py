@@ -18,6 +18,9 @@ Rules
     async with Shaper("127.0.0.1", port, Line(rate=8000, delay_s=0.3, loss=0.05)) as line:
         ...  # dial 127.0.0.1:line.port
         line.bytes_up, line.bytes_down, line.lost, line.cuts
+
+`first_up_at` and `last_up_at` are when the first byte went on the line upward and when the last was off it;
+`paused_up_at` is when it went on after the last rest of a round trip.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ class Direction:
 
     def __init__(self, line: Line, seed: int) -> None:
         self._line, self._random = line, random.Random(seed)
-        self.bytes = self.lost = 0
+        self.bytes = self.lost = self.repeated = 0
         self.free_at = 0.0
 
     def arrival(self, now: float, size: int) -> float:
@@ -79,6 +82,7 @@ class Direction:
         arrives = self.free_at + line.delay_s
         if line.loss and self._random.random() < line.loss:
             self.lost += 1
+            self.repeated += size
             self.free_at += takes
             arrives = self.free_at + 3 * line.delay_s  # noticed after a round trip, then on its way again
         return arrives
@@ -138,7 +142,8 @@ class Shaper:
         self.target, self.line = (host, port), line
         self.port = 0
         self.cuts = self.connections = 0
-        self.first_up_at = self.last_up_at = 0.0
+        self.first_up_at = self.last_up_at = self.paused_up_at = 0.0
+        self.paused_up_bytes = 0
         self._up, self._down = Direction(line, line.seed), Direction(line, line.seed + 1)
         self._open: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,6 +174,11 @@ class Shaper:
     @property
     def bytes_down(self) -> int:
         return self._down.bytes
+
+    @property
+    def repeated_up(self) -> int:
+        """Bytes that the line carried upward a second time."""
+        return self._up.repeated
 
     @property
     def lost(self) -> int:
@@ -245,9 +255,11 @@ class Shaper:
                         continue
                     if direction is self._up:
                         self.first_up_at = self.first_up_at or now
+                        if now - direction.free_at > self.line.delay_s:
+                            self.paused_up_at, self.paused_up_bytes = now, direction.bytes
                     last = max(last, direction.arrival(now, len(data)))
                     if direction is self._up:
-                        self.last_up_at = last
+                        self.last_up_at = direction.free_at
                     on_the_way.put_nowait((last, data))
                     if direction is self._up and self._spent(one, len(data)):
                         on_the_way.put_nowait((last, b""))
