@@ -208,7 +208,7 @@ class Report:
     bytes_sent: int = 0
     bytes_received: int = 0
     half_there: wire.Partial | None = None  # what the peer had half received of the last session
-    advanced: bool = False  # with the parent: more has arrived than by the end of the last one, if only half a segment
+    advanced: bool = False  # with the parent: what is half here or there is not what the last one left
 
 
 class Session:

@@ -227,7 +227,7 @@ class Engine(Hooks):
         close, report = await self._run(session)
         there, here = session.report.half_there, self.store.partial(parent.node)
         halves = (there, (here.lsn, len(here.data)) if here else None)
-        report.advanced = bool(report.acked or report.received or halves != self._halves)
+        report.advanced = halves != self._halves
         self._halves = halves
         if code_of(close.error) in fence.PARENTS_WORD:
             await quietly(self.writer.call(lambda writer: writer.fence(code_of(close.error))))

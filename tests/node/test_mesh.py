@@ -84,6 +84,7 @@ async def test_regression_a_line_that_is_cut_again_and_again_is_dialled_at_once(
         outcomes = [
             (cut, Report(acked=1)),
             (cut, Report(received=1)),
+            (cut, Report(advanced=True)),
             (cut, Report()),
             (Close(cut.error, 5), Report(acked=1)),
         ]
@@ -92,7 +93,7 @@ async def test_regression_a_line_that_is_cut_again_and_again_is_dialled_at_once(
             return outcomes.pop(0)
 
         monkeypatch.setattr(carrier, "dial", dial)
-        for _ in range(2):
+        for _ in range(3):
             await dialler._dialer._once()
         for _ in range(2):
             with pytest.raises(Unavailable):
