@@ -47,7 +47,8 @@ ENROL_JOIN = "/fednode.v1.Enrol/Join"
 ENROL_BYTES_MAX = 64 * 1024
 CONNECT_S = 10.0
 JOIN_S = 30.0
-KEEPALIVE_MS = 30_000
+NEVER_MS = 2**31 - 1
+IDLE_MS = 120_000  # a connection without a session
 SESSIONS_MAX = 6_000
 TLS_SESSIONS = 8
 LOOKAHEAD_BYTES = 8 * 1024 * 1024  # the exchange has its own flow control: HTTP/2's need not probe for a window
@@ -58,17 +59,19 @@ RETRY_METADATA = "fednode-retry-ms"
 _LIMITS = [
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX + 1024),
     ("grpc.max_send_message_length", FRAME_BYTES_MAX + 1024),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    # none: the exchange has beats. gRPC's sets TCP_USER_TIMEOUT, too, and ends a slow line that is busy for 20 s
+    ("grpc.keepalive_time_ms", NEVER_MS),
     ("grpc.max_metadata_size", 4096),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what travels is packed and sealed
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
 ]
-_SERVER = [*_LIMITS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 16)]
+_SERVER = [
+    *_LIMITS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
+]
 
 T = TypeVar("T")
 
