@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fednode.node import profile
 from fednode.node.driver import TICK_S, Hooks, Session, Welcome
 from fednode.node.writer import Link
 from fednode.sync import wire
@@ -57,6 +58,7 @@ class Memory:
     acked: int = 0
     closes: list[Close] = field(default_factory=list)
     session: Session | None = None
+    profile: profile.Profile = field(default_factory=lambda: profile.NORMAL)
 
     def partial(self, _node: str) -> HalfSegment | None:
         return self.half
