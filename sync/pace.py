@@ -49,9 +49,6 @@ class Pace:
         size = sum(self._unheard.pop(lsn, 0) for lsn in lsns)
         self._heard += size
         took = now_ms - self._since_ms
-        if took < 0:  # the clock was set back
-            self._since_ms, self._heard = now_ms, 0.0
-            return
         seen = self._heard * 1000 / max(1.0, took)
         self.rate = seen if self._heard >= SAMPLE_BYTES else max(self.rate, seen)
         if took > MEMORY_MS:
@@ -63,7 +60,3 @@ class Pace:
         if not self.rate:
             return CHUNK_BYTES_START
         return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, int(self.rate * CHUNK_MS / 1000)))
-
-    def shift(self, delta_ms: int) -> None:
-        """The local clock was put right by so much."""
-        self._since_ms += delta_ms

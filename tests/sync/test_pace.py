@@ -53,17 +53,6 @@ def test_what_was_seen_long_ago_counts_less_and_less() -> None:
     assert pace.rate > 40_000
 
 
-def test_a_clock_set_back_begins_anew_and_a_corrected_one_moves_along() -> None:
-    pace = seen(80_000, 10_000)
-    pace.sent(2, 40_000, NOW + 20_000)
-    pace.sent(3, 40_000, NOW + 20_000)
-    pace.heard([2], NOW)
-    assert pace.rate == 8_000
-    pace.shift(-1_000)
-    pace.heard([3], NOW + 9_000)
-    assert pace.rate == 4_000
-
-
 def test_chunks_of_an_exchange_follow_what_was_acknowledged() -> None:
     """64 kbit/s: the second segment goes in chunks of a second."""
     child, parent = pair([item(1, 80_000)])
