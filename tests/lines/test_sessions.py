@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fednode.node import profile
 from fednode.node.driver import TICK_S, Hooks, Session, Welcome
+from fednode.node.profile import NORMAL, Profile
+from fednode.node.room import NOWHERE, Room
 from fednode.node.writer import Link
 from fednode.sync import wire
 from fednode.sync.effects import Admission, Close, Commit, Done, HalfSegment, Item
@@ -58,7 +59,8 @@ class Memory:
     acked: int = 0
     closes: list[Close] = field(default_factory=list)
     session: Session | None = None
-    profile: profile.Profile = field(default_factory=lambda: profile.NORMAL)
+    profile: Profile = NORMAL
+    room: Room = NOWHERE
 
     def partial(self, _node: str) -> HalfSegment | None:
         return self.half
@@ -132,15 +134,21 @@ def _none(_log: str, _first: int, _until: int) -> list[Item]:
 
 async def _between(line: Line, talk: Callable[[Memory, Memory, Shaper], Awaitable[None]], child: Memory) -> None:
     parent = Memory()
+    errors: list[object] = []  # of what a server's handler raises asyncio only tells this
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await parent.run(reader, writer, dials=False)
 
     server = await asyncio.start_server(serve, sock=listening())
     async with server, Shaper("127.0.0.1", server.sockets[0].getsockname()[1], line) as shaper:
-        await talk(child, parent, shaper)
+        try:
+            await talk(child, parent, shaper)
+        finally:
+            assert errors == []
         await passes(SILENCE_MS_MAX / 1000 + 2 * TICK_S)  # a parent that was not told notices, too
     await passes(1)
+    assert errors == []
 
 
 def between(line: Line, talk: Callable[[Memory, Memory, Shaper], Awaitable[None]], *items: Item) -> Memory:
