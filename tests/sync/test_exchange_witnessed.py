@@ -132,21 +132,6 @@ def test_what_is_for_another_child_moves_the_place_and_no_byte() -> None:
     assert not [one for one in parent.sent[before:] if isinstance(one, Witnessed)]
 
 
-def test_a_clock_that_is_set_back_by_years_does_not_hold_it() -> None:
-    child, parent = both()
-    parent.to_tell = [(told(3, 1), False)]
-    later(parent, child, 5_000)
-    year = 365 * 86_400_000
-    for after in (-year, -year + side.TELL_MS):
-        parent.now_ms = NOW + after
-        parent.do(parent.exchange.tick(parent.now_ms))
-    settle(child, parent)
-    assert [one.upto for one in child.learning] == [3]
-
-
-# ---------------------------------------------------------------- how much
-
-
 def test_it_costs_credit_which_comes_back_when_it_was_stored() -> None:
     many = [told(n, *range(1, 400)) for n in range(1, 40)]
     child, parent = pair(
