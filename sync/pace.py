@@ -3,7 +3,8 @@
 Rules
 1. A chunk arrives whole or not at all, so it should take the line about a second (`CHUNK_MS`): a cut then loses no more
    than that, and a line that is cut every few seconds still moves something. While nothing is known it is
-   `CHUNK_BYTES_START`.
+   `CHUNK_BYTES_START`, and grows with what went out (`CHUNK_PART` of it): a fast line has answered nothing yet when
+   megabytes are on their way, and a slow one has answered long before.
 2. The rate is what the peer acknowledged, by the time that passed since this side began to send: it counts what has
    arrived and is durable, whatever buffers there are on the way. A small exchange measures the round trip rather than
    the line, so below `SAMPLE_BYTES` it can raise the rate, not lower it.
@@ -25,6 +26,7 @@ from fednode.sync.wire import CHUNK_BYTES_MAX
 CHUNK_BYTES_START = 8 * 1024
 CHUNK_BYTES_MIN = 4 * 1024
 CHUNK_MS = 1000
+CHUNK_PART = 16
 SAMPLE_BYTES = 32 * 1024
 MEMORY_MS = 20_000  # what was seen longer ago counts half
 
@@ -37,12 +39,14 @@ class Pace:
     _unheard: dict[int, int] = field(default_factory=dict)
     _since_ms: float = 0.0
     _heard: float = 0.0
+    _sent: int = 0
 
     def sent(self, lsn: int, size: int, now_ms: int) -> None:
         """So much of a segment went out."""
         if not self._unheard:
             self._since_ms, self._heard = now_ms, 0.0
         self._unheard[lsn] = self._unheard.get(lsn, 0) + size
+        self._sent += size
 
     def heard(self, lsns: Iterable[int], now_ms: int) -> None:
         """These segments were answered for."""
@@ -58,5 +62,5 @@ class Pace:
     def chunk_bytes(self) -> int:
         """At most so much of a segment in one frame."""
         if not self.rate:
-            return CHUNK_BYTES_START
+            return max(CHUNK_BYTES_START, min(CHUNK_BYTES_MAX, self._sent // CHUNK_PART))
         return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, int(self.rate * CHUNK_MS / 1000)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fednode.sync import wire
-from fednode.sync.pace import CHUNK_BYTES_MIN, CHUNK_BYTES_START, MEMORY_MS, SAMPLE_BYTES, Pace
+from fednode.sync.pace import CHUNK_BYTES_MIN, CHUNK_BYTES_START, CHUNK_PART, MEMORY_MS, SAMPLE_BYTES, Pace
 from sides import NOW, item, pair, settle
 
 
@@ -31,6 +31,24 @@ def test_a_chunk_takes_the_line_about_a_second(size: int, took_ms: int, chunk: i
 
 def test_while_nothing_is_known_a_chunk_is_small() -> None:
     assert Pace().chunk_bytes == CHUNK_BYTES_START
+
+
+@pytest.mark.parametrize(
+    ("sent", "chunk"),
+    [
+        (CHUNK_PART * (CHUNK_BYTES_START + 1) - 1, CHUNK_BYTES_START),
+        (CHUNK_PART * (CHUNK_BYTES_START + 1), CHUNK_BYTES_START + 1),
+        (CHUNK_PART * wire.CHUNK_BYTES_MAX, wire.CHUNK_BYTES_MAX),
+        (9_000_000, wire.CHUNK_BYTES_MAX),
+    ],
+)
+def test_while_nothing_is_known_a_chunk_grows_with_what_went_out(sent: int, chunk: int) -> None:
+    pace = Pace()
+    pace.sent(1, sent // 2, NOW)
+    pace.sent(2, sent - sent // 2, NOW)
+    assert pace.chunk_bytes == chunk
+    pace.heard([1, 2], NOW + sent // 8)  # 64 kbit/s
+    assert pace.chunk_bytes == 8_000
 
 
 def test_a_small_exchange_raises_the_rate_and_never_lowers_it() -> None:
