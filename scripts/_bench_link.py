@@ -14,10 +14,12 @@ are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and 
     ..._of_json   the same / bytes of the licences' JSON                                               (bar 0.30)
     ..._share     bytes up / what the line could carry from the first of them until the last was off it (bar 0.90);
                   at 5 % loss 0.95 is all there is: what was lost takes the line twice
+    ..._share_of_left       the same of what was left of the line once the losses of this run had their part
     ..._share_of_data       the same from the first byte after the last rest of half a round trip or more: the
                   handshakes are over then, and the segments begin
     ..._share_from_dial     the same from dialling until the last ack is stored
     single_...    one more licence in an idle session: bytes of both directions less its JSON          (bar 600)
+    resumed_...   1,000 more by a dial that goes on with a TLS session, as every dial of a daemon but its first
     nothing_...   `fednode sync` with nothing to say: bytes (bar 3,000), round trips of 600 ms on a line that only
                   delays, with and
                   without the one that opens the TCP connection (bar 3)
@@ -99,6 +101,7 @@ class Measured:
         line = self.line
         sealed = one_value(self.log, SEALED.format(after=self.held))
         up, down = line.bytes_up - self.up, line.bytes_down - self.down
+        took = RATE * (line.last_up_at - line.first_up_at)
         note(f"{name}: {ended - started:.1f} s, {up} up, {down} down, {sealed} sealed")
         return {
             f"{name}_s": round(ended - started, 1),
@@ -107,7 +110,8 @@ class Measured:
             f"{name}_bytes_down": down,
             f"{name}_ratio": round((up + down) / sealed, 3),
             f"{name}_of_json": round((up + down) / made, 3),
-            f"{name}_share": round(up / RATE / (line.last_up_at - line.first_up_at), 3),
+            f"{name}_share": round(up / took, 3),
+            f"{name}_share_of_left": round(up / (took - line.repeated_up + self.repeated), 3),
             f"{name}_share_from_dial": round(up / RATE / (ended - started), 3),
             f"{name}_cuts": line.cuts - self.cuts,
             f"{name}_lost_bytes_up": line.repeated_up - self.repeated,
@@ -178,6 +182,22 @@ async def nothing(folder: Path, port: int) -> dict[str, Any]:
     return {**figures, "nothing_round_trips": trips, "nothing_round_trips_after_tcp": round(trips - 1, 2)}
 
 
+async def resumed(folder: Path, port: int, count: int) -> dict[str, Any]:
+    """By hand, after `nothing`, whose TLS session this process still has."""
+    address = listening("1301")
+    made = await asyncio.to_thread(write_licences, folder, count, 4)
+    async with Shaper("127.0.0.1", port, Line(RATE, DELAY_S, LOSS, CUT_S, seed=1)) as line:
+        measured = Measured(folder, line)
+        measured.held = one_value(measured.log, "select max(acked) from peer")
+        app = App.open(folder / "1301", replace(address, parent_addresses=(f"127.0.0.1:{line.port}",)))
+        started = time.monotonic()
+        try:
+            await sync_once(app)
+        finally:
+            app.close()
+        return await measured.acked("resumed", started, made)
+
+
 def rsync_there() -> bool:
     """Whether rsync is installed; where the machine lets it, it is."""
     if shutil.which("rsync") is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
@@ -231,6 +251,7 @@ async def link(folder: Path, first: int, more: int) -> dict[str, Any]:
             result |= await bulk(folder, shaper, first, more)
             result |= {"packets_lost": shaper.lost, "connections": shaper.connections}
         result |= await nothing(folder, port)
+        result |= await resumed(folder, port, first)
     finally:
         await asyncio.to_thread(parent.end)
     result |= await rsync(folder)
