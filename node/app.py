@@ -115,7 +115,7 @@ class App:
         if clock is real_clock:
             steady = real_steady
         self.reference: Reference = Reference.load(store, trust, lambda: self.clock(), steady, boot_id())
-        self._credentials: tuple[bytes, Credentials] | None = None
+        self._credentials: tuple[object, Credentials] | None = None
 
     # ------------------------------------------------------------ loading
 
@@ -345,13 +345,16 @@ class App:
     # ------------------------------------------------------------ the parent
 
     def credentials(self) -> Credentials:
-        """For TLS: key, chain, root (PEM), as last certified."""
+        """For TLS: key, certificates, the root (PEM), as last certified."""
         from fednode.node.carrier import Credentials
 
-        chain = self.trust.directory.chain(self.trust.node)
-        if self._credentials is None or self._credentials[0] != chain[0]:
-            made = Credentials(self.keys.tls.to_pem(None), pem_of(chain[:-1]), pem_of(chain[-1:]))
-            self._credentials = (chain[0], made)
+        directory = self.trust.directory
+        chain = directory.chain(self.trust.node)
+        # a child's certificate may be of an earlier life of this node
+        issuers = tuple(life.der for one in directory.path(self.trust.node) for life in directory.lives(one.node))
+        if self._credentials is None or self._credentials[0] != (chain, issuers):
+            pems = [pem_of(one) for one in (chain[:1], chain[:-1], issuers, chain[-1:])]
+            self._credentials = ((chain, issuers), Credentials(self.keys.tls.to_pem(None), *pems))
         return self._credentials[1]
 
     def parent_addresses(self) -> tuple[str, ...]:

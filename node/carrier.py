@@ -11,6 +11,9 @@ Rules
 4. Who joins fetches the chain first, over TLS that proves nothing yet, checks the root's hash against the token, and
    only then opens
    a second connection, verified against that root, over which the secret goes.
+5. A child shows its own certificate alone: its parent, who issued it, has the rest. It saves a slow line the chain in
+   the handshake, and again in each TLS session ticket. A parent whose program wants the whole chain hangs up, and gets
+   it at once.
 """
 
 from __future__ import annotations
@@ -44,33 +47,44 @@ ENROL_JOIN = "/fednode.v1.Enrol/Join"
 ENROL_BYTES_MAX = 64 * 1024
 CONNECT_S = 10.0
 JOIN_S = 30.0
-KEEPALIVE_MS = 30_000
+NEVER_MS = 2**31 - 1
+IDLE_MS = 120_000  # a connection without a session
 SESSIONS_MAX = 6_000
 TLS_SESSIONS = 8
+LOOKAHEAD_BYTES = 8 * 1024 * 1024  # the exchange has its own flow control: HTTP/2's need not probe for a window
+NO_ANSWER = "Failed to connect to remote host"  # gRPC's words where there was not even a TCP connection
 BUSY = "FN-4508"
 RETRY_METADATA = "fednode-retry-ms"
 
 _LIMITS = [
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX + 1024),
     ("grpc.max_send_message_length", FRAME_BYTES_MAX + 1024),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    # none: the exchange has beats. gRPC's sets TCP_USER_TIMEOUT, too, and ends a slow line that is busy for 20 s
+    ("grpc.keepalive_time_ms", NEVER_MS),
     ("grpc.max_metadata_size", 4096),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what travels is packed and sealed
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
 ]
-_SERVER = [*_LIMITS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 16)]
+_SERVER = [
+    *_LIMITS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
+]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """PEM: this node's TLS key, its chain (own certificate first, without the root), the root."""
+    """PEM: this node's TLS key; its own certificate; its chain (own first, without the root); who may have issued its
+    children's (itself and those above, in each of their lives); the root."""
 
     key: bytes
+    own: bytes
     chain: bytes
+    issuers: bytes
     root: bytes
 
 
@@ -94,6 +108,14 @@ def _gone(error: grpc.RpcError, address: str) -> Unavailable:
         return _busy(error.trailing_metadata() if hasattr(error, "trailing_metadata") else None)
     details = error.details() if hasattr(error, "details") else str(error)
     return Unavailable("FN-4501", address=address, reason=f"{code.name if code else ''}: {(details or '')[:300]}")
+
+
+class _NotConnectedError(Exception):
+    """There was no call at all: `why`."""
+
+    def __init__(self, why: Unavailable) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 # ---------------------------------------------------------------- the child's side
@@ -122,6 +144,7 @@ class _Call:
 
 
 _caches: dict[Credentials, Any] = {}
+_whole: set[str] = set()  # addresses of parents that want the whole chain
 
 
 def _session_cache(credentials: Credentials) -> Any:
@@ -133,8 +156,28 @@ def _session_cache(credentials: Credentials) -> Any:
 
 
 async def dial(address: str, credentials: Credentials, name: str, use: Callable[[Stream], Awaitable[T]]) -> T:
-    """Open an exchange with the parent and let `use` drive it. `name`: the parent's DNS name in its certificate."""
-    tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
+    """Open an exchange with the parent and let `use` drive it. `name`: the parent's DNS name in its certificate. Raises
+    Unavailable FN-4501, FN-4508."""
+    whole = address in _whole
+    try:
+        return await _dial(address, credentials, whole, name, use)
+    except _NotConnectedError as error:
+        if whole or error.why.code == BUSY or NO_ANSWER in str(error.why):
+            _whole.discard(address)
+            raise error.why from error
+    try:
+        done = await _dial(address, credentials, True, name, use)
+    except _NotConnectedError as error:
+        raise error.why from error
+    _whole.add(address)
+    return done
+
+
+async def _dial(
+    address: str, credentials: Credentials, whole: bool, name: str, use: Callable[[Stream], Awaitable[T]]
+) -> T:
+    shown = credentials.chain if whole else credentials.own
+    tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, shown)
     options = [
         *_LIMITS,
         ("grpc.ssl_target_name_override", name),
@@ -146,7 +189,7 @@ async def dial(address: str, credentials: Credentials, name: str, use: Callable[
         try:
             await call.wait_for_connection()
         except grpc.RpcError as error:
-            raise _gone(error, address) from error
+            raise _NotConnectedError(_gone(error, address)) from error
         try:
             return await use(_Call(call, address))
         finally:
@@ -337,7 +380,7 @@ class Server:
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         now = self._credentials()
-        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], now.root)
+        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], now.root + now.issuers)
 
     async def start(
         self,

@@ -163,7 +163,7 @@ class Dialer:
             self._failing = ""
             if isinstance(close.error, Unavailable):
                 asked = close.retry_after_ms or close.error.retry_after_ms
-                if (moved.acked or moved.received) and not asked:
+                if (moved.acked or moved.received or moved.advanced) and not asked:
                     return  # the line was cut: dial at once, and count failures anew
                 last = close.error
                 if asked:

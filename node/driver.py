@@ -22,7 +22,7 @@ import logging
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,7 @@ from fednode.sync.side import HURRY_FROM_BYTES
 log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
 TICK_S = 5.0
+AHEAD_CHUNKS = 4  # a few seconds of the line
 STORE_RETRY_MS = 30_000
 
 
@@ -209,6 +210,8 @@ class Report:
     refused: list[tuple[str, str]] = field(default_factory=list)  # (by whom, code)
     bytes_sent: int = 0
     bytes_received: int = 0
+    half_there: wire.Partial | None = None  # what the peer had half received of the last session
+    advanced: bool = False  # with the parent: what is half here or there is not what the last one left
 
 
 class Session:
@@ -279,14 +282,17 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._keep_half()
+            await self.keep_half()
 
-    async def _keep_half(self) -> None:
+    async def keep_half(self) -> None:
+        """Store what is half received, for a session that comes after this one."""
         if self.link is None or self.peer is None:
             return
         half, node = self.exchange.half, self.peer.node
         if half is None and self._store.partial(node) is None:
             return
+        if half is not None:
+            half = replace(half, data=bytearray(half.data))  # this session may still be receiving
 
         def keep(writer: Writer) -> None:
             with writer.store.write() as tx:
@@ -344,7 +350,7 @@ class Session:
     def _more(self) -> None:
         """Take more of what is to be sent as soon as little is left in front of the line: what waits in the exchange
         can still be overtaken by what is urgent, and a Bye need not wait for it."""
-        ahead, chunk = (AHEAD_BYTES, wire.CHUNK_BYTES_MAX)
+        ahead, chunk = min(AHEAD_BYTES, AHEAD_CHUNKS * self.exchange.chunk_bytes), wire.CHUNK_BYTES_MAX
         if self._pacer is not None:
             ahead, chunk = self._pacer.ahead_bytes, self._pacer.chunk_bytes
         if self._queued <= ahead // 2:
@@ -391,6 +397,7 @@ class Session:
         if self._closed.done():  # the link was cut, or the peer left, while we looked
             return
         self.link, self.peer = self._welcome.link, self._welcome.link.peer
+        self.report.half_there = hello.partial
         self._handle(self.exchange.admitted(self._welcome.admission, self.now_ms()))
         self._hooks.admitted(self, self._welcome.owed)
 

@@ -61,6 +61,7 @@ class Engine(Hooks):
         self._journal: Journal | None = None
         self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
         self._seated: dict[int, Session] = {}
+        self._halves: tuple[object, object] = (None, None)  # what the last exchange with the parent left half done
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
@@ -123,6 +124,10 @@ class Engine(Hooks):
         from_parent: bool,
         restoring: int | None = None,
     ) -> Welcome:
+        # a line that was cut in silence is noticed late: an older session may still hold what it had half received
+        for other in list(self.sessions):
+            if other is not session and other.peer is not None and other.peer.node == identity.node:
+                await other.keep_half()
         may = self.acks.may(identity, from_parent)
         entry: admission.Entry = await self.writer.call(
             lambda writer: admission.enter(
@@ -232,6 +237,10 @@ class Engine(Hooks):
             session.errand, exchange.hurry_from = True, -1
         session.shown = parent.node
         close, report = await self._run(session)
+        there, here = session.report.half_there, self.store.partial(parent.node)
+        halves = (there, (here.lsn, len(here.data)) if here else None)
+        report.advanced = halves != self._halves
+        self._halves = halves
         if code_of(close.error) in fence.PARENTS_WORD:
             await quietly(self.writer.call(lambda writer: writer.fence(code_of(close.error))))
             if fence.superseded(self.store):  # its children look for the one that took its place

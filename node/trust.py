@@ -140,6 +140,11 @@ class Trust:
     def catalog_version(self) -> int:
         return self.catalog.version if self.catalog else 0
 
+    @property
+    def bodies(self) -> int:
+        """How bodies may be packed: what every node reads, as the catalog says."""
+        return self.catalog.bodies if self.catalog else 1
+
     def dataset(self, name: str) -> Dataset | None:
         """A dataset of the catalog, or a system dataset."""
         found = system_datasets(self.directory.levels).get(name)

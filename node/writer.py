@@ -205,9 +205,9 @@ class Writer:
         route = self.trust.route(name)
         for part in cut(changes):
             stamps = clock.run(self._now_ms(), len(part))
-            version = self.trust.catalog_version
+            version, bodies = self.trust.catalog_version, self.trust.bodies
             sealed, key = not name.is_open, self.keys.sign
-            for own in extend(state, part, stamps, version, key, readers, sealed, self._rng, carried):
+            for own in extend(state, part, stamps, version, key, readers, sealed, self._rng, carried, bodies):
                 lsns.append(tx.append_own(own, route))
                 state = own.after
                 if ERASE in own.columns.ops:

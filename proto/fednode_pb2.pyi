@@ -181,7 +181,7 @@ class Partial(_message.Message):
     def __init__(self, lsn: _Optional[int] = ..., digest: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("lsn", "offset", "data", "total", "digest", "first_parent", "ahead")
+    __slots__ = ("lsn", "offset", "data", "total", "digest", "first_parent", "ahead", "idle")
     LSN_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,7 @@ class Chunk(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FIRST_PARENT_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
     lsn: int
     offset: int
     data: bytes
@@ -196,7 +197,8 @@ class Chunk(_message.Message):
     digest: bytes
     first_parent: Cosignature
     ahead: bool
-    def __init__(self, lsn: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., total: _Optional[int] = ..., digest: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ..., ahead: _Optional[bool] = ...) -> None: ...
+    idle: bool
+    def __init__(self, lsn: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., total: _Optional[int] = ..., digest: _Optional[bytes] = ..., first_parent: _Optional[_Union[Cosignature, _Mapping]] = ..., ahead: _Optional[bool] = ..., idle: _Optional[bool] = ...) -> None: ...
 
 class Cosignature(_message.Message):
     __slots__ = ("time_s", "signature", "witness")

@@ -7,17 +7,24 @@ docstring). Bytes
 are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and repeated packets not.
 
     first_...     1,000 licences at a child that then dials: until its store has all of them acknowledged
+    open_...      1,000 more in the session that is open then
     cut_...       6,000 more, in the same session when the line is cut in the middle: the dial after it is in all of
                   its figures
     ..._ratio     bytes of both directions / sealed bytes of the segments                              (bar 1.15)
     ..._of_json   the same / bytes of the licences' JSON                                               (bar 0.30)
-    ..._share     bytes up / what the line could carry from the first of them until the last           (bar 0.90)
+    ..._share     bytes up / what the line could carry from the first of them until the last was off it (bar 0.90);
+                  at 5 % loss 0.95 is all there is: what was lost takes the line twice
+    ..._share_of_left       the same of what was left of the line once the losses of this run had their part
+    ..._share_of_data       the same from the first byte after the last rest of half a round trip or more: the
+                  handshakes are over then, and the segments begin
     ..._share_from_dial     the same from dialling until the last ack is stored
     single_...    one more licence in an idle session: bytes of both directions less its JSON          (bar 600)
+    resumed_...   1,000 more by a dial that goes on with a TLS session, as every dial of a daemon but its first
     nothing_...   `fednode sync` with nothing to say: bytes (bar 3,000), round trips of 600 ms on a line that only
                   delays, with and
                   without the one that opens the TCP connection (bar 3)
-    rsync_...     the child's log.db by rsync over the same line, where rsync is installed
+    rsync_...     the child's log.db with the first 1,000 licences, by `rsync -z` to a copy from before them, over the
+                  same line, again after each cut; where rsync is or can be installed (root on Debian or Ubuntu)
 """
 
 from __future__ import annotations
@@ -25,7 +32,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -82,7 +91,7 @@ class Measured:
         self.folder, self.line = folder, line
         self.log = folder / "1301/log.db"
         self.held = one_value(self.log, "select value from meta where key = 'lsn'")
-        self.up, self.down, self.cuts = line.bytes_up, line.bytes_down, line.cuts
+        self.up, self.down, self.cuts, self.repeated = line.bytes_up, line.bytes_down, line.cuts, line.repeated_up
         line.first_up_at = 0.0
 
     async def acked(self, name: str, started: float, made: int) -> dict[str, Any]:
@@ -92,6 +101,7 @@ class Measured:
         line = self.line
         sealed = one_value(self.log, SEALED.format(after=self.held))
         up, down = line.bytes_up - self.up, line.bytes_down - self.down
+        took = RATE * (line.last_up_at - line.first_up_at)
         note(f"{name}: {ended - started:.1f} s, {up} up, {down} down, {sealed} sealed")
         return {
             f"{name}_s": round(ended - started, 1),
@@ -100,21 +110,35 @@ class Measured:
             f"{name}_bytes_down": down,
             f"{name}_ratio": round((up + down) / sealed, 3),
             f"{name}_of_json": round((up + down) / made, 3),
-            f"{name}_share": round(up / RATE / (line.last_up_at - line.first_up_at), 3),
+            f"{name}_share": round(up / took, 3),
+            f"{name}_share_of_left": round(up / (took - line.repeated_up + self.repeated), 3),
             f"{name}_share_from_dial": round(up / RATE / (ended - started), 3),
             f"{name}_cuts": line.cuts - self.cuts,
+            f"{name}_lost_bytes_up": line.repeated_up - self.repeated,
         }
+
+    def share_of_data(self) -> float:
+        """Of the line's rate, after the last rest."""
+        line = self.line
+        return round((line.bytes_up - line.paused_up_bytes) / RATE / (line.last_up_at - line.paused_up_at), 3)
 
 
 async def bulk(folder: Path, line: Shaper, first: int, more: int) -> dict[str, Any]:
+    shutil.copy(folder / "1301/log.db", folder / "before.db")
     made = write_licences(folder, first, 1)
+    shutil.copy(folder / "1301/log.db", folder / "after.db")
     measured = Measured(folder, line)
     measured.held = 0
     child = Node("daemon", folder / "1301", FEDNODE_PARENT_ADDRESSES=f"127.0.0.1:{line.port}")
     try:
         started = (await asyncio.to_thread(child.event, "dialling"))["at"]
         figures = await measured.acked("first", started, made)
+        figures["first_share_of_data"] = measured.share_of_data()
         figures |= await single(child, line)
+        measured = Measured(folder, line)
+        started = time.monotonic()
+        made = await asyncio.to_thread(write_licences, folder, first, 3)
+        figures |= await measured.acked("open", started, made)
         measured = Measured(folder, line)
         started = time.monotonic()
         made = await asyncio.to_thread(write_licences, folder, more, 2)
@@ -139,21 +163,81 @@ async def single(child: Node, line: Shaper) -> dict[str, Any]:
 
 
 async def nothing(folder: Path, port: int) -> dict[str, Any]:
-    """`fednode sync` by hand with nothing to say, twice: the second goes on with the first one's TLS session."""
-    async with Shaper("127.0.0.1", port, Line(delay_s=DELAY_S)) as line:
-        figures: dict[str, Any] = {}
-        address = (f"127.0.0.1:{line.port}",)
-        app = App.open(folder / "1301", replace(listening("1301"), parent_addresses=address))
-        for name in ("nothing_first", "nothing"):
-            before, start = line.bytes_up + line.bytes_down, time.monotonic()
+    """`fednode sync` by hand with nothing to say: once with a full TLS handshake, then going on with that session.
+    Round trips are what the line's delay adds to the same without any."""
+    figures: dict[str, Any] = {}
+    address = listening("1301")
+    app = App.open(folder / "1301", address)
+    took: dict[float, float] = {}
+    for name, delay_s in (("nothing_first", DELAY_S), ("nothing_at_once", 0.0), ("nothing", DELAY_S)):
+        async with Shaper("127.0.0.1", port, Line(delay_s=delay_s)) as line:
+            app.config = replace(address, parent_addresses=(f"127.0.0.1:{line.port}",))
+            start = time.monotonic()
             report = await sync_once(app)
-            trips = (time.monotonic() - start) / (2 * DELAY_S)
-            figures[f"{name}_bytes"] = line.bytes_up + line.bytes_down - before
+            took[delay_s] = time.monotonic() - start
+            figures[f"{name}_bytes"] = line.bytes_up + line.bytes_down
             figures[f"{name}_frame_bytes"] = report.bytes_sent + report.bytes_received
-            figures[f"{name}_round_trips"] = round(trips, 1)
-        figures["nothing_round_trips_after_tcp"] = round(figures["nothing_round_trips"] - 1, 1)
-        app.close()
-        return figures
+    app.close()
+    trips = round((took[DELAY_S] - took[0.0]) / (2 * DELAY_S), 2)
+    return {**figures, "nothing_round_trips": trips, "nothing_round_trips_after_tcp": round(trips - 1, 2)}
+
+
+async def resumed(folder: Path, port: int, count: int) -> dict[str, Any]:
+    """By hand, after `nothing`, whose TLS session this process still has."""
+    address = listening("1301")
+    made = await asyncio.to_thread(write_licences, folder, count, 4)
+    async with Shaper("127.0.0.1", port, Line(RATE, DELAY_S, LOSS, CUT_S, seed=1)) as line:
+        measured = Measured(folder, line)
+        measured.held = one_value(measured.log, "select max(acked) from peer")
+        app = App.open(folder / "1301", replace(address, parent_addresses=(f"127.0.0.1:{line.port}",)))
+        started = time.monotonic()
+        try:
+            await sync_once(app)
+        finally:
+            app.close()
+        return await measured.acked("resumed", started, made)
+
+
+def rsync_there() -> bool:
+    """Whether rsync is installed; where the machine lets it, it is."""
+    if shutil.which("rsync") is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        install = ["apt-get", "install", "-yqq", "--no-install-recommends", "rsync"]
+        subprocess.run(install, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return shutil.which("rsync") is not None
+
+
+async def rsync(folder: Path) -> dict[str, Any]:
+    """The child's log.db, to where a copy from before its first licences lies; again after each cut."""
+    if not await asyncio.to_thread(rsync_there):
+        return {"rsync": "not installed"}
+    there = folder / "rsync"
+    there.mkdir()
+    shutil.copy(folder / "before.db", there / "log.db")
+    shutil.copy(folder / "after.db", folder / "log.db")
+    conf = folder / "rsyncd.conf"
+    conf.write_text(
+        f"use chroot = no\n[store]\npath = {there}\nread only = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n"
+    )
+    port = hop.free_port()
+    serve = ("rsync", "--daemon", "--no-detach", "--address=127.0.0.1", f"--port={port}", f"--config={conf}")
+    server = await asyncio.create_subprocess_exec(*serve)
+    try:
+        await asyncio.sleep(1)
+        async with Shaper("127.0.0.1", port, Line(RATE, DELAY_S, LOSS, CUT_S, seed=1)) as line:
+            start, tries = time.monotonic(), 0
+            code: int | None = None
+            while code != 0 and tries < 20:
+                tries += 1
+                send = ("rsync", "-z", "--inplace", "--partial", str(folder / "log.db"))
+                one = await asyncio.create_subprocess_exec(*send, f"rsync://127.0.0.1:{line.port}/store/log.db")
+                code = await one.wait()
+            if (there / "log.db").read_bytes() != (folder / "log.db").read_bytes():
+                raise RuntimeError("rsync did not bring the file over")
+            moved = line.bytes_up + line.bytes_down
+            return {"rsync_bytes": moved, "rsync_s": round(time.monotonic() - start, 1), "rsync_tries": tries}
+    finally:
+        server.terminate()
+        await server.wait()
 
 
 async def link(folder: Path, first: int, more: int) -> dict[str, Any]:
@@ -167,9 +251,12 @@ async def link(folder: Path, first: int, more: int) -> dict[str, Any]:
             result |= await bulk(folder, shaper, first, more)
             result |= {"packets_lost": shaper.lost, "connections": shaper.connections}
         result |= await nothing(folder, port)
+        result |= await resumed(folder, port, first)
     finally:
         await asyncio.to_thread(parent.end)
-    result["rsync"] = "not installed" if shutil.which("rsync") is None else "not measured"
+    result |= await rsync(folder)
+    if "rsync_bytes" in result:
+        result["rsync_ratio"] = round(result["rsync_bytes"] / result["first_sealed_bytes"], 3)
     return result
 
 

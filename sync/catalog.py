@@ -30,6 +30,7 @@ from fednode.sync.change import ALERTS, AUDIT, CATALOG, KEY_BYTES_MAX, NODES, RE
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.identity import LEVELS
 from fednode.sync.merge import RULES
+from fednode.sync.packing import BODIES_MAX
 
 TYPES = ("text", "enum", "uscc", "date", "decimal", "integer", "area")
 CLASSES = ("public", "internal", "confidential")
@@ -138,17 +139,20 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     zh: str = ""
     en: str = ""
     targets: dict[str, int] = {}
+    bodies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A version of the catalog, checked. `targets`: records that each node of a level is to hold, over all datasets."""
+    """A version of the catalog, checked. `targets`: records that each node of a level is to hold, over all datasets;
+    `bodies`: how bodies of segments may be packed, since every node of the trust domain reads that (`packing`)."""
 
     version: int
     datasets: dict[str, Dataset]
     zh: str = ""
     en: str = ""
     targets: tuple[tuple[str, int], ...] = ()
+    bodies: int = 1
 
     @classmethod
     def from_toml_dict(cls, document: Mapping[str, Any], levels: Sequence[str] = LEVELS) -> Catalog:
@@ -175,6 +179,10 @@ class Catalog:
             raise Refused("FN-3202", where=_where(plain, where.strip("`")), reason=what) from error
         if document.version < 1:
             raise Refused("FN-3203", version=document.version)
+        most = BODIES_MAX if levels is not None else document.bodies  # whoever publishes; a newer node may know more
+        if not 1 <= document.bodies <= most:
+            allowed = f"1-{BODIES_MAX}"
+            raise Refused("FN-3209", where="catalog", attribute="bodies", value=document.bodies, allowed=allowed)
         if not 1 <= len(document.dataset) <= DATASETS_MAX:
             raise Refused("FN-3204", count=len(document.dataset), limit=DATASETS_MAX)
         datasets: dict[str, Dataset] = {}
@@ -184,11 +192,13 @@ class Catalog:
                 raise Refused("FN-3205", dataset=one.name)
             datasets[one.name] = one
         _check_levels("catalog", "targets", document.targets, levels)
-        return cls(document.version, datasets, document.zh, document.en, tuple(sorted(document.targets.items())))
+        targets = tuple(sorted(document.targets.items()))
+        return cls(document.version, datasets, document.zh, document.en, targets, document.bodies)
 
     def to_json(self) -> bytes:
         """The catalog as it travels: canonical (keys are ASCII and numbers whole, so sorting is all it takes)."""
-        document = _Document(self.version, tuple(self.datasets.values()), self.zh, self.en, dict(self.targets))
+        datasets, targets = tuple(self.datasets.values()), dict(self.targets)
+        document = _Document(self.version, datasets, self.zh, self.en, targets, self.bodies)
         return msgspec.json.encode(document, order="sorted")
 
 

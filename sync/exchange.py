@@ -54,6 +54,7 @@ from fednode.sync.states import LEGAL, State
 WINDOW_BYTES = 4 * 1024 * 1024
 EARLY_BYTES_MAX = 2 * WINDOW_BYTES
 BEAT_MS = 20_000
+BRIEF_FROM = 2  # the version from which a peer takes whole chunks without a digest, and Chunk.idle
 SILENCE_MS_MAX = 70_000
 
 
@@ -113,8 +114,8 @@ class Exchange(Side):
             effects.append(self._send(admission.reply, now_ms))
         self.state = State.OPEN
         self._outbox.position, self._outbox.partial = admission.start, self._peer.partial
-        self._outbox.credit = self._peer.window
         self._told = admission.told if self.knows(wire.Witnessed) else None
+        self._outbox.credit, self._outbox.brief = self._peer.window, self.version >= BRIEF_FROM
         if self._hello is not None:
             self._inbox.open(self._hello.window)
         self._renewing = admission.renew is not None
@@ -278,6 +279,8 @@ class Exchange(Side):
 
     def _on_chunk(self, chunk: wire.Chunk, now_ms: int) -> list[Effect]:
         whole = self._inbox.chunk(chunk)
+        if chunk.idle:
+            self._inbox.half = None
         return [] if whole is None else [whole]
 
     def _on_late(self, late: wire.Late, now_ms: int) -> list[Effect]:
@@ -299,6 +302,7 @@ class Exchange(Side):
 
     def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
         upto = self._outbox.answered(outcome.lsn for outcome in ack.outcomes)
+        self._pace.heard([outcome.lsn for outcome in ack.outcomes], now_ms)
         return [Acked(ack.outcomes, upto), *self._finish_once(now_ms)]
 
     def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:

@@ -77,7 +77,8 @@ class Cosignature:
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """`total` and `digest` (and the first parent's cosignature) come with the first chunk of a segment in a session.
-    `ahead`: the segment comes ahead of its turn in the feed, the receiver's cursor stays (from version 2 on)."""
+    From version 2 on: `ahead`, the segment comes ahead of its turn in the feed, the receiver's cursor stays; a chunk
+    that is all of a segment has no digest; `idle` says in passing what Idle says."""
 
     lsn: int
     offset: int
@@ -86,6 +87,7 @@ class Chunk:
     digest: bytes = b""
     first_parent: Cosignature | None = None
     ahead: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Rules
 1. The peer may send `allowed` bytes, and one chunk more; what is committed or refused gives its bytes back (`credit`).
-2. Chunks come in order and without a hole; a segment is whole when its digest is right. What a cut left of one (`half`)
+2. Chunks come in order and without a hole; a segment is whole when its digest is right (it has none where one chunk
+   is all of it). What a cut left of one (`half`)
    goes on where it ended, if the peer sends the very same.
 3. Under a limit (`paced`) credit is not given back by what is committed, but as fast as the limit allows (`grant`);
    what is held in memory stays below `HELD_BYTES_MAX`.
@@ -62,7 +63,7 @@ class Inbox:
     def chunk(self, chunk: wire.Chunk) -> Commit | None:
         """The next bytes; the segment when it is whole. Raises PeerError FN-5506 (credit), FN-5507 (order), FN-6401,
         FN-6405."""
-        self.idle = False
+        self.idle = chunk.idle
         self.allowed -= len(chunk.data)
         if self.allowed < -wire.CHUNK_BYTES_MAX:
             raise PeerError("FN-5506", over=-self.allowed)
@@ -78,13 +79,14 @@ class Inbox:
             return None
         self.half = None
         data = bytes(half.data)
-        if hash_of(data) != half.digest:
+        if half.digest and hash_of(data) != half.digest:
             raise PeerError("FN-6405", lsn=chunk.lsn)
         self._committing[half.lsn] = self._committing.get(half.lsn, 0) + half.total
         return Commit(half.lsn, data, half.first_parent, ahead=half.ahead)
 
     def _begin(self, chunk: wire.Chunk) -> HalfSegment:
-        if chunk.total > ENVELOPE_BYTES_MAX or len(chunk.digest) != 32:
+        whole = chunk.offset == 0 and len(chunk.data) == chunk.total
+        if chunk.total > ENVELOPE_BYTES_MAX or not (len(chunk.digest) == 32 or whole):
             raise PeerError("FN-6401", size=chunk.total, limit=ENVELOPE_BYTES_MAX)
         half = self.half
         if half is None or (half.lsn, half.digest) != (chunk.lsn, chunk.digest) or chunk.offset == 0:

@@ -105,9 +105,11 @@ def extend(
     sealed: bool,
     rng: Rng,
     prove: bool = False,
+    bodies: int = 1,
 ) -> Iterator[OwnSegment]:
     """One segment, or several when the sealed bytes would be too many. `stamps`: one for each change, rising, all
-    greater than `state.last_hlc`. `prove`: somebody carries the log who may not read it (rule 4)."""
+    greater than `state.last_hlc`. `prove`: somebody carries the log who may not read it (rule 4). `bodies`: how they
+    may be packed (`Catalog.bodies`)."""
     edge = state.frontier
     if edge is None or not changes or stamps[0] <= state.last_hlc:
         raise ValueError("extend needs a log of one's own, changes, and stamps that rise")
@@ -120,13 +122,14 @@ def extend(
         rng(SEED_BYTES),
         [change.base for change in changes] if any(change.base for change in changes) else [],
     )
-    body = encode_body(columns)
+    body = encode_body(columns, bodies)
     if len(body) > SEGMENT_SEALED_BYTES and len(changes) > 1:
         half = len(changes) // 2
-        for part in extend(state, changes[:half], stamps[:half], schema_version, key, readers, sealed, rng, prove):
+        alike = (schema_version, key, readers, sealed, rng, prove, bodies)
+        for part in extend(state, changes[:half], stamps[:half], *alike):
             yield part
             state = part.after
-        yield from extend(state, changes[half:], stamps[half:], schema_version, key, readers, sealed, rng, prove)
+        yield from extend(state, changes[half:], stamps[half:], *alike)
         return
     hashes = leaf_hashes(columns, SUITE)
     frontier, nodes = edge.grow(hashes)

@@ -43,7 +43,7 @@ class Outbox:
     """`position`: last arrival number put in; `credit`: bytes that may be sent; `unacked`: items that went in and were
     not answered, `heard`: the greatest of the feed that was; `partial`: what the peer holds of one of them; `room`:
     bytes that the line takes now; `chunk_bytes`: the largest chunk; `ahead`: what went ahead of its turn, and whether
-    it was answered."""
+    it was answered; `brief`: the peer takes whole chunks without a digest."""
 
     position: int = 0
     credit: int = 0
@@ -53,6 +53,7 @@ class Outbox:
     bytes_waiting: int = 0
     room: int = ROOM_MAX
     chunk_bytes: int = wire.CHUNK_BYTES_MAX
+    brief: bool = False
     ahead: dict[int, bool] = field(default_factory=dict)
     _again: deque[_Outgoing] = field(default_factory=deque)
     _urgent: deque[_Outgoing] = field(default_factory=deque)
@@ -142,29 +143,30 @@ class Outbox:
         begun = [queue for queue in queues if queue[0].introduced]
         return begun[0] if begun else queues[0] if queues else None
 
-    def take(self) -> Iterator[wire.Chunk | wire.Late]:
-        """What may be sent now."""
+    def take(self, chunk_bytes: int = wire.CHUNK_BYTES_MAX) -> Iterator[wire.Chunk | wire.Late]:
+        """What may be sent now, in chunks of at most so many bytes."""
+        chunk_bytes = min(chunk_bytes, self.chunk_bytes)
         while (queue := self._next()) is not None and (min(self.credit, self.room) > 0 or queue[0].item.late):
             out = queue[0]
             if out.item.late is not None:
                 queue.popleft()
                 yield out.item.late
                 continue
-            chunk = self._chunk(out)
+            chunk = self._chunk(out, chunk_bytes)
             if out.offset == len(out.item.data):
                 queue.popleft()
                 if not out.ahead:
                     self.ahead.pop(out.item.lsn, None)
             yield chunk
 
-    def _chunk(self, out: _Outgoing) -> wire.Chunk:
+    def _chunk(self, out: _Outgoing, chunk_bytes: int) -> wire.Chunk:
         item, first = out.item, not out.introduced
         if first:
             out.offset = self._held_by_peer(item)
             self.bytes_waiting -= out.offset
             self.partial = None  # the peer keeps one half: another item's first chunk ends it
         offset = out.offset
-        data = item.data[offset : offset + min(self.chunk_bytes, self.credit)]
+        data = item.data[offset : offset + min(chunk_bytes, self.credit)]
         out.introduced = True
         out.offset += len(data)
         self.credit -= len(data)
@@ -172,4 +174,5 @@ class Outbox:
         self.bytes_waiting -= len(data)
         if not first:
             return wire.Chunk(item.lsn, offset, data)
-        return wire.Chunk(item.lsn, offset, data, len(item.data), item.digest, item.first_parent, out.ahead)
+        digest = b"" if self.brief and len(data) == len(item.data) else item.digest
+        return wire.Chunk(item.lsn, offset, data, len(item.data), digest, item.first_parent, out.ahead)

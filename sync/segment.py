@@ -154,8 +154,8 @@ def _check_shape(header: pb.Header, envelope: pb.Envelope) -> None:
 # ---------------------------------------------------------------- body
 
 
-def encode_body(columns: Columns) -> bytes:
-    """Columns to compressed bytes."""
+def encode_body(columns: Columns, bodies: int = 1) -> bytes:
+    """Columns to compressed bytes, in a way that every reader knows (`Catalog.bodies`)."""
     hlcs = columns.hlcs
     body = pb.Body(
         schema_version=columns.schema_version,
@@ -172,7 +172,7 @@ def encode_body(columns: Columns) -> bytes:
         leaves=b"".join(columns.leaves[position] for position in sorted(columns.leaves)),
         salts=b"".join(columns.salts[position] for position in sorted(columns.salts)),
     )
-    return pack(body.SerializeToString())
+    return pack(body.SerializeToString(), bodies)
 
 
 def decode_body(compressed: bytes) -> Columns:

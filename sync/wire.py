@@ -136,7 +136,7 @@ def _hello_out(m: Hello) -> pb.Frame:
 def _chunk_out(m: Chunk) -> pb.Frame:
     first_parent = _cosignature_out(m.first_parent)
     chunk = pb.Chunk(lsn=m.lsn, offset=m.offset, data=m.data, total=m.total, digest=m.digest, first_parent=first_parent)
-    chunk.ahead = m.ahead
+    chunk.ahead, chunk.idle = m.ahead, m.idle
     return pb.Frame(chunk=chunk)
 
 
@@ -274,7 +274,7 @@ def _chunk_in(m: pb.Chunk) -> Chunk:
     _limit(len(m.digest) not in (0, 32), "digest")
     _number(m.lsn, m.offset, m.total)
     first_parent = _cosignature_in(m.first_parent) if m.HasField("first_parent") else None
-    return Chunk(m.lsn, m.offset, m.data, m.total, m.digest, first_parent, m.ahead)
+    return Chunk(m.lsn, m.offset, m.data, m.total, m.digest, first_parent, m.ahead, m.idle)
 
 
 def _ack_in(m: pb.Ack) -> Ack:

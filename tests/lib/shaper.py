@@ -8,16 +8,19 @@ Rules
    and holds up all behind it for a round trip. Congestion control that gives up rate is not shown: that needs a
    kernel's own `netem`.
 3. A new connection costs a round trip before its first byte goes (TCP's handshake).
-4. `cut_every_s` resets every connection so often, on the line's clock, whoever is on it. `idle_drop_s` does what a
-   NAT does: a connection
-   that was silent for so long is forgotten, and nobody is told (bytes vanish).
+4. `cut_every_s` resets every connection so often, on the event loop's clock, whoever is on it; `cut_after_bytes` each
+   one when it has carried so much upward, which does not depend on how quick a machine is. `idle_drop_s` does what a
+   NAT does: a connection that was silent for so long is forgotten, and nobody is told (bytes vanish).
 5. Losses are drawn from `seed`, in the order of packets in each direction. Buffers on the way are small
-   (`BUFFER_BYTES`), so that what a
-   sender has handed over is soon on the line.
+   (`BUFFER_BYTES`), so that what a sender has handed over is soon on the line, and the kernel adds no pace of its own
+   (under BBR a loopback holds a packet back for tens of milliseconds).
 
     async with Shaper("127.0.0.1", port, Line(rate=8000, delay_s=0.3, loss=0.05)) as line:
         ...  # dial 127.0.0.1:line.port
         line.bytes_up, line.bytes_down, line.lost, line.cuts
+
+`first_up_at` and `last_up_at` are when the first byte went on the line upward and when the last was off it;
+`paused_up_at` is when it went on after the last rest of a round trip.
 """
 
 from __future__ import annotations
@@ -26,17 +29,19 @@ import asyncio
 import contextlib
 import random
 import socket
+import struct
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 PACKET_BYTES = 1200
-BUFFER_BYTES = 4096
+BUFFER_BYTES = 8192
 LINE_BUFFER_S = 0.25
+RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 
 
-async def _passes(seconds: float) -> None:
+async def passes(seconds: float) -> None:
     """A line takes its time: that is what is shown here, nothing is waited for."""
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -55,16 +60,17 @@ class Line:
     delay_s: float = 0.0
     loss: float = 0.0
     cut_every_s: float = 0.0
+    cut_after_bytes: int = 0
     idle_drop_s: float = 0.0
     seed: int = 1
 
 
-class _Direction:
-    """When what is sent now arrives at the other end."""
+class Direction:
+    """When what is sent now arrives at the other end. Knows no clock: `now` is any clock's seconds."""
 
     def __init__(self, line: Line, seed: int) -> None:
         self._line, self._random = line, random.Random(seed)
-        self.bytes = self.lost = 0
+        self.bytes = self.lost = self.repeated = 0
         self.free_at = 0.0
 
     def arrival(self, now: float, size: int) -> float:
@@ -76,6 +82,7 @@ class _Direction:
         arrives = self.free_at + line.delay_s
         if line.loss and self._random.random() < line.loss:
             self.lost += 1
+            self.repeated += size
             self.free_at += takes
             arrives = self.free_at + 3 * line.delay_s  # noticed after a round trip, then on its way again
         return arrives
@@ -87,13 +94,45 @@ class _Connection:
     far: asyncio.StreamWriter
     last: float
     forgotten: bool = False
+    carried: int = 0
 
     def abort(self) -> None:
-        for one in (self.near, self.far):
-            one.transport.abort()
+        """Who dialled is reset (RST), as where a modem hangs up. The other end keeps what has arrived, then sees the
+        end."""
+        if not self.near.transport.is_closing():
+            self.near.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.near.transport.abort()
+        self.far.transport.abort()
 
 
-def _small(one: socket.socket) -> socket.socket:
+def _prompt() -> socket.socket:
+    """A socket that sends at once; it must be told before it is connected."""
+    one = socket.socket()
+    if hasattr(socket, "TCP_CONGESTION"):
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    return one
+
+
+def listening() -> socket.socket:
+    """A socket for a server on the loopback."""
+    one = _prompt()
+    one.bind(("127.0.0.1", 0))
+    return one
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Dial a port of the loopback."""
+    one = _prompt()
+    one.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", port))
+    return await asyncio.open_connection(sock=one)
+
+
+def _small() -> socket.socket:
+    """With a buffer of a few packets, and packets to match: with a loopback's own of 64 KiB the sender would wait for a
+    window that never opens, and after 20 s gRPC's TCP_USER_TIMEOUT would end the connection."""
+    one = _prompt()
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, PACKET_BYTES)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return one
@@ -106,17 +145,18 @@ class Shaper:
         self.target, self.line = (host, port), line
         self.port = 0
         self.cuts = self.connections = 0
-        self.first_up_at = self.last_up_at = 0.0
-        self._up, self._down = _Direction(line, line.seed), _Direction(line, line.seed + 1)
+        self.first_up_at = self.last_up_at = self.paused_up_at = 0.0
+        self.paused_up_bytes = 0
+        self._up, self._down = Direction(line, line.seed), Direction(line, line.seed + 1)
         self._open: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Shaper:
-        listening = _small(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        self.port = int(listening.getsockname()[1])
-        self._server = await asyncio.start_server(self._accept, sock=listening, limit=BUFFER_BYTES)
+        server = _small()
+        server.bind(("127.0.0.1", 0))
+        self.port = int(server.getsockname()[1])
+        self._server = await asyncio.start_server(self._accept, sock=server, limit=BUFFER_BYTES)
         if self.line.cut_every_s:
             self._spawn(self._cutting())
         return self
@@ -137,6 +177,11 @@ class Shaper:
     @property
     def bytes_down(self) -> int:
         return self._down.bytes
+
+    @property
+    def repeated_up(self) -> int:
+        """Bytes that the line carried upward a second time."""
+        return self._up.repeated
 
     @property
     def lost(self) -> int:
@@ -161,14 +206,14 @@ class Shaper:
 
     async def _cutting(self) -> None:
         while True:
-            await _passes(self.line.cut_every_s)
+            await passes(self.line.cut_every_s)
             self.cuts += bool(self._open)
             self.cut()
 
     async def _accept(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         self.connections += 1
-        await _passes(2 * self.line.delay_s)
-        out = _small(socket.socket())
+        await passes(2 * self.line.delay_s)
+        out = _small()
         out.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
@@ -178,6 +223,8 @@ class Shaper:
             near.transport.abort()
             return
         back, far = await asyncio.open_connection(sock=out, limit=BUFFER_BYTES)
+        for writer in (near, far):
+            writer.transport.set_write_buffer_limits(0)  # what is delivered is with the kernel
         one = _Connection(near, far, loop.time())
         self._open.add(one)
         pumps = [
@@ -185,13 +232,15 @@ class Shaper:
             self._spawn(self._pump(one, back, near, self._down)),
         ]
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        if one.forgotten:  # nor is the other end told that this one has gone
+            await asyncio.wait(pumps)
         self._open.discard(one)
         for pump in pumps:
             pump.cancel()
         one.abort()
 
     async def _pump(
-        self, one: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: _Direction
+        self, one: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
     ) -> None:
         """Until either end closes; what was on the line by then still arrives."""
         loop = asyncio.get_running_loop()
@@ -209,16 +258,29 @@ class Shaper:
                         continue
                     if direction is self._up:
                         self.first_up_at = self.first_up_at or now
+                        if now - direction.free_at > self.line.delay_s:
+                            self.paused_up_at, self.paused_up_bytes = now, direction.bytes
                     last = max(last, direction.arrival(now, len(data)))
                     if direction is self._up:
-                        self.last_up_at = last
+                        self.last_up_at = direction.free_at
                     on_the_way.put_nowait((last, data))
+                    if direction is self._up and self._spent(one, len(data)):
+                        on_the_way.put_nowait((last, b""))
+                        await delivering
+                        self.cuts += 1
+                        one.abort()
+                        return
                     if direction.free_at - now > LINE_BUFFER_S:
-                        await _passes(direction.free_at - now - LINE_BUFFER_S)
-            on_the_way.put_nowait((last, b""))
-            await delivering
+                        await passes(direction.free_at - now - LINE_BUFFER_S)
+            if not one.forgotten:
+                on_the_way.put_nowait((last, b""))
+                await delivering
         finally:
             delivering.cancel()
+
+    def _spent(self, one: _Connection, size: int) -> bool:
+        one.carried += size
+        return 0 < self.line.cut_after_bytes <= one.carried
 
     @staticmethod
     async def _deliver(on_the_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
@@ -226,7 +288,7 @@ class Shaper:
         with contextlib.suppress(ConnectionError):
             while True:
                 at, data = await on_the_way.get()
-                await _passes(max(0.0, at - loop.time()))
+                await passes(max(0.0, at - loop.time()))
                 if not data:
                     return
                 writer.write(data)

@@ -139,6 +139,12 @@ class Side:
     def messages(self, kind: type) -> list[Any]:
         return [one for one in self.sent if isinstance(one, kind)]
 
+    def idles(self) -> list[int]:
+        """Where this side said that its feed is drained: by itself, or with a last chunk."""
+        return [
+            one.lsn for one in self.sent if isinstance(one, wire.Idle) or (isinstance(one, wire.Chunk) and one.idle)
+        ]
+
     @property
     def closed(self) -> Close | None:
         found = self.of(Close)

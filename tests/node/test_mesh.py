@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.node import carrier, daemon, status, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.driver import Report
+from fednode.node.home import pem_of
 from fednode.node.store import Store
 from fednode.sync import wire
 from fednode.sync.catalog import Catalog
@@ -21,6 +23,7 @@ from fednode.sync.effects import Close
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from mesh import Mesh, Running, configuration, free_port
+from world import World
 
 VILLAGE_PATH = (("1301", "city"), ("130102", "county"), ("130102001", "township"), ("130102001001", "village"))
 
@@ -81,6 +84,7 @@ async def test_regression_a_line_that_is_cut_again_and_again_is_dialled_at_once(
         outcomes = [
             (cut, Report(acked=1)),
             (cut, Report(received=1)),
+            (cut, Report(advanced=True)),
             (cut, Report()),
             (Close(cut.error, 5), Report(acked=1)),
         ]
@@ -89,7 +93,7 @@ async def test_regression_a_line_that_is_cut_again_and_again_is_dialled_at_once(
             return outcomes.pop(0)
 
         monkeypatch.setattr(carrier, "dial", dial)
-        for _ in range(2):
+        for _ in range(3):
             await dialler._dialer._once()
         for _ in range(2):
             with pytest.raises(Unavailable):
@@ -391,3 +395,70 @@ async def test_a_parent_whose_disk_is_full_acknowledges_nothing_and_recovers(tmp
         await mesh.run(city)
         await mesh.until(lambda: "k" in province.records() and city.pending() == 0)
         assert limits
+
+
+async def test_a_child_shows_its_own_certificate_alone_and_a_parent_that_wants_them_all_gets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The county's certificate is the city's work, of which the root says nothing: the city itself knows its issuer."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        county = await mesh.child(city, "130102", "county")
+        mine = county.app.credentials()
+        assert (mine.own.count(b"BEGIN CERT"), mine.chain.count(b"BEGIN CERT")) == (1, 3)
+        await mesh.until(lambda: county.app.trust.catalog_version == 1)
+        assert carrier._whole == set()
+        await mesh.halt(county)
+        await mesh.halt(city)
+        theirs = city.app.credentials()
+        monkeypatch.setattr(city.app, "credentials", lambda: replace(theirs, issuers=b""))  # an older program
+        await mesh.run(city)
+        await syncing.sync_once(county.app)
+        assert carrier._whole == {city.app.config.listen}
+        await syncing.sync_once(county.app)
+        await mesh.halt(city)
+        monkeypatch.undo()
+        with pytest.raises(Unavailable, match="FN-4501"):
+            await syncing.sync_once(county.app)
+        assert carrier._whole == set()  # the next time its own alone again
+
+
+async def test_a_parent_knows_children_that_it_certified_in_an_earlier_life(tmp_path: Path) -> None:
+    """They show a certificate that its new keys did not sign, and nothing that leads to it."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        before = pems(city.app.credentials().issuers)
+        another = certs.parse(World(domain="hebei").places["1301"].chain[0])
+        city.app.trust.directory._add(replace(another, incarnation=2, not_before=another.not_before + 1))
+        after = city.app.credentials()
+        assert pems(after.issuers) == before | pems(after.own)
+        assert pems(after.own) == {pem_of((another.der,)).strip()}
+
+
+def pems(data: bytes) -> set[bytes]:
+    end = b"-----END CERTIFICATE-----"
+    return {one.strip() + b"\n" + end for one in data.split(b"\n" + end) if one.strip()}
+
+
+async def test_who_is_not_of_the_domain_gets_no_connection(tmp_path: Path) -> None:
+    """A certificate of the right name, under another root."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.halt(city)
+        place = World(domain="hebei").places["1301"]
+        mine = city.app.credentials()
+        forged = replace(
+            mine,
+            key=place.keys.tls.to_pem(None),
+            own=pem_of(place.chain[:1]),
+            chain=pem_of(place.chain[:-1]),
+        )
+
+        async def use(stream: carrier.Stream) -> bytes | None:
+            return await stream.read()
+
+        with pytest.raises(Unavailable, match="FN-4501"):
+            await carrier.dial(province.app.config.listen, forged, "13.hebei.fednode.internal", use)

@@ -160,7 +160,7 @@ def test_an_old_frame_is_ignored() -> None:
 
 
 def test_a_lost_frame_ends_the_session() -> None:
-    child, parent = pair([item(1), item(2)])
+    child, parent = pair([item(1), item(2), item(3)])
     parent.read()
     child.read()
     settle_once = [parent.inbox.popleft() for _ in range(2)]

@@ -44,6 +44,7 @@ messages = st.one_of(
         version_max=U32,
         witnessed=st.none() | NUMBER,
         unsure=st.booleans(),
+        restore=st.booleans(),
     ),
     st.builds(
         wire.Chunk,
@@ -53,6 +54,7 @@ messages = st.one_of(
         total=NUMBER,
         digest=st.just(b"") | HASH,
         first_parent=st.none() | cosignatures,
+        idle=st.booleans(),
     ),
     st.builds(
         wire.Ack,
