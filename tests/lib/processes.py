@@ -41,6 +41,7 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.settings = "reserve_mib = 1\n"
         self._ports = _free_ports()
         self.environment: dict[str, dict[str, str]] = {}  # node -> what its programs see besides
 
@@ -109,7 +110,7 @@ class Processes:
         self.home(node).mkdir(parents=True)
         (self.home(node) / "config.toml").write_text(
             f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'
-            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\nreserve_mib = 1\n'
+            f'advertise = ["127.0.0.1:{listen}"]\nadvertise_enrol = ["127.0.0.1:{enrol}"]\n{self.settings}'
         )
 
     def standby(self, primary: str) -> str:
