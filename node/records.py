@@ -372,8 +372,7 @@ class Records:
     def _today(self) -> date:
         """The day by the corrected clock; state.db is told of it."""
         today = day_of(self.journal.now_ms)
-        if self.trust.catalog is not None:
-            set_day(self.projector.connection, self.trust.catalog, today)
+        set_day(self.projector, today)
         return today
 
     def _get(self, dataset: str, key: str, area: str | None) -> Found:
@@ -520,7 +519,7 @@ class Records:
         # the number stands in the text, not as a parameter: only so SQLite sees that the index on the field serves
         conditions, values = [f"r.dataset = {number}", "r.op = 1", "r.id > ?"], list[Any]([_cursor(cursor)])
         today = self._today()
-        if not withdrawn and (shown := shown_sql(declared)):
+        if not withdrawn and (shown := shown_sql(declared, today)):
             conditions.append(shown)
         for name, value in (where or {}).items():
             field = self._field(declared, name)

@@ -90,8 +90,7 @@ def run_daily(records: Records, now_ms: int) -> Report:
     """What is due once a day, all of it, told in the audit if there was any. Cleans up, large files too."""
     today = day_of(now_ms)
     report = Report()
-    if records.trust.catalog is not None:
-        set_day(records.projector.connection, records.trust.catalog, today)
+    set_day(records.projector, today)
     while (step := expire(records, today)).versions:
         report.add(step)
     if report.versions:
