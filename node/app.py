@@ -275,7 +275,9 @@ class App:
         Raises what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
         if Home.exists(path):
             app = cls.open(path, config, clock=clock, rng=rng, operator=operator)
-            if not await app._rejoin(token, addresses):
+            replaced = await app._rejoin(token, addresses)
+            waiting.drop(path)  # a join that ended just before its end left its keys there
+            if not replaced:
                 return app
             app.close()
             return cls.open(path, config, clock=clock, rng=rng, operator=operator)

@@ -548,7 +548,7 @@ class Session:
             while self._acks:
                 taken, self._acks = self._acks, []
                 outcomes = [(one.lsn, one.cosignature, one.refused) for one in taken]
-                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, self._answered))
+                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, link.holds(self._answered)))
                 self._hooks.acked(self)
         except FednodeError as error:
             self._refuse(error)

@@ -15,12 +15,14 @@ Rules
 6. A list of what is lacking is not longer than `MISSING_MAX`: then the feed begins at its beginning, and what is held
    already is recognised.
 
->>> Refill([3, 5], 9).upto
-9
+>>> lacks = Refill([3, 5], 9)
+>>> lacks.counts(2), lacks.counts(3), lacks.counts(5), lacks.counts(12)
+(2, 4, 9, 12)
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +48,13 @@ class Refill:
 
     missing: list[int]
     upto: int
+
+    def counts(self, upto: int) -> int:
+        """Up to where the peer holds all, once it has answered all that was sent up to an arrival number (rule 5)."""
+        if upto >= self.upto:
+            return upto
+        after = bisect_right(self.missing, upto)
+        return self.missing[after] - 1 if after < len(self.missing) else self.upto
 
 
 # ---------------------------------------------------------------- whoever tells

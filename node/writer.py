@@ -83,6 +83,10 @@ class Link:
     told: dict[int, int] = field(default_factory=dict)
     refill: Refill | None = None
 
+    def holds(self, answered: int) -> int:
+        """Up to where the peer holds this node's feed, once it has answered all that was sent up to there."""
+        return answered if self.refill is None else self.refill.counts(answered)
+
 
 @dataclass(frozen=True, slots=True)
 class Alarm:

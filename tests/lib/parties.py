@@ -105,7 +105,9 @@ class Party:
                 case fx.Acked(outcomes, upto):
                     assert self.link is not None
                     told = [(one.lsn, one.cosignature, one.refused) for one in outcomes]
-                    self.node.writer.acknowledged(self.link.peer_id, told, WORLD.identity(self.peer), upto)
+                    self.node.writer.acknowledged(
+                        self.link.peer_id, told, WORLD.identity(self.peer), self.link.holds(upto)
+                    )
                 case fx.RenewAsked():
                     self.do(self.exchange.answer_renewal(self.answer, "", NOW_MS))
                 case _:

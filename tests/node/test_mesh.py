@@ -11,7 +11,7 @@ import pytest
 
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
-from fednode.node import carrier, daemon, status, syncing
+from fednode.node import carrier, daemon, status, syncing, waiting
 from fednode.node.app import App, real_clock
 from fednode.node.driver import Report
 from fednode.node.home import pem_of
@@ -134,6 +134,19 @@ async def test_a_revoked_node_is_refused_and_the_word_spreads(tmp_path: Path) ->
         again = await App.join(tmp_path / "130102", county.app.config, fresh)
         assert again.trust.me.incarnation == 2
         again.close()
+
+
+async def test_keys_that_a_join_left_at_its_very_end_go_with_the_next_one(tmp_path: Path) -> None:
+    """tests/e2e/test_mortal, join killed at its 124th statement: the home was there, and the keys waited for ever."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.halt(city)
+        left = waiting.folder(tmp_path / "1301")
+        waiting.keep(tmp_path / "1301", waiting.Pending("1301"), city.app.keys, None)
+        token = Token.decode(province.app.invite("1301", "city", "石家庄市"))
+        (await App.join(tmp_path / "1301", city.app.config, token)).close()
+        assert not left.exists()
 
 
 async def test_a_certificate_renews_itself_over_the_exchange(tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def test_acknowledged_goes_back_to_what_the_successor_holds(chain: Chain, tmp_pa
     other.store.close()
 
 
+def test_what_is_held_beyond_the_last_thing_that_was_lacking_counts_as_acknowledged(chain: Chain) -> None:
+    """Seed 173: nothing was sent after it, so nothing said so, and it was pending for ever."""
+    link = chain[VILLAGE].link(TOWNSHIP)
+    assert [link.holds(lsn) for lsn in (0, 4)] == [0, 4]
+    link.refill = refill.Refill([8, 9, 12], 18)
+    assert [link.holds(lsn) for lsn in (7, 8, 9, 11, 12, 17, 18, 22)] == [7, 8, 11, 11, 18, 18, 18, 22]
+
+
 def settle_one(*sides: Party) -> None:
     """One frame each."""
     for one in sides:

@@ -473,7 +473,7 @@ class SimNode:
                 self.world.acked.add((end.peer.node.id, str(name), size))
         outcomes = [(one.lsn, one.cosignature, one.refused) for one in effect.outcomes]
         link = end.link
-        self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer, effect.upto))
+        self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer, link.holds(effect.upto)))
         self._watch_refusals()
 
     def moved(self) -> None:
