@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,15 @@ def exchanged(nodes: Processes, tmp_path: Path, seed: int) -> None:
         assert nodes.run(node, "refused")["refused"] == []
 
 
+def plain(tmp_path: Path) -> str:
+    """The shipped catalog as docs/catalog.md has it for a mesh with nodes of release 0.1: without `bodies`."""
+    text = resources.files("fednode.node").joinpath("data/catalogs/organisations.toml").read_text(encoding="utf-8")
+    assert "\nbodies = 2\n" in text
+    path = tmp_path / "plain.toml"
+    path.write_text(text.replace("\nbodies = 2\n", "\n"))
+    return str(path)
+
+
 @pytest.mark.parametrize("older", [CITY, PROVINCE])
 def test_release_0_1_and_today_exchange_in_both_directions_and_upgrade(
     nodes: Processes, old: dict[str, str], tmp_path: Path, older: str
@@ -97,7 +107,7 @@ def test_release_0_1_and_today_exchange_in_both_directions_and_upgrade(
     assert nodes.run(older, "version")["versions"]["fednode"] == "0.1.0"
     assert nodes.run(CITY if older == PROVINCE else PROVINCE, "version")["versions"]["fednode"] == fednode.__version__
     nodes.found(PROVINCE, "province", "河北省")
-    nodes.run(PROVINCE, "catalog", "publish", "--shipped")
+    nodes.run(PROVINCE, "catalog", "publish", *(["--shipped"] if older == PROVINCE else [plain(tmp_path)]))
     nodes.found(CITY, "city", "石家庄市", PROVINCE)
     exchanged(nodes, tmp_path, 1)
     nodes.kill(older, signal.SIGTERM)

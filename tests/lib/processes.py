@@ -26,7 +26,7 @@ class Failed(Exception):
 
 def _free_ports() -> Iterator[int]:
     """Ports that nobody uses now, below the range that outgoing connections draw from."""
-    for port in count(20_000 + os.getpid() % 10_000):
+    for port in count(20_000 + os.getpid() * 101 % 10_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
