@@ -8,9 +8,11 @@ Rules
 3. What begins after more than this node holds is refused, and the answer says what it holds: the next bundle begins
    there. What was taken already changes nothing. Of what an older stick says only signed logs are believed: addresses
    and certificates are those of the newest bundle, acknowledgements those of this very store.
-4. The parent's bundles come before the children's: a child that they revoke is refused.
-5. After an import the same stick carries the answer. That it cannot be written is said, and is no failure.
-6. However much there is on a stick, memory and the audit grow by no more than limits allow.
+4. A child's feed has nothing new below the cursor of its store: a store that brings such news was rolled back, or is a
+   copy. By stick the child cannot see that first, as it does in a session (`node.fence`); so nothing of it is taken.
+5. The parent's bundles come before the children's: a child that they revoke is refused.
+6. After an import the same stick carries the answer. That it cannot be written is said, and is no failure.
+7. However much there is on a stick, memory and the audit grow by no more than limits allow.
 
 >>> # for one in take_in(app, [Path("/media/stick")]).bundles: one.received, one.answer
 """
@@ -33,8 +35,9 @@ from fednode.node.fence import Place
 from fednode.node.follower import follow
 from fednode.node.room import if_room
 from fednode.node.store import Store
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import bundle as bun
+from fednode.sync import segment as seg
 from fednode.sync import volume as vol
 from fednode.sync import wire
 from fednode.sync.bundle import Opening
@@ -129,7 +132,7 @@ def take_in(app: App, paths: Sequence[Path], *, dry_run: bool = False, answer: b
 
 
 def _turn(app: App, one: Imported) -> tuple[bool, str, int, int]:
-    """The order in which bundles are taken (rule 4)."""
+    """The order in which bundles are taken (rule 5)."""
     return one.sender != app.trust.directory.parent_of(app.trust.node), one.sender, one.after, one.upto
 
 
@@ -225,6 +228,7 @@ def _import(app: App, writer: Writer, imported: Imported, refused: dict[int, str
         if dry_run:
             imported.segments = sum(isinstance(one, Commit) and one.late is None for one in opened.messages())
             return
+        _check_order(app, writer, opened)
         _apply(app, writer, opened, imported, refused)
     except FednodeError as error:
         _failed(app, writer, imported, error, dry_run=dry_run)
@@ -239,6 +243,30 @@ def _check_span(store: Store, opening: Opening, sender: str) -> None:
     have = peer.have.lsn if peer is not None and peer.have.store == opening.hello.store else 0
     if opening.after > have:
         raise Refused(TOO_LATE, sender=sender, after=opening.after, have=have)
+
+
+def _check_order(app: App, writer: Writer, opened: Opened) -> None:
+    """Rule 4. Raises PeerError FN-5515."""
+    sender, store = opened.sender, app.store
+    peer = store.peer(sender.node)
+    if opened.from_parent or peer is None or peer.have.store != opened.opening.hello.store:
+        return
+    for message in opened.messages():
+        log = _news(store, message.data) if isinstance(message, Commit) and message.lsn <= peer.have.lsn else ""
+        if log:
+            params = {"node": sender.node, "log": log}
+            writer.alarms.append(Alarm("FN-5515", sender.node, params, fence.heads(store, sender)))
+            raise PeerError("FN-5515", **params)
+
+
+def _news(store: Store, data: bytes) -> str:
+    """The log of a segment that is not held here, nor refused; "" for any other."""
+    try:
+        header = seg.parse(data).header
+    except PeerError:
+        return ""
+    known = header.end <= store.log_state(header.log).size or store.refused_before(str(header.log), header.first)
+    return "" if known else str(header.log)
 
 
 def _apply(app: App, writer: Writer, opened: Opened, imported: Imported, refused: dict[int, str]) -> None:

@@ -18,6 +18,7 @@ from fednode.node.config import Config
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import volume as vol
 from fednode.sync import wire
+from fednode.sync.change import Change
 from fednode.sync.errors import PeerError, Refused
 from sticks import Row, code, forge, header, held, only, opening, write, write_much
 
@@ -196,6 +197,38 @@ def test_a_child_that_the_same_stick_revokes_is_refused(tmp_path: Path) -> None:
     assert found == {"13": "", "130102": "FN-5511"}
     assert held(city) == 0
     row.close()
+
+
+def test_a_store_that_was_rolled_back_cannot_hide_it_by_stick(row: Row) -> None:
+    """Was: what it had written anew moved its parent's cursor, and with it went what would have shown the rollback
+    (simulator, seed 93)."""
+    province, city = row.apps
+    city.store.connection.execute("pragma wal_checkpoint(truncate)")
+    backup = city.home.log_db.read_bytes()
+    for key in ("a", "b", "c"):
+        write(city, key)
+    carried = row.stick()
+    bundle_out.export(city, "13", carried)
+    assert only(bundles.take_in(province, [carried], answer=False)).error is None
+    city.close()
+    for path in city.home.path.glob("*.db*"):
+        path.unlink()
+    city.home.log_db.write_bytes(backup)
+    again = App.open(city.home.path, city.config)
+    writer = again.new_writer(again.store)
+    writer.local("org-registration", again.trust.area, [Change(b"other", b'{"name":"x"}')])
+    stick_ = row.stick()
+    bundle_out.export(again, "13", stick_)
+    before, told = [size for _, name, size in province.store.logs() if name.origin == "1301"], alerts(province)
+    report = bundles.take_in(province, [stick_], answer=False)
+    assert code(report) == "FN-5515"
+    assert [size for _, name, size in province.store.logs() if name.origin == "1301"] == before
+    assert alerts(province) == told + 1
+    back = row.stick()
+    bundle_out.export(province, "1301", back)
+    bundles.take_in(again, [back], answer=False)
+    assert fence.standing(again.store) is not None, "and it hears of it by the next stick"
+    again.close()
 
 
 def test_refusals_without_end_are_counted(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:

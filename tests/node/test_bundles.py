@@ -113,7 +113,7 @@ def test_a_stick_that_begins_too_late_says_from_where_to_export(row: Row) -> Non
 
 def test_a_stick_that_begins_too_late_is_answered_and_the_next_begins_in_time(row: Row) -> None:
     """What a peer holds may be less than it has acknowledged: a store that was restored, items that went ahead of their
-    turn in a session that was cut. Was: the operator had to give the number by hand."""
+    turn in a session that was cut (simulator, seed 57). Was: the operator had to give the number by hand."""
     province, city = row.apps
     write(city, "a")
     with city.store.write() as tx:

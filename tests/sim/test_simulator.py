@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fednode.node import admission
+from fednode.node import admission, bundles
 from fednode.node.projection import Projector
 from fednode.node.store import Store
 from fednode.node.stripping import Stripping
 from fednode.node.transaction import Transaction
 from fednode.node.writer import Writer
 from fednode.sync import merge
-from fednode.sync.effects import Done, HalfSegment
+from fednode.sync.effects import Commit, Done, HalfSegment
 from fednode.sync.errors import Refused
 from fednode.sync.inbox import Inbox
 from fednode.sync.wire import Chunk, Cursor
@@ -114,6 +114,26 @@ def test_it_finds_an_erase_that_does_not_stick(monkeypatch: pytest.MonkeyPatch) 
 def test_it_finds_a_record_that_outlives_its_erase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Projector, "_forget", lambda _self, _log, _seq, _keys: None)
     assert "erased" in breaks(monkeypatch, range(6))
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_it_finds_a_stick_of_which_something_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is passed over, with the cursor behind it, nobody would ever send again."""
+    add = bundles._Batch.add
+
+    def dropping(self: bundles._Batch, commit: Commit) -> None:
+        if commit.late is not None or commit.lsn % 3:
+            add(self, commit)
+
+    monkeypatch.setattr(bundles._Batch, "add", dropping)
+    assert breaks(monkeypatch, range(6)) != ""
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_sticks_bring_what_no_link_has_brought() -> None:
+    assert sum(run(seed).brought for seed in range(3)) > 20
 
 
 def test_admission_is_what_the_daemon_uses() -> None:

@@ -55,6 +55,7 @@ def restore_backup(node: SimNode) -> None:
     sizes = {name: size for _, name, size in store.logs()}
     store.close()
     node.stamped = 0
+    node.world.rollbacks[node.id] = node.world.rollbacks.get(node.id, 0) + 1
     forget(node)
     parent = node.world.nodes[node.member.parent]
     if any(size > sizes.get(name, 0) for name, size in _held(parent) if name.origin == node.id):

@@ -19,6 +19,7 @@ from sim.check import check
 from sim.datasets import catalog, remembered
 from sim.network import Faults
 from sim.recovery import keep_backup, restore_backup
+from sim.sticks import CARRIED, carry, carry_for_whoever_is_cut_off
 from sim.world import SimNode, World
 
 FAULTS_MS = 6 * 60 * 1000
@@ -37,7 +38,7 @@ EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a run came to. `digest`: of the trace; `records`: at the province; `resumed`: segments that a cut had
-    left half received, and that went on from there."""
+    left half received, and that went on from there; `brought`: what sticks brought that was not there yet."""
 
     seed: int
     digest: str
@@ -46,6 +47,7 @@ class Result:
     quiet_after_ms: int
     resumed: int
     hurried: int
+    brought: int = 0
 
 
 def run(seed: int, faults: Faults | None = None) -> Result:
@@ -67,7 +69,9 @@ def _run(seed: int, faults: Faults | None) -> Result:
             world.clock.run_until(world.clock.now_ms + STEP_MS)
         quiet = world.clock.now_ms - start
         records = check(world)
-        return Result(seed, world.clock.digest(), world.clock.happened, records, quiet, world.resumed, world.hurried)
+        happened = (world.clock.digest(), world.clock.happened)
+        moved = (world.resumed, world.hurried, world.brought)
+        return Result(seed, *happened, records, quiet, *moved)
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}") from error
     finally:
@@ -138,6 +142,7 @@ def _operators(world: World) -> None:
         since = rng.randint(FAULTS_MS // 4, FAULTS_MS // 2)
         at(since, partial(_part, world, village, FAULTS_MS // 3))
         at(since, partial(_jump, village, rng.choice((-1, 1)) * rng.randint(1, 10) * YEAR_MS))
+    _sticks(world, busy)
     for _ in range(4):
         at(rng.randint(0, FAULTS_MS), partial(_part, world, rng.choice(nodes), rng.randint(5_000, 240_000)))
     for _ in range(2):
@@ -149,6 +154,17 @@ def _operators(world: World) -> None:
     at(rng.randint(0, FAULTS_MS), partial(_publish, world))
     if rng.random() < 0.5:
         at(rng.randint(FAULTS_MS // 2, FAULTS_MS), partial(_revoke, world, rng.choice(villages)))
+
+
+def _sticks(world: World, busy: list[SimNode]) -> None:
+    """One busy village has no link at all; sticks go to and fro there, and wherever a link is down."""
+    rng, at = world.clock.rng, world.clock.at
+    alone = busy[-1]
+    at(0, partial(_part, world, alone, FAULTS_MS))
+    for since in range(FAULTS_MS // 6, FAULTS_MS, FAULTS_MS // 8):
+        at(since, partial(carry, world, alone, world.nodes[alone.member.parent], rng.random() < 0.6))
+    for _ in range(CARRIED):
+        at(rng.randint(FAULTS_MS // 8, FAULTS_MS), partial(carry_for_whoever_is_cut_off, world, rng.choice(busy)))
 
 
 def _payload(world: World, dataset: str, key: str, number: int, *, big: bool = False) -> bytes:

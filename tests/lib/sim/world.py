@@ -552,7 +552,8 @@ class World:
         self.alarms: set[tuple[str, str]] = set()
         self.restored: set[str] = set()
         self.erased: set[tuple[str, str, int]] = set()
-        self.resumed = self.hurried = 0
+        self.resumed = self.hurried = self.sticks = self.brought = 0
+        self.rollbacks: dict[str, int] = {}
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
         for member in members().values():
@@ -575,6 +576,10 @@ class World:
 
     def parted(self, child: str, _parent: str) -> bool:
         return child in self._parted
+
+    def parted_now(self) -> list[str]:
+        """Who has no link at the moment."""
+        return sorted(self._parted)
 
     def close(self) -> None:
         for node in self.nodes.values():
