@@ -12,8 +12,9 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,14 @@ from fednode.sync import bundle as bun
 from fednode.sync import volume as vol
 from fednode.sync import wire
 from fednode.sync.bundle import Opening
+from fednode.sync.effects import Item
 from fednode.sync.enrol import renewal_due
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.side import PULL_BYTES
 
 if TYPE_CHECKING:
     from fednode.node.app import App
+    from fednode.node.trust import Trust
 
 VOLUME_BYTES = 32 * 1024 * 1024
 PARENT, STANDBY = "parent", "standby"
@@ -56,22 +59,32 @@ class Exported:
 
 
 def peer_of(app: App, to: str) -> tuple[Identity, bool]:
-    """The peer that a bundle may be for, and whether it is the parent. Raises Refused FN-3110 (unknown), FN-3520 (a
-    standby: there is none yet), FN-5125 (not a direct peer), PeerError FN-5511 (revoked)."""
+    """The peer that a bundle may be for, and whether it is the parent. Raises Refused FN-3110 (unknown), FN-3520 (not
+    one standby), FN-5125 (not a direct peer), PeerError FN-5511 (revoked)."""
     trust = app.trust
     trust.refresh(app.store)
     parent = trust.parent
     if to == PARENT and parent is not None:
         to = parent.node
+    elif to == STANDBY:
+        to = _standby(trust)
     identity = trust.directory.get(to)
     if identity is None:
-        raise Refused("FN-3520" if to.lower() == STANDBY else "FN-3110", node=to)
+        raise Refused("FN-3110", node=to)
     to_parent = parent is not None and parent.node == to
     if not to_parent and trust.directory.parent_of(to) != trust.node:
         raise Refused("FN-5125", node=to)
     if trust.directory.is_revoked(to):
         raise PeerError("FN-5511", node=to)
     return identity, to_parent
+
+
+def _standby(trust: Trust) -> str:
+    """The one that this node has. Raises Refused FN-3520."""
+    found = [one.node for one in trust.directory.standbys_of(trust.node)]
+    if len(found) != 1:
+        raise Refused("FN-3520", count=len(found), standbys=", ".join(found) or "-")
+    return found[0]
 
 
 def export(
@@ -172,16 +185,22 @@ class _Content:
         yield from frames.acks(self._outcomes(store, self._peer))
         after, upto, drained = self.exported.after, self.exported.upto, False
         before = set(store.damaged)
+        feed = self._feed(store)
         while not drained:
-            if self._to_parent:
-                items, drained = store.feed_up(after, PULL_BYTES, until=upto)
-            else:
-                items, drained = store.feed_down(self._identity.scope, after, PULL_BYTES, until=upto)
+            items, drained = feed(after, PULL_BYTES, until=upto)
             yield from frames.items(items)
             self.exported.segments += sum(1 for item in items if item.late is None)
             after = items[-1].lsn if items else upto
         self.exported.damaged = len(store.damaged - before)
         yield from self._witnessed(frames)
+
+    def _feed(self, store: Store) -> Callable[..., tuple[list[Item], bool]]:
+        """As in an exchange (`admission.feeds`)."""
+        if self._to_parent:
+            return store.feed_up
+        if self._identity.stands_for == self._app.trust.node:
+            return partial(store.feed_all, self._identity.node)
+        return partial(store.feed_down, self._identity.scope)
 
     def _witnessed(self, frames: bun.Frames) -> Iterator[bytes]:
         """What witnesses above have signed, for a child that was seen to take it."""

@@ -249,23 +249,28 @@ def _check_order(app: App, writer: Writer, opened: Opened) -> None:
     """Rule 4. Raises PeerError FN-5515."""
     sender, store = opened.sender, app.store
     peer = store.peer(sender.node)
-    if opened.from_parent or peer is None or peer.have.store != opened.opening.hello.store:
+    opening = opened.opening
+    if opened.from_parent or peer is None or peer.have.store != opening.hello.store or opening.after >= peer.have.lsn:
         return
     for message in opened.messages():
-        log = _news(store, message.data) if isinstance(message, Commit) and message.lsn <= peer.have.lsn else ""
-        if log:
+        if not isinstance(message, Commit) or message.lsn > peer.have.lsn:
+            continue
+        if log := _news(store, message.data, sender.node):
             params = {"node": sender.node, "log": log}
             writer.alarms.append(Alarm("FN-5515", sender.node, params, fence.heads(store, sender)))
             raise PeerError("FN-5515", **params)
 
 
-def _news(store: Store, data: bytes) -> str:
-    """The log of a segment that is not held here, nor refused; "" for any other."""
+def _news(store: Store, data: bytes, sender: str) -> str:
+    """The log of a segment that is not held here, nor refused, or refused because its sender's own history is another;
+    "" for any other."""
     try:
         header = seg.parse(data).header
     except PeerError:
         return ""
-    known = header.end <= store.log_state(header.log).size or store.refused_before(str(header.log), header.first)
+    why = store.refusals(str(header.log), header.first)
+    forked = header.log.origin == sender and why & fence.OF_MINE
+    known = header.end <= store.log_state(header.log).size or (why and not forked)
     return "" if known else str(header.log)
 
 

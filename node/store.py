@@ -525,9 +525,10 @@ class Store:
         rows = self._rows(f"select {', '.join(names)} from refused order by id desc limit ?", limit)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def refused_before(self, log: str, first: int) -> bool:
-        """Whether something of this log, at or before `first`, was refused."""
-        return bool(self._rows("select 1 from refused where log = ? and first <= ? limit 1", log, first))
+    def refusals(self, log: str, first: int) -> frozenset[str]:
+        """Why something of this log, at or before `first`, was refused; empty: nothing was."""
+        rows = self._rows("select distinct code from refused where log = ? and first <= ?", log, first)
+        return frozenset(code for (code,) in rows)
 
     def partial(self, peer: str) -> HalfSegment | None:
         """What a cut left of a segment from a peer."""

@@ -308,7 +308,7 @@ class Writer:
             header = envelope.header
             log, first, link.seen = str(header.log), header.first, header.root[:CHECK_BYTES]
             state = self.store.log_state(header.log)
-            if first > state.size and self.store.refused_before(log, first):
+            if first > state.size and self.store.refusals(log, first):
                 return Done(commit.lsn, refused="FN-6413")
             if first < state.size and mending.is_damaged(self.store, envelope):
                 return self._mend(tx, link, commit, envelope)

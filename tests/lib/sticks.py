@@ -45,11 +45,13 @@ class Row:
         return path
 
     def join(self, parent: App, node: str, level: str) -> App:
-        carried = self.stick()
-        token = Token.decode(parent.invite(node, level, node))
-        path = self.folder / node
+        return self.admit(parent, Token.decode(parent.invite(node, level, node)))
+
+    def admit(self, parent: App, token: Token) -> App:
+        """Whoever has this token joins."""
+        carried, path = self.stick(), self.folder / token.node
         joining.ask(path, SETTINGS, "", token, carried, random_bytes)
-        assert [one.recipient for one in bundles.take_in(parent, [carried]).joined] == [node]
+        assert [one.recipient for one in bundles.take_in(parent, [carried]).joined] == [token.node]
         app, report = joining.finish(path, SETTINGS, [carried], "", **REAL)
         assert [one.error for one in report.bundles] == [None]
         bundles.take_in(parent, [carried])  # what the child wrote back

@@ -373,7 +373,7 @@ def test_a_forged_one_is_refused_kept_as_evidence_and_harms_nothing(county: Node
         assert done.refused == code
     assert county.columns(LOG) is None
     assert {log for _, log in evidence(county)} == {f"{LOG}#rewrap", "#rewrap"}
-    assert not county.store.refused_before(str(LOG), 9), "the log itself is not under suspicion"
+    assert not county.store.refusals(str(LOG), 9), "the log itself is not under suspicion"
     (done,) = county.take(CITY, given_by(PROVINCE, LOST, raw, key), restoring=True)
     assert done.refused == ""
     assert county.columns(LOG) is not None

@@ -88,9 +88,9 @@ def carry(world: World, child: SimNode, parent: SimNode, up: bool) -> None:
     if written is None:
         return
     sender.moved()
-    rng, life = world.clock.rng, world.rollbacks.get(sender.id, 0)
+    rng, written_by = world.clock.rng, {sender.id: world.rollbacks.get(sender.id, 0)}
     for _ in range(rng.choice(BROUGHT)):
-        bring = partial(_bring, world, folder, receiver, sender, (sender.id, life))
+        bring = partial(_bring, world, folder, receiver, sender, written_by)
         world.clock.at(rng.randint(*rng.choice(ON_THE_WAY_MS)), bring)
 
 
@@ -123,9 +123,9 @@ def _remembered(world: World, node: SimNode) -> Iterator[None]:
         del writer.acknowledged
 
 
-def _bring(world: World, folder: Path, to: SimNode, back: SimNode | None, by: tuple[str, int]) -> None:
-    """A stick arrives; with the answer it goes back, sometimes. `by`: who wrote it, and after how many rollbacks."""
-    if not to.up or to.restoring or world.rollbacks.get(by[0], 0) != by[1]:
+def _bring(world: World, folder: Path, to: SimNode, back: SimNode | None, by: dict[str, int]) -> None:
+    """A stick arrives; with the answer it goes back, sometimes. `by`: who wrote on it, and after how many rollbacks."""
+    if not to.up or to.restoring or any(world.rollbacks.get(node, 0) != count for node, count in by.items()):
         return
     try:
         with _remembered(world, to):
@@ -149,4 +149,5 @@ def _bring(world: World, folder: Path, to: SimNode, back: SimNode | None, by: tu
         to.moved()
     if back is not None and world.clock.chance(0.7):
         soon = world.clock.rng.choice(ON_THE_WAY_MS)
-        world.clock.at(world.clock.rng.randint(*soon), partial(_bring, world, folder, back, None, by))
+        answered_by = {**by, to.id: world.rollbacks.get(to.id, 0)}
+        world.clock.at(world.clock.rng.randint(*soon), partial(_bring, world, folder, back, None, answered_by))

@@ -1,0 +1,100 @@
+"""A standby that is reached by stick: it holds and reads what its primary does, and its acknowledgements come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fednode.node import bundle_out, bundles
+from fednode.node.app import App
+from fednode.node.audit import verify_store
+from fednode.node.follower import follow
+from fednode.sync.enrol import Token
+from fednode.sync.errors import Refused
+from sticks import Row, only, write
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> Iterator[Row]:
+    made = Row(tmp_path, 2)
+    yield made
+    made.close()
+
+
+def standby_of(row: Row, primary: App) -> App:
+    made = row.admit(primary, Token.decode(primary.invite_standby()))
+    row.apps.append(made)
+    return made
+
+
+def carry(row: Row, sender: App, to: str, receiver: App) -> bundles.Imported:
+    """A stick there; the answer goes back."""
+    carried = row.stick()
+    bundle_out.export(sender, to, carried)
+    there = only(bundles.take_in(receiver, [carried]))
+    back = only(bundles.take_in(sender, [carried]))
+    for one in (there, back):
+        if one.error is not None:
+            raise one.error
+    return there
+
+
+def logs(app: App, but: str) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(name): (size, app.store.log_state(name).root) for _, name, size in app.store.logs() if name.origin != but
+    }
+
+
+def records(app: App) -> list[tuple[str, bytes]]:
+    projector = app.new_projector()
+    try:
+        follow(projector)
+        sql = "select key, payload from record where dataset = (select id from dataset where name = 'admin-licence')"
+        return sorted(projector.connection.execute(sql).fetchall())
+    finally:
+        projector.close()
+        projector.store.close()
+
+
+def test_a_standby_without_a_link_holds_and_reads_what_its_primary_does(row: Row) -> None:
+    _, city, county = row.apps
+    standby = standby_of(row, city)
+    assert standby.trust.me.stands_for == "1301"
+    write(county, "a", "b")
+    write(city, "c")
+    carry(row, county, "parent", city)
+    there = carry(row, city, "standby", standby)
+    assert there.held > 0 and not there.refused, there
+    assert (
+        logs(standby, standby.trust.node).items()
+        >= {
+            log: head for log, head in logs(city, standby.trust.node).items() if not log.endswith("/1/sys.audit")
+        }.items()
+    )
+    assert len(records(standby)) == 3
+    assert records(standby) == records(city)
+    peer = city.store.peer(standby.trust.node)
+    assert peer is not None
+    assert peer.acked >= there.upto, "what the stick brought is acknowledged by the answer"
+    write(county, "d")
+    carry(row, county, "parent", city)
+    assert carry(row, city, standby.trust.node, standby).held > 0
+    assert records(standby) == records(city)
+    assert carry(row, standby, "parent", city).error is None
+    for app in (city, standby):
+        assert verify_store(app.store, app.trust).problems == []
+
+
+def test_which_standby_is_asked_where_it_is_not_clear(row: Row) -> None:
+    city = row.apps[1]
+    with pytest.raises(Refused, match="FN-3520") as none:
+        bundle_out.export(city, "standby", row.stick())
+    assert none.value.params == {"count": 0, "standbys": "-"}
+    one, other = standby_of(row, city), standby_of(row, city)
+    with pytest.raises(Refused, match="FN-3520") as two:
+        bundle_out.export(city, "standby", row.stick())
+    assert two.value.params == {"count": 2, "standbys": f"{one.trust.node}, {other.trust.node}"}
+    with pytest.raises(Refused, match="FN-3110"):
+        bundle_out.export(city, "1399", row.stick())
