@@ -140,6 +140,7 @@ class Daemon:
 
     def _poked(self) -> None:
         self.app.trust.refresh(self.engine.store)
+        self.engine.mender.recall()
         self.engine.moved()
 
     async def _look(self) -> object:

@@ -52,7 +52,7 @@ class Engine(Hooks):
         self.app = app
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
-        self.mender = Mender(self.store, self.sessions)
+        self.mender = Mender(self.store, self.sessions, self._keep_damaged)
         self._on_moved = on_moved
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -85,6 +85,13 @@ class Engine(Hooks):
             # step by step: others write in between, and each step that moves something comes by here
             self.soon(quietly(self.writer.call(lambda writer: writer.rewrapping.step())))
         self._on_moved()
+
+    def _keep_damaged(self, places: list[mending.Place]) -> None:
+        def keep(writer: Writer) -> None:
+            with writer.store.write() as tx:
+                mending.remember(tx, places)
+
+        self.soon(quietly(self.writer.call(keep)))
 
     def _out_of_force(self, peer: Identity, link: Link | None) -> PeerError | None:
         """Why a session that is open may not go on: the peer was revoked, or another installation took a new life."""

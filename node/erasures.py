@@ -4,7 +4,8 @@ Rules
 1. What state.db still has to forget is in `erased` with its key, sealed; the key goes when state.db has forgotten it
    for good (`node.cleaning`).
 2. Whoever holds the log of a version must confirm: the nodes above its origin that get it, the origin, and those below
-   down to its audience. Who cannot read the log confirms that the stripped segment took the place of the old one.
+   down to its audience, each with its standbys. Who cannot read the log confirms that the stripped segment took the
+   place of the old one.
 
 >>> # for one in waiting(store, 100): projector forgets (one.log, one.seq, one.key)
 """
@@ -141,7 +142,7 @@ def own_erasures(store: Store, trust: Trust, said: Sequence[dict[str, Any]], wan
 
 
 def _route(trust: Trust, log: LogName) -> list[str]:
-    """The nodes that get a log, from the top (rule 2)."""
+    """The nodes that get a log, from the top, each before its standbys (rule 2)."""
     directory = trust.directory
     dataset = trust.dataset(log.dataset)
     flow = dataset.flow if dataset else "up"
@@ -153,8 +154,8 @@ def _route(trust: Trust, log: LogName) -> list[str]:
     down = route(log, Side.SELF, False, flow in ("down", "both"), origin.scope).down
     below = [one for one in directory.all() if one.node not in path and log.origin in _above(trust, one.node)]
     if down:
-        nodes = [*nodes, *(one.node for one in below if goes_down_to(down, one.scope))]
-    return nodes
+        nodes = [*nodes, *(one.node for one in below if goes_down_to(down, one.scope) and not one.stands_for)]
+    return [two for node in nodes for two in (node, *(one.node for one in directory.standbys_of(node)))]
 
 
 def _above(trust: Trust, node: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Mending: a segment that is damaged here is fetched again from a neighbour, and takes its old place.
 
 Rules
-1. What is damaged is neither served nor forwarded: feeds pass it over, and note it (`Store.damaged`).
+1. What is damaged is neither served nor forwarded: feeds pass it over, and note it (`Store.damaged`). What was found,
+   by a feed, the scrub or a verification by hand, is known until it is mended, over restarts, too (`remember`).
 2. Every neighbour with whom a session is open, or opens, is asked for it (`Want.restore`): the parent, and children.
 3. A neighbour gives only what the asker may hold: to its parent what goes up or came from above, to a child what goes
    down to it and what is of it or below it.
@@ -11,14 +12,16 @@ Rules
    this node only carries it (`Stripping.restored`).
 5. A mended segment is announced (`node.resealed`): whom the feed had passed it over gets it.
 
->>> # mender = Mender(engine.store, engine.sessions); mender.found([("hebei/1301/1/admin-licence", 1000)])
+>>> # mender = Mender(engine.store, engine.sessions, keep); mender.found([("hebei/1301/1/admin-licence", 1000)])
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from fednode.crypto.suite import SUITE_1
 from fednode.node import resealed
@@ -37,22 +40,61 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.mending")
 Place = tuple[str, int]  # a log's name, and the first change of the segment
+DAMAGED = "FN-6601"
+META = "damaged"
+KNOWN_MAX = 1_000
+
+
+def remember(tx: Transaction, places: Iterable[Place]) -> None:
+    """These are damaged."""
+    _write(tx, [*dict.fromkeys((*_read(tx.store), *places))][:KNOWN_MAX])
+
+
+def _forget(tx: Transaction, place: Place) -> None:
+    known = _read(tx.store)
+    if place in known:
+        _write(tx, [one for one in known if one != place])
+
+
+def known(store: Store) -> list[Place]:
+    """What was found damaged, and is."""
+    return [(name, first) for name, first in _read(store) if _is_damaged(store, LogName.parse(name), first)]
+
+
+def _read(store: Store) -> list[Place]:
+    return msgspec.json.decode(store.meta(META) or b"[]", type=list[Place])
+
+
+def _write(tx: Transaction, places: Sequence[Place]) -> None:
+    tx.set_meta(META, msgspec.json.encode(places) if places else None)
 
 
 class Mender:
-    """What is damaged here, and who was asked for it. Belongs to the event loop, as the sessions do."""
+    """What is damaged here, and who was asked for it. Belongs to the event loop, as the sessions do. `keep`: is told
+    what is to be remembered."""
 
-    def __init__(self, store: Store, sessions: set[Session]) -> None:
-        self._store, self._sessions = store, sessions
+    def __init__(self, store: Store, sessions: set[Session], keep: Callable[[list[Place]], None]) -> None:
+        self._store, self._sessions, self._keep = store, sessions, keep
         self._damaged: set[Place] = set()
+        self.recall()
 
     def found(self, places: Iterable[Place]) -> None:
         """Damage was found: ask whoever is connected."""
-        for place in sorted(set(places) - self._damaged):
+        if news := self._ask_all(places):
+            self._keep(news)
+
+    def recall(self) -> None:
+        """What was found before, or by another process."""
+        self._ask_all(known(self._store))
+
+    def _ask_all(self, places: Iterable[Place]) -> list[Place]:
+        news = sorted(set(places) - self._damaged)
+        for place in news:
             log.warning("damaged segment", extra={"log": place[0], "first": place[1]})
             self._damaged.add(place)
             for session in self._sessions:
                 session.ask_segment(*place)
+        return news
 
     def look(self) -> None:
         """Whether a feed met damage."""
@@ -97,8 +139,17 @@ def one(store: Store, trust: Trust, link: Link) -> Callable[[str, int], list[Ite
 
 def is_damaged(store: Store, envelope: Envelope) -> bool:
     """Whether the segment that is held in an envelope's place is damaged."""
-    there = store.held_range(envelope.header.log, envelope.header.first)
+    return _is_damaged(store, envelope.header.log, envelope.header.first)
+
+
+def _is_damaged(store: Store, name: LogName, first: int) -> bool:
+    there = store.held_range(name, first)
     return there is not None and SUITE_1.hash(there[3]) != there[1]
+
+
+def mended(tx: Transaction, envelope: Envelope) -> None:
+    """Other bytes lie in the place of what was damaged."""
+    _forget(tx, (str(envelope.header.log), envelope.header.first))
 
 
 def mend(

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import audit, scrub
+from fednode.node import audit, mending, scrub
 from fednode.node.audit import Problem
 from fednode.node.driver import WriterThread
 from fednode.node.journal import DONE, FAILED
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.scrub")
 REST_S = 0.003
 SAVE_MS = 60_000
-DAMAGED = "FN-6601"
 
 
 class Scrubber:
@@ -70,7 +69,7 @@ class Scrubber:
                     self._saved_ms = now_ms
                     await self._writer.call(lambda writer: self._tell(writer, problems, ended))
                     self._kept = self._store.meta(scrub.META)
-                self._mend([(one.log, one.first) for one in problems if one.code == DAMAGED])
+                self._mend([(one.log, one.first) for one in problems if one.code == mending.DAMAGED])
             except FednodeError as error:
                 log.error("scrub", extra={"code": error.code, "params": dict(error.params)})
 

@@ -161,8 +161,13 @@ class Trust:
         """Where a log's origin stands, seen from here."""
         if name.origin == self.node:
             return Side.SELF
-        above = {one.node for one in self.directory.path(self.node)}
-        return Side.ABOVE if name.origin in above else Side.BELOW
+        above = [one.node for one in self.directory.path(self.node)[:-1]]
+        return Side.ABOVE if name.origin in above or self._primary_of(name) in above else Side.BELOW
+
+    def _primary_of(self, name: LogName) -> str:
+        """For whom a log's origin stands in; "" where it is no standby."""
+        origin = self.directory.life(name.origin, name.incarnation)
+        return origin.stands_for if origin is not None else ""
 
     def route(self, name: LogName) -> Route:
         """Which way a log goes on from here. What a standby follows ends with it."""
@@ -170,7 +175,8 @@ class Trust:
             return Route(up=False, down="")
         dataset = self.dataset(name.dataset)
         flow = dataset.flow if dataset else "up"
-        return route(name, self.side(name), flow in ("up", "both"), flow in ("down", "both"), self.me.scope)
+        side = Side.SELF if self._primary_of(name) == self.node else self.side(name)
+        return route(name, side, flow in ("up", "both"), flow in ("down", "both"), self.me.scope)
 
     def readers(self, dataset: Dataset, area: str) -> tuple[list[Reader], bool]:
         """Who gets the key of a segment of this node's: the nodes from the root down to the area, at a level that may

@@ -333,9 +333,11 @@ class Writer:
         lsn = mending.mend(tx, self.store, envelope, lambda one: seg.unwrap(one, self._key_id, self.keys.seal.private))
         if lsn is not None:
             self.stripping.settle(tx, self.store.segments(lsn - 1, 1)[0], announce=True)
+            mending.mended(tx, envelope)
             return Done(commit.lsn, mended=want)
         try:
             if self.stripping.restored(tx, envelope, self._context(link)):
+                mending.mended(tx, envelope)
                 return Done(commit.lsn, mended=want)
         except PeerError as error:
             refused = self._refuse(tx, link, commit, want.log, want.first, error)

@@ -6,7 +6,8 @@ Rules
    audience's area;
    without one, when the dataset flows down, to every child.
 3. Nothing goes back to where it came from; nothing of a child goes to its sibling.
-4. A standby's feed is everything but its own. It passes on nothing but its own, until it is promoted.
+4. A standby's feed is everything but its own. It passes on nothing but its own, until it is promoted. What it writes
+   of itself goes from its primary as if that had written it: its receipts come to whoever may have erased.
 
 >>> route(LogName.parse("hebei/130102/1/admin-licence@130102001001"), Side.SELF, True, False, ("130102",))
 Route(up=True, down='130102001001')

@@ -7,7 +7,7 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  3. the origin is enrolled, its chain leads to the pinned root, in the incarnation that the log names
  4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent;
     to a node that takes its history back the parent sends its own and that of those below it, too, to a standby its
-    primary that of all below; a standby that was the primary gives what it wrote in earlier lives, and children what
+    primary that of all below; a standby stands beside its primary; a standby that was the primary gives what it wrote in earlier lives, and children what
     they hold of a parent's that goes on from less than it had
  5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in
     the origin's scope
@@ -182,7 +182,7 @@ def _side(origin: Identity, context: Context) -> Side:
     mine = [node.node for node in context.directory.path(context.me.node)]
     gives_back = context.gathers or context.peer.stands_for == context.me.node
     if context.from_parent:
-        if origin.node in mine[:-1]:
+        if origin.node in mine[:-1] or (not context.me.stands_for and origin.stands_for in mine[:-1]):
             return Side.ABOVE
         if context.restoring and context.me.node in path:
             return Side.SELF if origin.node == context.me.node else Side.BELOW

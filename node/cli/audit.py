@@ -30,7 +30,7 @@ def audit() -> None:
 @option("--jobs", type=click.IntRange(1, 256), metavar="N", words="option.jobs")
 def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
     """Verify the logs that this node holds, from its disk: what came since the last time, or all of it."""
-    from fednode.node import retention, workers
+    from fednode.node import mending, retention, workers
 
     app = session.app()
     # The bar has a thread, and processes are started before there is any.
@@ -48,6 +48,12 @@ def verify(session: Session, full: bool, only: str, jobs: int | None) -> None:
     unexplained = retention.withheld(app.store)
     if unexplained:
         lines.append(session.words("verify.withheld", count=unexplained))
+    damaged = [(one.log, one.first) for one in report.problems if one.code == mending.DAMAGED]
+    if damaged:
+        with app.store.write() as tx:
+            mending.remember(tx, damaged)
+        app.poke()
+        lines.append(session.words("verify.mending"))
     lines.append(session.words("verify.bad" if problems else "verify.good" if full else "verify.good_new", **counts))
     _tell(app, report)
     session.done({"full": full, **counts, "withheld": unexplained, "problems": problems}, lines, 6 if problems else 0)

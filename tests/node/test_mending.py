@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node import audit, erasures, syncing
+from fednode.node import audit, erasures, mending, syncing
+from fednode.node.cli import invoke
 from fednode.node.engine import Engine
 from fednode.sync.change import LogName
 from fednode.sync.strip import erase_change
@@ -77,6 +78,48 @@ async def test_a_damaged_segment_is_fetched_from_whoever_has_it(tmp_path: Path, 
         nodes[2].write("k2", {"name": "二"})
         await mesh.until(lambda: all("k2" in one.records() for one in nodes))
         assert all(sound(one) for one in nodes)
+
+
+async def test_what_a_verification_by_hand_finds_is_fetched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Regression: it was found, and stayed damaged until the scrub came by, weeks later."""
+    async with Mesh(tmp_path) as mesh:
+        _, city, _ = await three(mesh)
+        damage(city, log_of(city, "130102"))
+        command = ["--home", str(city.app.home.path), "--lang", "en", "audit", "verify", "--full"]
+        assert await asyncio.to_thread(invoke, command, {"LANG": "C.UTF-8"}) == 6
+        shown = capsys.readouterr().out
+        assert "[0, 1): FN-6601" in shown
+        assert "is asked for at the parent and the children" in shown
+        await mesh.until(lambda: sound(city))
+        assert mending.known(city.app.store) == []
+        assert city.app.store.meta(mending.META) is None
+
+
+async def test_what_was_found_is_known_after_a_restart(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province, city, county = await three(mesh)
+        for one in (province, county):
+            await mesh.halt(one)
+        name = log_of(city, "130102")
+        damage(city, name)
+        engine(city).mender.found([(str(name), 0)])
+        await mesh.until(lambda: mending.known(city.app.store) == [(str(name), 0)])
+        await mesh.halt(city)
+        await mesh.run(city)
+        await mesh.run(county)
+        await mesh.until(lambda: sound(city))
+
+
+async def test_an_exchange_by_hand_fetches_it_too(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, city, _ = await three(mesh)
+        await mesh.halt(city)
+        name = log_of(city, "130102")
+        damage(city, name)
+        with city.app.store.write() as tx:
+            mending.remember(tx, [(str(name), 0)])
+        await syncing.sync_once(city.app)
+        assert sound(city)
 
 
 async def test_a_feed_passes_damage_over_and_sends_it_when_it_is_mended(tmp_path: Path) -> None:

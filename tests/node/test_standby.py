@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fednode.crypto.keys import TlsKey
-from fednode.node import fence, shipped, succession, syncing
+from fednode.node import erasures, fence, shipped, succession, syncing
 from fednode.node.admission import ISSUERS
 from fednode.node.app import App
 from fednode.node.audit import verify_store
@@ -20,6 +20,7 @@ from fednode.node.status import collect
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, Unavailable
+from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
 from sample_data import records, write
 
@@ -55,6 +56,18 @@ def held_by(standby: Running, primary: Running) -> bool:
     return all(here.get(name) == held for name, held in there.items() if f"/{standby.app.trust.node}/" not in name)
 
 
+def waiting(node: Running) -> list[str]:
+    """Who has not confirmed the one erase of a node."""
+    projector = node.app.new_projector()
+    try:
+        projector.catch_up()
+        (found,) = erasures.own_erasures(projector.store, node.app.trust, erasures.receipts(projector))
+        return [one.node for one in found.waiting]
+    finally:
+        projector.close()
+        projector.store.close()
+
+
 async def county_with_villages(mesh: Mesh) -> tuple[Running, Running, Running]:
     """A city, its county, and a township of that."""
     province = await mesh.found()
@@ -88,6 +101,28 @@ async def test_a_standby_reads_what_was_written_before_it_came(tmp_path: Path) -
         await mesh.until(lambda: len(county.records()) == 8)
         standby = await standby_of(mesh, county)
         await mesh.until(lambda: standby.records() == county.records())
+
+
+async def test_a_standby_confirms_an_erase_to_whoever_asked_for_it(tmp_path: Path) -> None:
+    """Regression: it stripped, and its receipt never came down; the list of who holds the record left it out."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, township = await county_with_villages(mesh)
+        write_some(township, 2, 1)
+        await mesh.until(lambda: len(city.records()) == 2 and not township.pending())
+        (name,) = [one for _, one, _ in township.app.store.logs() if one.dataset == DATASET]
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: len(standby.records()) == 2)
+        await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+        await mesh.halt(standby)
+        writer = township.app.new_writer()
+        writer.local(DATASET, "130102001", [erase_change(name, 0, "court order")])
+        writer.store.close()
+        township.app.poke()
+        await mesh.until(lambda: waiting(township) == ["130102-s1"])
+        await mesh.run(standby)
+        await mesh.until(lambda: waiting(township) == [])
+        assert len(standby.records()) == 1
+        assert [one.app.store.refused() for one in (city, county, township, standby)] == [[], [], [], []]
 
 
 async def test_a_standby_writes_no_record_and_passes_nothing_on(tmp_path: Path) -> None:
