@@ -7,8 +7,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  3. the origin is enrolled, its chain leads to the pinned root, in the incarnation that the log names
  4. the origin stands on the side of the peer that sent it: at or below a child, above when it comes from the parent;
     to a node that takes its history back the parent sends its own and that of those below it, too, to a standby its
-    primary that of all below; a standby stands beside its primary; a standby that was the primary gives what it wrote in earlier lives, and children what
-    they hold of a parent's that goes on from less than it had
+    primary that of all below; a standby stands beside its primary; one that was the primary gives what it wrote in
+    earlier lives, and children what they hold of a parent's that goes on from less than it had
  5. the dataset is in the catalog (or is a system dataset), the origin's level may write it, the log's area lies in
     the origin's scope
  6. the segment continues the log exactly where this node's copy ends: no gap, no overlap
