@@ -46,8 +46,8 @@ KNOWN_MAX = 1_000
 
 
 def remember(tx: Transaction, places: Iterable[Place]) -> None:
-    """These are damaged."""
-    _write(tx, [*dict.fromkeys((*_read(tx.store), *places))][:KNOWN_MAX])
+    """These are damaged. Beyond `KNOWN_MAX` the oldest are left to the scrub."""
+    _write(tx, [*dict.fromkeys((*_read(tx.store), *places))][-KNOWN_MAX:])
 
 
 def _forget(tx: Transaction, place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fednode.crypto.errors import IntegrityError
@@ -108,6 +109,17 @@ async def test_what_was_found_is_known_after_a_restart(tmp_path: Path) -> None:
         await mesh.run(city)
         await mesh.run(county)
         await mesh.until(lambda: sound(city))
+
+
+async def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        store = (await mesh.found()).app.store
+        for count in (mending.KNOWN_MAX, mending.KNOWN_MAX + 1):
+            with store.write() as tx:
+                mending.remember(tx, [("fednode-test/13/1/sys.audit", first) for first in range(count)])
+            kept = msgspec.json.decode(store.meta(mending.META) or b"")
+            assert len(kept) == mending.KNOWN_MAX
+            assert kept[-1] == ["fednode-test/13/1/sys.audit", count - 1]
 
 
 async def test_an_exchange_by_hand_fetches_it_too(tmp_path: Path) -> None:
