@@ -7,8 +7,9 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
 
@@ -19,6 +20,9 @@ from fednode.node.files import Draft
 from fednode.node.home import Home
 from fednode.node.status import identity
 from fednode.sync.errors import Refused
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
 
 _TTL = re.compile(r"([1-9][0-9]{0,4})([mhd])")
 _UNIT_S = {"m": 60, "h": 3600, "d": 86400}
@@ -96,9 +100,28 @@ def invite(
     token = given_out(token_file, lambda: app.invite(node, level, name, scope, ttl_s))
     shown = [token_file] if token_file else [token]
     session.note("invite.done", node=node, name=name, time=human_ms(ttl_s * 1000, session.lang))
-    session.done(
-        {"node": node, "token": None if token_file else token, "token_file": token_file, "expires_in_s": ttl_s}, shown
-    )
+    session.done(given(session, app, node, token, token_file, ttl_s), shown)
+
+
+def given(session: Session, app: App, node: str, token: str, token_file: str | None, ttl_s: int) -> dict[str, Any]:
+    """What an invitation's document says. Warns of a token that tells its holder to dial his own machine."""
+    addresses = app.enrol_addresses()
+    if all(_own_machine(one) for one in addresses):
+        session.note("invite.loopback", addresses=", ".join(addresses))
+    else:
+        session.note("invite.dials", addresses=", ".join(addresses))
+    shown = None if token_file else token
+    found = {"node": node, "token": shown, "token_file": token_file, "expires_in_s": ttl_s}
+    return found | {"addresses": list(addresses)}
+
+
+def _own_machine(address: str) -> bool:
+    """Whether host:port means, to whoever dials it, his own machine."""
+    host = address.rpartition(":")[0].strip("[]").lower()
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith("localhost.") or host.endswith(".localhost")
 
 
 def given_out(token_file: str | None, invite: Callable[[], str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
-from fednode.node.cli.identity import given_out, seconds_of
+from fednode.node.cli.identity import given, given_out, seconds_of
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -36,8 +36,7 @@ def invite(session: Session, node: str, name: str, expires: str, token_file: str
     token = given_out(token_file, lambda: app.invite_standby(name, node, ttl_s))
     called = Token.decode(token).node
     session.note("standby.invited", node=called, me=app.trust.node, time=human_ms(ttl_s * 1000, session.lang))
-    found = {"node": called, "token": None if token_file else token, "token_file": token_file, "expires_in_s": ttl_s}
-    session.done(found, [token_file or token])
+    session.done(given(session, app, called, token, token_file, ttl_s), [token_file or token])
 
 
 @command("help.standby_list")

@@ -221,9 +221,8 @@ _MAKERS = {
 def records(dataset: str, count: int, *, seed: int, area: str = AREA, slim: bool = False) -> Iterator[dict[str, str]]:
     """Valid records, as code -> text."""
     make = _MAKERS.get((dataset, slim)) or _MAKERS[dataset, False]
-    rng, place = random.Random(f"{dataset}/{seed}/{area}"), Place(area)
-    for i in range(count):
-        yield make(place, f"{seed % 1000:03}{i:06}", rng)
+    rng, place = random.Random(f"{dataset}/{seed}/{area}"), Place(area)  # a wrong area is told before a file is made
+    return (make(place, f"{seed % 1000:03}{i:06}", rng) for i in range(count))
 
 
 def spoil(dataset: Dataset, record: dict[str, str], which: int) -> dict[str, str]:

@@ -450,3 +450,9 @@ async def test_saved_here_and_held_by_the_parent(tmp_path: Path) -> None:
         assert [one.conflict for one in service.history(NAME, key)] == [False, False]
         service.close()
         above.close()
+
+
+def test_sample_data_of_an_area_that_is_none_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="130100 is no area"):
+        sample_data.main(["--area", "130100", "-o", str(tmp_path / "a.csv")])
+    assert list(tmp_path.iterdir()) == []

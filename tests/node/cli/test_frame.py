@@ -243,3 +243,23 @@ def test_every_option_has_help_in_the_catalogue() -> None:
 def test_docs_errors_is_in_step() -> None:
     done = subprocess.run([sys.executable, ROOT / "scripts/_errors.py", "--check"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("localhost:7444", True),
+        ("127.0.0.1:7444", True),
+        ("[::1]:7444", True),
+        ("10.13.1.5:7444", False),
+        ("centre.hebei.example:7444", False),
+    ],
+)
+def test_a_token_that_says_to_dial_ones_own_machine_is_warned_of(
+    province: Path, capsys: pytest.CaptureFixture[str], address: str, warned: bool
+) -> None:
+    invite = ["invite", "1301", "--level", "city", "--name", "石家庄市", "--home", str(province), "--lang", "en"]
+    assert invoke(invite, {**ENVIRON, "FEDNODE_ADVERTISE_ENROL": address}) == 0
+    said = capsys.readouterr().err
+    assert address in said
+    assert ("another machine cannot reach" in said) == warned
