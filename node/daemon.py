@@ -107,7 +107,7 @@ class Daemon:
             "renewal": self.engine.renew_when_due,
             "retention": self._daily,
             "cleaning": lambda: IDLE if app.room.low else asyncio.to_thread(clean_up, app),
-            "backup": lambda: asyncio.to_thread(save, app),
+            "backup": lambda: asyncio.to_thread(save, app, self._stop.is_set),
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step

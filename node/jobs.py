@@ -195,11 +195,18 @@ def clean_up(app: App) -> dict[str, Any]:
         store.close()
 
 
-def save(app: App) -> dict[str, Any]:
-    """Back the node up as the settings say, in whatever thread."""
+def save(app: App, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Back the node up as the settings say, in whatever thread. `stop`: whether to give up; the next one goes on. The
+    audit hears of a failure."""
     from fednode.node.backup.acting import back_up
 
-    made = back_up(app)
+    try:
+        made = back_up(app, stop=stop)
+    except FednodeError as error:
+        store = app.new_store()
+        app.journal(app.new_writer(store)).befell("backup", outcome_of(error), code=error.code)
+        store.close()
+        raise
     return {"number": made.number, "lsn": made.lsn, "bytes": made.bytes, "kept": made.kept}
 
 

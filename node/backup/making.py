@@ -12,14 +12,16 @@ Rules
    altered, or another installation writes there: nothing is added to it (FN-6645) unless it is begun anew.
 5. The newest `keep` backups stay. An older one that still holds what was erased since goes at once. What no backup
    names is removed.
-6. The segments of a damaged store are not written over sound ones: FN-6601 ends it.
+6. What was written when it was interrupted is remembered, too (`backup/making/`), and goes into the next one.
+7. The segments of a damaged store are not written over sound ones: FN-6601 ends it.
 
 >>> # made = Maker(app, place, key).run(); made.number
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -36,6 +38,7 @@ from fednode.node.schema import applied
 from fednode.node.store import Store
 from fednode.sync import backup as fmt
 from fednode.sync.backup import REST, SEGMENTS, Entry, Header, Manifest, Table
+from fednode.sync.errors import Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -46,6 +49,7 @@ ROW_BYTES = 16  # what a row takes, at least
 BY_ARRIVAL = ("segment", "chain", "urgent", "late", "resealed")  # tables that only grow, by arrival number
 LEFT_OUT = ("tree", "partial")  # made again (`node.tree`), or asked for again
 FILE, MIGRATION = "file", "migration"  # of the rest: what is no table
+_OURS = re.compile(r"[0-9a-f]{64}\.(?:object|index)|[0-9]{10}\.manifest")
 
 
 @dataclass(slots=True)
@@ -79,16 +83,19 @@ def remembered(store: Store, place: Place | str) -> Last | None:
     return None if text is None else msgspec.json.decode(text, type=Last)
 
 
-def _meta(place: Place | str) -> str:
+def _meta(place: Place | str, what: str = "") -> str:
     shown = place if isinstance(place, str) else place.shown
-    return f"backup/{SUITE_1.hash(shown.encode()).hex()[:16]}"
+    return f"backup/{what}{SUITE_1.hash(shown.encode()).hex()[:16]}"
 
 
 class Maker:
-    """One backup into one place. `public`: the recovery key; `anew`: nothing that is there is built upon."""
+    """One backup into one place. `public`: the recovery key; `anew`: nothing that is there is built upon; `stop`: asked
+    before each file, whether to give up."""
 
-    def __init__(self, app: App, place: Place, public: bytes, *, anew: bool = False) -> None:
-        self._app, self._place, self._public, self._anew = app, place, public, anew
+    def __init__(
+        self, app: App, place: Place, public: bytes, *, anew: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._app, self._place, self._public, self._anew, self._stop = app, place, public, anew, stop
         self._key_id = SUITE_1.hash(public)[: fmt.KEY_ID_BYTES]
         self._object_bytes = app.profile.object_bytes
         self._store = app.new_store()
@@ -101,14 +108,12 @@ class Maker:
 
     def run(self) -> Made:
         """Raises StoreError FN-766x, Unavailable FN-4520 (the place), IntegrityError FN-6645 (rule 4), FN-6646 (what
-        was written does not read back), FN-6601 (rule 6)."""
+        was written does not read back), FN-6601 (rule 7)."""
         try:
             if isinstance(self._place, Folder):
                 self._place.tidy(self._folder)
             last = self._last()
-            if last is not None and last.manifest.key_id == self._key_id and not self._anew:
-                entries = self._series.index(last.manifest)
-                self._entries = [one for one in entries if one.kind == SEGMENTS]
+            self._entries = self._begun(last)
             self._files = set(self._place.files(self._folder))
             while not self._step(last):
                 pass
@@ -140,6 +145,23 @@ class Maker:
         if found != wanted:
             raise IntegrityError("FN-6645", place=self._place.shown, number=wanted, found=found)
         return last
+
+    def _begun(self, last: Backup | None) -> list[Entry]:
+        """The objects to build upon: those of a backup that was interrupted, else those of the last one."""
+        if self._anew:
+            return []
+        key_id, _, index = str(self._store.meta(_meta(self._place, "making/"), "")).partition("\n")
+        if key_id == self._key_id.hex():
+            return list(fmt.parse_index(index.encode()))
+        if last is None or last.manifest.key_id != self._key_id:
+            return []
+        return [one for one in self._series.index(last.manifest) if one.kind == SEGMENTS]
+
+    def _remember(self) -> None:
+        """What was written so far (rule 6)."""
+        text = f"{self._key_id.hex()}\n{fmt.encode_index(self._entries).decode()}"
+        with self._store.write() as tx:
+            tx.set_meta(_meta(self._place, "making/"), text)
 
     def _is_mine(self, one: Backup) -> bool:
         return one.manifest.lsn <= self._store.lsn and one.signer.sign_key == self._app.keys.sign.public
@@ -214,6 +236,7 @@ class Maker:
         new = [self._keep(entry, data) for entry, data in made]
         before = takewhile(lambda one: one.last < first, self._entries)
         self._entries = [*before, *new, *(one for one in self._entries if one.first > last)]
+        self._remember()
 
     # ------------------------------------------------------------ what goes in
 
@@ -290,6 +313,8 @@ class Maker:
         return entry
 
     def _write(self, name: str, data: bytes) -> None:
+        if self._stop():
+            raise Unavailable("FN-4521", place=self._place.shown)
         self._place.write(f"{self._folder}/{name}", data)
         if self._place.read(f"{self._folder}/{name}", len(data)) != data:
             raise IntegrityError("FN-6646", place=self._place.shown, file=name)
@@ -319,6 +344,7 @@ class Maker:
         note = Last(number, sha256.hex(), lsn, manifest.made_ms)
         with self._store.write() as tx:
             tx.set_meta(_meta(self._place), msgspec.json.encode(note).decode())
+            tx.execute("delete from meta where key = ?", _meta(self._place, "making/"))
         app.journal(app.new_writer(self._store)).note(
             "backup",
             place=self._place.shown,
@@ -350,7 +376,7 @@ class Maker:
         stay = [number for number in stay if number > max(holds, default=0)]  # no hole is left between them
         names = {one.file for number in stay for one in needed[number]}
         names |= {name for number in stay for name in (kept[number].file, kept[number].index_file)}
-        files = [name for name in self._place.files(self._folder) if name not in names]
+        files = [name for name in self._place.files(self._folder) if _OURS.fullmatch(name) and name not in names]
         for name in sorted(files, key=lambda one: not one.endswith(".manifest")):  # what names others goes first
             self._place.remove(f"{self._folder}/{name}")
         self._made.kept, self._made.removed = len(stay), len(files)

@@ -37,7 +37,7 @@ from fednode.node.backup.checking import read
 from fednode.node.backup.keyfile import RecoveryKey
 from fednode.node.backup.making import BY_ARRIVAL, FILE, LEFT_OUT, MIGRATION
 from fednode.node.backup.series import Backup, Series
-from fednode.node.config import Config
+from fednode.node.config import Config, load
 from fednode.node.home import ADDRESSES, CONFIG, Home, NodeKeys
 from fednode.node.recovery import RESTORED, State
 from fednode.node.schema import make_as_of
@@ -100,13 +100,14 @@ class Restoring:
         self._clock, self._rng, self._progress = clock, rng, progress
         self._manifest = chosen.backup.manifest
         self._me = certs.parse(self._manifest.chain[0])
+        self._passphrase = config.passphrase
 
     def run(self) -> None:
         """Build the home and put it into its place. Raises StoreError FN-7616 (there is something there), FN-7608 (by a
         newer program), IntegrityError FN-6640 to FN-6648."""
         with Home.create(self._path) as home:
             self._fill(home)
-            keys = home.keys(self._config.passphrase)
+            keys = home.keys(self._passphrase)
             if (keys.sign.public, keys.tls.public_der) != (self._me.sign_key, self._me.tls_key):
                 raise IntegrityError("FN-6647", file="keys")
             self._settle(home, keys)
@@ -143,8 +144,10 @@ class Restoring:
 
     def _take(self, home: Home, connection: sqlite.Connection, entry: Entry, table: Table) -> None:
         if table.name == FILE:
-            for name, data in table.rows:
+            for name, data in sorted(table.rows, key=lambda row: str(row[0])):  # config.toml comes before keys/
                 self._file(home, name, data)
+                if name == CONFIG and not (self._path.expanduser() / CONFIG).exists():
+                    self._passphrase = self._passphrase or load(home.path, {})[0].passphrase
         elif table.name != MIGRATION:
             there = {row[1] for row in connection.execute(f'pragma table_info("{table.name}")')}
             wanted = table.name in BY_ARRIVAL if entry.kind != REST else table.name not in (*BY_ARRIVAL, *LEFT_OUT)
@@ -152,15 +155,19 @@ class Restoring:
                 raise IntegrityError("FN-6647", file=entry.file)
             columns, marks = ", ".join(f'"{one}"' for one in table.columns), ", ".join("?" for _ in table.columns)
             sql = f'insert or replace into "{table.name}" ({columns}) values ({marks})'
-            connection.executemany(sql, table.rows)
+            try:
+                connection.executemany(sql, table.rows)
+            except (OverflowError, sqlite.Error) as error:
+                raise IntegrityError("FN-6647", file=entry.file) from error
 
     def _file(self, home: Home, name: str, data: Any) -> None:
-        """A file of the home; private keys under the passphrase of this place."""
+        """A file of the home; private keys under the passphrase of this place, or of the settings that come with
+        them."""
         if name not in HOME_FILES or not isinstance(data, bytes):
             raise IntegrityError("FN-6647", file=str(name)[:100])
         kinds: dict[str, Any] = {"sign.pem": SigningKey, "seal.pem": SealKey, "tls.pem": TlsKey, "root.pem": TlsKey}
         if (kind := kinds.get(name.removeprefix("keys/"))) is not None:
-            data = kind.from_pem(data).to_pem(self._config.passphrase)
+            data = kind.from_pem(data).to_pem(self._passphrase)
         try:
             files.write(home.path / name, data, 0o600)
         except OSError as error:

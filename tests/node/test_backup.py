@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backups import KEY, back_up, burn, chosen, go_on, keep_backups, put_back, recovery_key, series_of
-from fednode.crypto.errors import IntegrityError
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.keys import SealKey
-from fednode.node import fence
+from fednode.node import fence, succession
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.backup import making
@@ -27,12 +28,14 @@ from fednode.node.backup.restoring import Restoring
 from fednode.node.backup.series import Series, folder_of
 from fednode.node.config import Config
 from fednode.node.erasing import erase
-from fednode.node.home import NodeKeys
+from fednode.node.home import Home, NodeKeys
 from fednode.node.recovery import Recovery
 from fednode.node.store import Store
+from fednode.node.transaction import Transaction
+from fednode.node.writer import Writer
 from fednode.sync import backup as fmt
 from fednode.sync import segment as seg
-from fednode.sync.errors import Refused, StoreError
+from fednode.sync.errors import Refused, StoreError, Unavailable
 from mesh import Mesh, Running
 
 
@@ -634,3 +637,118 @@ async def test_a_child_gives_what_only_it_holds_of_its_parent_and_it_is_made_aga
         for node in (province, city, county, town):
             assert not verify_store(node.app.store, node.app.trust).problems
             assert node.app.store.refused() == []
+
+
+async def test_a_backup_that_was_stopped_goes_on_with_what_it_had_written(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        for number in range(12):
+            city.write(f"k{number}", {"name": os.urandom(3_000).hex()})
+        city.app.profile = dataclasses.replace(city.app.profile, object_bytes=8_000)
+        asked = 0
+
+        def stop() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > 4
+
+        with pytest.raises(Unavailable, match="FN-4521"):
+            Maker(city.app, Folder(place), KEY.public, stop=stop).run()
+        # only what a whole step has written counts
+        monkey = pytest.MonkeyPatch()
+        with monkey.context() as patch:
+            patch.setattr(making, "BATCH_BYTES", 16_000)
+            asked = 0
+            with pytest.raises(Unavailable, match="FN-4521"):
+                Maker(city.app, Folder(place), KEY.public, stop=stop).run()
+        (left,) = (
+            value for key, value in city.app.store.rows("select key, value from meta") if key.startswith("backup/")
+        )
+        begun = fmt.parse_index(left.partition("\n")[2].encode())
+        assert begun
+        made = back_up(city)
+        series = series_of(place, recovery_key(city.app))
+        entries = series.index(series.backup(made.number).manifest)
+        assert {one.sha256 for one in begun} <= {one.sha256 for one in entries}, "they were not written again"
+        assert check(series, KEY.private, remembered(city.app.store, str(place))).problems == []
+        assert len([name for name in files(place) if name.endswith(".object")]) == len(entries), "nothing is left over"
+        assert not [key for (key,) in city.app.store.rows("select key from meta where key like 'backup/making/%'")]
+
+
+async def test_a_stranger_s_file_in_the_folder_stays(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path, keep=1)
+        back_up(city)
+        (place / _folder(city) / "README").write_text("whose these are")
+        back_up(city)
+        assert "README" in files(place)
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+async def test_private_keys_come_back_under_the_passphrase_of_the_place(tmp_path: Path, where: str) -> None:
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        if where == "file":
+            (city.app.home.path / "config.toml").write_text('passphrase = "春眠"\n', "utf-8")
+        back_up(city)
+        key, secret = recovery_key(city.app), "春眠" if where == "file" else "不觉晓"
+        config = (
+            city.app.config if where == "file" else dataclasses.replace(city.app.config, passphrase=secret.encode())
+        )
+        burn(city)
+        Restoring(city.app.home.path, config, chosen(place, key), key, clock=real_clock, rng=os.urandom).run()
+        assert b"ENCRYPTED" in (city.app.home.keys_dir / "seal.pem").read_bytes()
+        city.app.config = dataclasses.replace(config, passphrase=secret.encode())
+        assert (await go_on(city)).incarnation == 2
+
+
+@pytest.mark.parametrize("cut", range(10))
+async def test_a_restore_that_is_cut_off_anywhere_goes_on(
+    tmp_path: Path, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every change that going on from a backup makes, cut off before it and run again."""
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        city.write("k1", {"name": "一"})  # nobody above has these
+        city.write("k2", {"name": "二"})
+        back_up(city)
+        key = recovery_key(city.app)
+        burn(city)
+        put_back(city, chosen(place, key), key)
+        count = 0
+
+        def step(real: Any) -> Any:
+            def stepped(*arguments: Any, **named: Any) -> Any:
+                nonlocal count
+                if getattr(getattr(arguments[0], "trust", None), "node", "1301") != "1301":
+                    return real(*arguments, **named)
+                count += 1
+                if count == cut + 1:
+                    raise Cut
+                return real(*arguments, **named)
+
+            return stepped
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Home, "write_chain", step(Home.write_chain))
+            patch.setattr(Writer, "local", step(Writer.local))
+            patch.setattr(Transaction, "hold_back", step(Transaction.hold_back))
+            patch.setattr(fence, "lift", step(fence.lift))
+            patch.setattr(succession, "make_again", step(succession.make_again))
+            with contextlib.suppress(Cut, RuntimeError, FednodeError):
+                await asyncio.to_thread(Recovery(city.app.home.path, city.app.config).run)
+        assert count > cut or cut == 9
+        if count > cut:
+            assert (city.app.home.path / "recover.json").exists()
+            await asyncio.to_thread(Recovery(city.app.home.path, city.app.config).run)
+        city.app = App.open(city.app.home.path, city.app.config)
+        assert city.app.trust.me.incarnation == 2
+        assert city.records() == {"k1": {"name": "一"}, "k2": {"name": "二"}}
+        await mesh.run(city)
+        province = mesh.running[0]
+        await mesh.until(lambda: city.pending() == 0 and {"k1", "k2"} <= province.records().keys())
+        logs = [name for _, name, _ in province.app.store.logs() if name.origin == "1301"]
+        again = [name for name in logs if name.incarnation == 2 and name.dataset == "admin-licence"]
+        assert len(again) <= 1
+        assert province.app.store.refused() == []
+        assert not verify_store(city.app.store, city.app.trust).problems
