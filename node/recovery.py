@@ -2,8 +2,9 @@
 
 Rules
 1. A new store is made beside the old one. The parent gives a new incarnation first, which fences whoever else has these
-   keys, then all that it holds of this node and of those below it; each segment is verified as ever. Until the new
-   incarnation is there the new store is fenced: nothing may go on in the old one.
+   keys, then all that it holds of this node and of those below it; each segment is verified as ever. Until all that is
+   here the new store is fenced: nothing may go on in the old life, and nobody gets what was written in the new one
+   before the word of it.
 2. The old store is moved aside, never deleted (`log.db.before-recover-<time>`). What it holds and nobody else does is
    made again or taken over (`node.salvage`).
 3. Where it stands is in `recover.json`, written before each step; each step may be cut off anywhere and run again.
@@ -49,12 +50,14 @@ from fednode.sync.errors import Refused, StoreError
 TAKING, MOVING, SALVAGING, RESTORED = "taking", "moving", "salvaging", "restored"
 NEW, UNMADE = LOG_DB + ".recovering", LOG_DB + ".recovering.new"
 EVENTS_AT_ONCE = 100
+NUMBERS = 1_000_000_000  # arrival numbers go on at the next multiple when a backup is put back
 FILES = ("-wal", "-shm", "")  # the database itself last: without it there is none to open
 
 
 class State(msgspec.Struct, frozen=True):
     """Where a recovery stands. `at`: when it began, as the old store's new name has it; `life`: the incarnation that is
-    left; `code`, `heads`: why, and what the old store showed; `number`: of the backup that was put back."""
+    left; `code`, `heads`: why, and what the old store showed; `number`: of the backup that was put back;
+    `asked`: whether a life was asked for since that was put back."""
 
     at: str
     life: int
@@ -62,6 +65,7 @@ class State(msgspec.Struct, frozen=True):
     heads: tuple[str, ...] = ()
     step: str = TAKING
     number: int = 0
+    asked: bool = False
 
 
 @dataclass(slots=True)
@@ -199,8 +203,6 @@ class Recovery:
         try:
             if app.trust.me.incarnation == state.life:
                 asyncio.run(syncing.new_life(app, state.life))
-            with app.store.write() as tx:
-                fence.lift(tx)
             report = asyncio.run(syncing.take_back(app))
             result.taken, result.bytes_received = report.received, report.bytes_received
             result.refused = report.refused
@@ -209,7 +211,7 @@ class Recovery:
                 raise StoreError("FN-7607", path=str(app.store.path), reason="peer")
             with app.store.write() as tx:
                 note_restored(tx, peer)
-                tx.set_meta(GATHERS, 1)
+            _lift(app, 0)
         finally:
             app.close()
 
@@ -232,26 +234,35 @@ class Recovery:
 
         app = self._load(self.home)
         try:
-            if app.trust.me.incarnation == state.life:
-                if app.trust.parent is None:
+            if app.trust.parent is None:
+                if app.trust.me.incarnation == state.life:
                     succession.next_life(app, root_key)
-                else:
-                    asyncio.run(syncing.new_life(app, state.life))
-            with app.store.write() as tx:
-                fence.lift(tx)
-                tx.set_meta(GATHERS, 1)
-            upto = app.store.lsn
+            else:
+                self._new_life(app, state)
+            since = app.store.lsn // NUMBERS * NUMBERS  # all that was given out since the backup was put back
             if app.trust.parent is not None:
                 report = asyncio.run(syncing.take_back(app))
                 result.taken, result.bytes_received = report.received, report.bytes_received
                 result.refused = report.refused
+            _lift(app, since)
             again = succession.begin_life(app)
             result.salvaged.appended, result.incarnation = again, app.trust.me.incarnation
-            result.newer = newest_told(app, upto, state.number)
+            result.newer = newest_told(app, since, state.number)
             told: dict[str, Any] = {"number": state.number, "left": state.life, "incarnation": result.incarnation}
             app.journal().event("restore", **told, taken=result.taken, again=again)
         finally:
             app.close()
+
+    def _new_life(self, app: App, state: State) -> None:
+        """A life that no other installation has had. The first that is given may be the one in which this node went on
+        since the backup was made (who asks again gets the same): it is left, too."""
+        if not state.asked:
+            if app.trust.me.incarnation == state.life:
+                asyncio.run(syncing.new_life(app, state.life))
+            state = msgspec.structs.replace(state, life=app.trust.me.incarnation, asked=True)
+            self._keep(state, state.step)
+        if app.trust.me.incarnation == state.life:
+            asyncio.run(syncing.new_life(app, state.life))
 
     # ------------------------------------------------------------ moving
 
@@ -314,6 +325,18 @@ class Recovery:
         if state.code:
             params = {"node": app.trust.node, "left": state.life, "incarnation": result.incarnation}
             journal.alert(state.code, app.trust.node, params, state.heads)
+
+
+def _lift(app: App, since: int) -> None:
+    """The history is here, and in it that this node has a new life: only now it writes in that, for who gets what it
+    writes must have heard of it. First of all, receipts of what was stripped meanwhile; and whoever lacks a key of what
+    has come is given it."""
+    writer = app.new_writer(app.store)
+    with app.store.write() as tx:
+        fence.lift(tx)
+        tx.set_meta(GATHERS, 1)
+        writer.rewrapping.anew(tx)
+    writer.tell_stripped(since)
 
 
 def newest_told(app: App, after: int, number: int) -> int:

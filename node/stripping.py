@@ -99,6 +99,22 @@ class Stripping:
         self._receipts.clear()
         yield from areas.items()
 
+    def again(self, after: int) -> None:
+        """What was stripped since an arrival number is told of once more: where the fence stood, it was not."""
+        rows = self._store.rows(
+            """select lsn from segment where lsn in (select segment_lsn from resealed where lsn > ?1)
+               union select s.lsn from erased e join log l on l.name = e.log
+               join segment s on s.log_id = l.id and s.first <= e.seq and e.seq < s.first + s.count
+               where e.stripped = 1 and (e.by_lsn > ?1 or s.lsn > ?1)""",
+            after,
+        )
+        for (lsn,) in rows:
+            (held,) = self._store.segments(lsn - 1, 1)
+            columns = self._store.columns(held)
+            stripped = len(columns.leaves) if columns else seg.parse(held.raw).header.stripped
+            erased = tuple(self._due(held.name, held.first, held.first + held.count)) if columns else None
+            self._tell(Receipt(held.name, held.first, held.count, stripped, erased))
+
     def _area(self, log: LogName) -> str:
         origin = self._trust.directory.get(log.origin)
         return log.audience or (origin.scope[0] if origin else "")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fednode.node.transaction import Transaction
     from fednode.node.writer import Writer
 
+LIVES_LEFT_OUT = 10
 
 # ---------------------------------------------------------------- the issuer
 
@@ -99,8 +100,9 @@ def _as(primary: Identity, standby: Identity) -> Identity:
 
 
 def next_life(app: App, root_key: TlsKey | None) -> None:
-    """The province goes on in its next incarnation with the keys that it has: the root key says so, out of its home or
-    given. Raises Refused FN-5331 where it is neither, FN-5309 (another key)."""
+    """The province goes on in a later incarnation with the keys that it has: the root key says so, out of its home or
+    given. Some are left out: lives that its backup does not know of. Raises Refused FN-5331 where the key is neither,
+    FN-5309 (another key)."""
     me, directory = app.trust.me, app.trust.directory
     key = root_key or app.home.root_key(app.config.passphrase)
     if key is None:
@@ -108,7 +110,7 @@ def next_life(app: App, root_key: TlsKey | None) -> None:
     if key.public_der != directory.root.tls_key:
         raise Refused("FN-5309", node=me.node)
     asked = issuing.parse_request(app.renewal_request())
-    grant_ = app.grant(me.name, me.level, me.scope, me.incarnation + 1)
+    grant_ = app.grant(me.name, me.level, me.scope, me.incarnation + LIVES_LEFT_OUT)
     grant_ = replace(grant_, standby=False, days=ROOT_DAYS)
     der = issuing.issue(asked, grant_, directory.root, key, directory.levels, now_s=app.now_s)
     app.install_chain((der, directory.root.der))
@@ -119,8 +121,6 @@ def begin_life(app: App) -> int:
     others their parent has); what nobody above is known to hold of earlier lives is made again. Returns how many
     changes were. Nothing when all is done."""
     me, writer = app.trust.me, app.new_writer(app.store)
-    with app.store.write() as tx:
-        writer.rewrapping.anew(tx)
     if me.issuer == ROOT:
         if not app.store.log_state(app.trust.log_name(NODES, app.trust.area)).size:
             writer.local(NODES, app.trust.area, [Change(me.node.encode(), encoded(node_payload(me.der)))])

@@ -171,11 +171,20 @@ class Writer:
 
     def _receipts(self, tx: Transaction) -> None:
         """What was stripped, and given, in this transaction is told of in the same. Behind the fence nothing is told:
-        once recovered, the node is given the erases again."""
+        a recovery does it afterwards (`tell_stripped`)."""
         for area, changes in self.stripping.receipts():
             if standing(self.store) is None:
                 self.append_system(tx, RECEIPTS, area, changes)
         self.rewrapping.tell(tx)
+
+    def tell_stripped(self, after: int) -> None:
+        """Write the receipts of what was stripped since an arrival number behind the fence."""
+        self.trust.refresh(self.store)
+        self.stripping.begin()
+        self.rewrapping.begin()
+        with self.store.write() as tx:
+            self.stripping.again(after)
+            self._receipts(tx)
 
     def _wipe(self) -> None:
         """What was stripped is to be nowhere: not in the write-ahead log either. If somebody reads there now, the next

@@ -14,11 +14,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="seeds of the simulator")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--burning", action="store_true", help="nodes burn, and come back from their backups")
     given = parser.parse_args()
     for seed in range(given.seed, given.seed + given.count):
         start = time.monotonic()
         try:
-            result = run(seed)
+            result = run(seed, burning=given.burning)
         except AssertionError as error:
             print(error, file=sys.stderr)
             return 1

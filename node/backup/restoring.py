@@ -39,7 +39,7 @@ from fednode.node.backup.making import BY_ARRIVAL, FILE, LEFT_OUT, MIGRATION
 from fednode.node.backup.series import Backup, Series
 from fednode.node.config import Config, load
 from fednode.node.home import ADDRESSES, CONFIG, Home, NodeKeys
-from fednode.node.recovery import RESTORED, State
+from fednode.node.recovery import NUMBERS, RESTORED, State
 from fednode.node.schema import make_as_of
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -47,7 +47,6 @@ from fednode.sync import segment as seg
 from fednode.sync.backup import REST, Entry, Table
 from fednode.sync.errors import Refused, StoreError
 
-NUMBERS = 1_000_000_000
 HOME_FILES = ("keys/sign.pem", "keys/seal.pem", "keys/tls.pem", "keys/root.pem", CONFIG, ADDRESSES)
 FENCE = "FN-7626"
 

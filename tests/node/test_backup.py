@@ -16,7 +16,7 @@ import pytest
 from backups import KEY, back_up, burn, chosen, go_on, keep_backups, put_back, recovery_key, series_of
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.keys import SealKey
-from fednode.node import fence, succession
+from fednode.node import fence, succession, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.backup import making
@@ -67,7 +67,7 @@ async def test_a_county_that_burnt_comes_back_from_its_backup_and_what_others_ho
         burn(county)
         put_back(county, chosen(tmp_path / "backup", key), key)
         result = await go_on(county)
-        assert (result.node, result.left, result.incarnation, result.refused) == ("130102", 1, 2, [])
+        assert (result.node, result.left, result.incarnation, result.refused) == ("130102", 1, 3, [])
         assert {"k1", "k2", "t1", "t2"} <= county.records().keys()
         await mesh.run(county)
         await mesh.until(lambda: "t3" in province.records() and town.pending() == 0)
@@ -525,11 +525,11 @@ async def test_the_province_comes_back_with_its_root_key(tmp_path: Path, *, offl
             province.app = App.open(province.app.home.path, province.app.config)
         else:
             result = await go_on(province)
-        assert (result.left, result.incarnation, result.parent) == (1, 2, "")
+        assert (result.left, result.incarnation, result.parent) == (1, 11, "")
         await mesh.run(province)
         await mesh.until(lambda: {"p1", "k1", "k2", "k3"} <= province.records().keys() and city.pending() == 0)
         province.write("p2", {"name": "省二"})
-        await mesh.until(lambda: city.app.trust.directory.get("13").incarnation == 2)
+        await mesh.until(lambda: city.app.trust.directory.get("13").incarnation == 11)
         for node in (province, city):
             assert not verify_store(node.app.store, node.app.trust).problems
             assert node.app.store.refused() == []
@@ -607,7 +607,7 @@ async def test_children_give_the_province_what_it_wrote_since_its_backup(tmp_pat
         await mesh.until(lambda: province.app.trust.directory.get("1302") is not None)
         await mesh.run(later)
         await mesh.until(lambda: {"p1", "l1"} <= province.records().keys())
-        await mesh.until(lambda: later.app.trust.directory.get("13").incarnation == 2)
+        await mesh.until(lambda: later.app.trust.directory.get("13").incarnation == 11)
         for node in (province, city, later):
             assert not verify_store(node.app.store, node.app.trust).problems
             assert node.app.store.refused() == []
@@ -699,7 +699,7 @@ async def test_private_keys_come_back_under_the_passphrase_of_the_place(tmp_path
         Restoring(city.app.home.path, config, chosen(place, key), key, clock=real_clock, rng=os.urandom).run()
         assert b"ENCRYPTED" in (city.app.home.keys_dir / "seal.pem").read_bytes()
         city.app.config = dataclasses.replace(config, passphrase=secret.encode())
-        assert (await go_on(city)).incarnation == 2
+        assert (await go_on(city)).incarnation == 3
 
 
 @pytest.mark.parametrize("cut", range(10))
@@ -742,13 +742,75 @@ async def test_a_restore_that_is_cut_off_anywhere_goes_on(
             assert (city.app.home.path / "recover.json").exists()
             await asyncio.to_thread(Recovery(city.app.home.path, city.app.config).run)
         city.app = App.open(city.app.home.path, city.app.config)
-        assert city.app.trust.me.incarnation == 2
+        assert city.app.trust.me.incarnation == 3
         assert city.records() == {"k1": {"name": "一"}, "k2": {"name": "二"}}
         await mesh.run(city)
         province = mesh.running[0]
         await mesh.until(lambda: city.pending() == 0 and {"k1", "k2"} <= province.records().keys())
         logs = [name for _, name, _ in province.app.store.logs() if name.origin == "1301"]
-        again = [name for name in logs if name.incarnation == 2 and name.dataset == "admin-licence"]
+        again = [name for name in logs if name.incarnation == 3 and name.dataset == "admin-licence"]
         assert len(again) <= 1
         assert province.app.store.refused() == []
         assert not verify_store(city.app.store, city.app.trust).problems
+
+
+async def test_a_backup_of_an_earlier_life_does_not_go_on_in_one_that_was_lived(tmp_path: Path) -> None:
+    """Regression: who asks for a new life in the place of an old one gets the one that is in force; that was another
+    store's."""
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        province = mesh.running[0]
+        city.write("k1", {"name": "一"})
+        back_up(city)
+        city.app.store.close()
+        for path in city.app.home.path.glob("log.db*"):
+            path.unlink()
+        recovered = await go_on(city)
+        assert recovered.incarnation == 2
+        city.write("k2", {"name": "二"})
+        await syncing.sync_once(city.app)
+        city.write("k3", {"name": "三"})  # in the second life, and with nobody else
+        key = recovery_key(city.app)
+        burn(city)
+        put_back(city, chosen(place, key), key)
+        result = await go_on(city)
+        assert (result.left, result.incarnation) == (1, 3)
+        assert city.records().keys() == {"k1", "k2"}
+        await mesh.run(city)
+        city.write("k4", {"name": "四"})
+        await mesh.until(lambda: city.pending() == 0 and {"k1", "k2", "k4"} <= province.records().keys())
+        assert province.app.store.refused() == [] == city.app.store.refused()
+        assert not verify_store(city.app.store, city.app.trust).problems
+
+
+@pytest.mark.parametrize("restored", [True, False])
+async def test_a_new_life_writes_nothing_before_its_enrolment_is_here(tmp_path: Path, *, restored: bool) -> None:
+    """Regression (simulator, seed 32, burning): an erase came back with the history, its receipt was written in the new
+    life and passed down before the word of that life; who got it refused it for good (FN-5412)."""
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        city.write("k1", {"name": "一"})
+        back_up(city)
+        records = city.app.records()
+        records.projector.catch_up()
+        erase(records, "admin-licence", "k1", "court order 12")
+        records.close()
+        await syncing.sync_once(city.app)
+        key = recovery_key(city.app)
+        if restored:
+            burn(city)
+            put_back(city, chosen(place, key), key)
+        else:
+            city.app.store.close()
+            for path in city.app.home.path.glob("log.db*"):
+                path.unlink()
+        await go_on(city)
+        me, store = city.app.trust.me, city.app.store
+        sql = "select s.lsn from segment s join log l on l.id = s.log_id where l.origin = ? and l.incarnation = ?"
+        own = store.rows(f"{sql} order by s.lsn", me.node, me.incarnation)
+        enrolled = store.rows(f"{sql} and l.dataset = 'sys.nodes' order by s.lsn desc", "13", 1)
+        assert own[0][0] > enrolled[0][0]
+        assert [
+            name for _, name, _ in store.logs() if (name.dataset, name.incarnation) == ("sys.receipts", me.incarnation)
+        ]
+        assert "k1" not in city.records()

@@ -1,19 +1,28 @@
-"""Operators who restore an old backup, and who recover the node that fences itself for it."""
+"""Operators who restore an old copy of a store, and who recover the node that fences itself for it; operators whose
+node burns, and who put its last backup back."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fednode.crypto import issuing
 from fednode.crypto.errors import FednodeError
-from fednode.node import fence
-from fednode.node.admission import RESTORED_STORE, note_restored
+from fednode.crypto.keys import SealKey
+from fednode.node import fence, succession
+from fednode.node.admission import GATHERS, RESTORED_STORE, note_restored
 from fednode.node.app import App
+from fednode.node.backup.keyfile import RecoveryKey
+from fednode.node.backup.making import Maker
+from fednode.node.backup.places import Folder
+from fednode.node.backup.restoring import Restoring, choose
+from fednode.node.backup.series import all_series, only_node
 from fednode.node.config import Config
 from fednode.node.home import Home
 from fednode.node.journal import Journal
+from fednode.node.recovery import NUMBERS
 from fednode.node.rows import Peer
 from fednode.node.salvage import Salvage
 from fednode.node.store import Store
@@ -43,7 +52,7 @@ def restore_backup(node: SimNode) -> None:
     """Put the copy in the store's place. What only the newer store held is gone; what was in it is found again by what
     its parent holds."""
     backup = node.folder / "backup"
-    if not node.up or node.restoring or not backup.exists() or node.id in node.world.revoked:
+    if not node.up or node.restoring or not backup.exists() or node.id in node.world.revoked | node.world.burnt:
         return
     node.crash("a backup is restored")
     for name in (*FILES, "log.db-shm"):  # state.db stays: it must notice by itself that its log has another history
@@ -78,18 +87,17 @@ def forget(node: SimNode) -> None:
     world.erased = {one for one in world.erased if one[0] != node.id and mine not in one[1]}
 
 
+def app_of(node: SimNode) -> App:
+    """The node as the daemon's code knows it."""
+    place = (Home(node.folder), Config(backup_keep=2), node.member.keys)
+    app = App(*place, node.store, node.trust, node.wall_ms, node.world.clock.rng.randbytes)
+    app.reference = node.reference
+    return app
+
+
 def renew(parent: SimNode, child: str, asked: fx.RenewAsked) -> tuple[tuple[bytes, ...], str]:
     """The parent's answer, by the code that the daemon runs."""
-    app = App(
-        Home(parent.folder),
-        Config(),
-        parent.member.keys,
-        parent.store,
-        parent.trust,
-        parent.wall_ms,
-        parent.world.clock.rng.randbytes,
-    )
-    app.reference = parent.reference
+    app = app_of(parent)
     identity = parent.trust.directory.get(child)
     assert identity is not None
     try:
@@ -100,18 +108,84 @@ def renew(parent: SimNode, child: str, asked: fx.RenewAsked) -> tuple[tuple[byte
     return chain or (), ""
 
 
+# ---------------------------------------------------------------- backups
+
+KEY = SealKey.from_seed(bytes(31) + b"\x07")
+
+
+def back_up(node: SimNode) -> None:
+    """`fednode backup`, into a folder that does not burn."""
+    if node.up and not node.restoring:
+        made = Maker(app_of(node), Folder(node.folder / "vault"), KEY.public).run()
+        node.world.note("backup", node.id, made.number, made.lsn)
+
+
+def burn(node: SimNode) -> None:
+    """Nothing is left of a node but its backups; the newest is put back (`fednode restore`)."""
+    vault = node.folder / "vault"
+    if not node.up or node.restoring or not vault.exists() or node.id in node.world.revoked:
+        return
+    node.crash("it burns")
+    for name in (*FILES, "log.db-shm", "state.db", "state.old"):
+        (node.folder / name).unlink(missing_ok=True)
+    key = RecoveryKey(KEY, node.trust.domain, node.trust.root_sha256)
+    place = Folder(vault)
+    series, newest = only_node(all_series(place, key.root_sha256, node.id, strict=True), place, node.id)
+    chosen = choose(series, newest, key, None, None)
+    home, rng = node.folder / "put back", node.world.clock.rng.randbytes
+    Restoring(home, Config(), chosen, key, clock=node.wall_ms, rng=rng).run()
+    (home / "log.db").rename(node.folder / "log.db")
+    shutil.rmtree(home)
+    node.member = replace(node.member, chain=chosen.backup.manifest.chain)
+    node.stamped = 0
+    node.world.burnt.add(node.id)
+    node.world.note("burnt", node.id, chosen.backup.manifest.number)
+    _lost(node)
+    node.recovery.from_backup(chosen.backup.manifest.incarnation)
+
+
+def _lost(node: SimNode) -> None:
+    """What nobody has any more cannot come back: neither the backup, nor the parent, nor a child."""
+    world = node.world
+    related = [one for one in world.nodes.values() if node.member.parent == one.id or one.member.parent == node.id]
+    held: dict[str, int] = {}
+    for one in (node, *related):
+        for name, size in _held(one):
+            held[str(name)] = max(size, held.get(str(name), 0))
+    world.written = {one for one in world.written if one[0] != node.id or held.get(one[1], 0) >= one[2]}
+    known: set[tuple[str, int]] = set()
+    for one in (node, *related):
+        store = Store.open(one.folder / "log.db", stash_key=one.member.keys.stash_key)
+        known |= set(store.rows("select log, seq from erased"))
+        store.close()
+    world.erased = {one for one in world.erased if one[0] != node.id or one[1:] in known}
+
+
 class SimRecovery:
     """`fednode recover` of one node; what it keeps here lies on its disk (`recover.json`)."""
 
     def __init__(self, node: SimNode) -> None:
         self._node = node
-        self.under_way = False
+        self.under_way = self.wanted = False
         self._life = 0
         self._fence = fence.Fence("", 0)
+        self._put_back = self._asked = False
+
+    def from_backup(self, life: int) -> None:
+        """The store is a backup that was put back: `fednode recover` goes on from there."""
+        self.under_way, self._life, self._put_back, self._asked = True, life, True, False
+
+    def adopted(self) -> None:
+        """A life was given: the first may be one that was lived already."""
+        if self._put_back and not self._asked:
+            self._life, self._asked = self._node.trust.me.incarnation, True
 
     def when_fenced(self) -> None:
         """The operator looks at the node's state, and recovers it."""
         node = self._node
+        if self._put_back:  # it burnt meanwhile
+            node.world.clock.at(RETRY_MS, self.when_fenced)
+            return
         if self.under_way or node.id in node.world.revoked:
             return
         there = fence.standing(node.store) if node.up else None
@@ -150,23 +224,38 @@ class SimRecovery:
         node = self._node
         if not self.under_way or not node.up or node.trust.me.incarnation == self._life:
             return
-        if fence.standing(node.store) is not None:  # the life alone has come
-            node.guarded(self._lift)
+        if not self.wanted:  # the life alone has come
+            return
+        if self._put_back:
+            node.guarded(self._begin_life)
             return
         peer = node.store.peer(node.member.parent)
         assert peer is not None
         forget(node)
         node.guarded(lambda: self._take_over(node.folder / "old.db", peer))
 
-    def _lift(self) -> None:
+    def _lift(self, since: int) -> None:
         with self._node.store.write() as tx:
             fence.lift(tx)
+            tx.set_meta(GATHERS, 1)
+            self._node.writer.rewrapping.anew(tx)
+        self._node.writer.tell_stripped(since)
+
+    def _begin_life(self) -> None:
+        node = self._node
+        self._lift(node.store.lsn // NUMBERS * NUMBERS)
+        again = succession.begin_life(app_of(node))
+        self.under_way = self._put_back = False
+        node.world.note("restored", node.id, again)
+        node.moved()
 
     def _take_over(self, path: Path, peer: Peer) -> None:
         node = self._node
         if node.store.meta(RESTORED_STORE) is None:
             with node.store.write() as tx:
                 note_restored(tx, peer)
+        if fence.standing(node.store) is not None:
+            self._lift(0)
         old = Store.open(path, stash_key=node.member.keys.stash_key)
         try:
             found = Salvage(old, node.writer).run()

@@ -18,7 +18,7 @@ from fednode.sync.merge import RULES
 from sim.check import check
 from sim.datasets import catalog, remembered
 from sim.network import Faults
-from sim.recovery import keep_backup, restore_backup
+from sim.recovery import back_up, burn, keep_backup, restore_backup
 from sim.sticks import CARRIED, carry, carry_for_whoever_is_cut_off
 from sim.world import SimNode, World
 
@@ -29,6 +29,7 @@ WRITES = 40
 BUSY = 5  # villages where most of the work is done
 CORRECTIONS = 14
 ERASES = 8
+BURNT = 4  # nodes that burn, where any do
 RESTORED = 2  # villages whose operator restores an old backup
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
@@ -50,17 +51,20 @@ class Result:
     brought: int = 0
 
 
-def run(seed: int, faults: Faults | None = None) -> Result:
-    """Run one seed. Raises AssertionError, with the seed and how to replay it, when something does not hold."""
+def run(seed: int, faults: Faults | None = None, *, burning: bool = False) -> Result:
+    """Run one seed. `burning`: nodes of any level burn, and come back from their backups. Raises AssertionError, with
+    the seed and how to replay it, when something does not hold."""
     with remembered():
-        return _run(seed, faults)
+        return _run(seed, faults, burning)
 
 
-def _run(seed: int, faults: Faults | None) -> Result:
+def _run(seed: int, faults: Faults | None, burning: bool) -> Result:
     world = World(seed, faults)
     try:
         _skew_clocks(world)
         _operators(world)
+        if burning:
+            _fires(world, random.Random(f"fires {seed}"))
         world.clock.run_until(world.clock.now_ms + FAULTS_MS)
         _peace(world)
         start = world.clock.now_ms
@@ -73,7 +77,9 @@ def _run(seed: int, faults: Faults | None) -> Result:
         moved = (world.resumed, world.hurried, world.brought)
         return Result(seed, *happened, records, quiet, *moved)
     except AssertionError as error:
-        raise AssertionError(f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}") from error
+        raise AssertionError(
+            f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}{' --burning' if burning else ''}"
+        ) from error
     finally:
         world.close()
 
@@ -93,6 +99,32 @@ def _skew_clocks(world: World) -> None:
                 world.clock.at(rng.randint(0, FAULTS_MS), partial(_jump, node, rng.randint(-YEAR_MS, YEAR_MS)))
         elif node.member.parent:
             node.skew_ms = rng.randint(-60_000, 60_000)
+
+
+def _fires(world: World, rng: random.Random) -> None:
+    """Nodes are backed up now and then, and burn later on; no two of them above each other: what both held is gone."""
+    burnt: list[SimNode] = []
+    nodes = [node for node in world.nodes.values() if node.member.parent]
+    for node in rng.sample(nodes, len(nodes)):
+        if len(burnt) < BURNT and not any(_related(world, node, other) for other in burnt):
+            burnt.append(node)
+    for node in burnt:
+        since = rng.randint(FAULTS_MS // 8, FAULTS_MS // 2)
+        for _ in range(rng.randint(1, 3)):
+            world.clock.at(rng.randint(FAULTS_MS // 12, since), partial(back_up, node))
+        world.clock.at(since + rng.randint(1_000, FAULTS_MS // 3), partial(burn, node))
+
+
+def _related(world: World, one: SimNode, other: SimNode) -> bool:
+    return one.id in _above(world, other) or other.id in _above(world, one)
+
+
+def _above(world: World, node: SimNode) -> set[str]:
+    found = set[str]()
+    while node.member.parent:
+        node = world.nodes[node.member.parent]
+        found.add(node.id)
+    return found
 
 
 def _jump(node: SimNode, by_ms: int) -> None:
@@ -279,7 +311,7 @@ def _quiet(world: World) -> bool:
             continue
         if not node.up or node.restoring or node.trust.catalog_version != 2:
             return False
-        if node.id in world.restored and node.trust.me.incarnation == 1:
+        if node.id in world.restored | world.burnt and node.trust.me.incarnation == 1:
             return False
         parent = node.trust.parent
         if parent is None:

@@ -168,8 +168,13 @@ class End:
         self.handle(self.exchange.tell(found, ripe, self.now_ms()))
 
     def _learn(self, effect: fx.Learn) -> None:
-        link = self.link
+        link, world = self.link, self.session.world
         assert link is not None
+        if world.burnt and any(end is self for end, _ in self.node._queue):  # the writer takes things in their order
+            world.clock.at(1, partial(self._learn, effect))
+            return
+        if not self.session.open or not self.node.up:
+            return
         if self.node.guarded(lambda: self.node.writer.witnessed(link, effect.told) or True):
             self.session.world.note("learnt", self.node.id, len(effect.told.heads))
             self.node._watch_refusals()
@@ -272,7 +277,10 @@ class SimSession:
         back = child.restoring
         place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
         wants, unsure = not child.recovery.in_old_life, not child.reference.sure
-        hello = admission.hello(*place, feeds=not back, wants=wants, restore=back, unsure=unsure)
+        child.recovery.wanted = wants
+        above = child.trust.parent
+        to = admission.Greeted(knows=above.incarnation) if above is not None and world.burnt else None
+        hello = admission.hello(*place, feeds=not back, wants=wants, restore=back, unsure=unsure, to=to)
         self.ends = [
             End(child, Exchange(dials=True, hello=hello, half=half, once=back), self),
             End(parent, Exchange(dials=False), self),
@@ -371,6 +379,7 @@ class SimNode:
         certs.check_chain(chain, self.trust.root_sha256)
         self.member = replace(self.member, chain=chain)
         self.trust.adopt(chain)
+        self.recovery.adopted()
 
     def wall_ms(self) -> int:
         """This machine's clock: it may be years off, and stand still."""
@@ -403,7 +412,7 @@ class SimNode:
         parent = self.world.nodes.get(self.member.parent)
         if parent is None or not self.up or any(end is end.session.ends[0] for end in self.sessions):
             return
-        if not parent.up or self.world.parted(self.id, parent.id):
+        if not parent.up or parent.restoring or self.world.parted(self.id, parent.id):
             self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
             return
         self.world.note("dial", self.id)
@@ -551,6 +560,7 @@ class World:
         self.revoked: set[str] = set()
         self.alarms: set[tuple[str, str]] = set()
         self.restored: set[str] = set()
+        self.burnt: set[str] = set()
         self.erased: set[tuple[str, str, int]] = set()
         self.resumed = self.hurried = self.sticks = self.brought = 0
         self.rollbacks: dict[str, int] = {}
