@@ -215,6 +215,7 @@ def test_a_county_of_which_nothing_is_left_is_refilled_from_above_and_below(node
     assert nodes.records("130102001")[0] == 2 * ROWS
     fill(nodes, "130102", 4)
     nodes.until("the county goes on", lambda: nodes.records("13")[0] == 4 * ROWS)
+    nodes.until("it reads what it wrote before", lambda: nodes.records("130102") == nodes.records("13"))
     for node in ("13", "1301", "130102", "130102001"):
         assert nodes.run(node, "verify", "--full")["problems"] == []
         assert nodes.run(node, "refused")["refused"] == []

@@ -58,6 +58,9 @@ async def test_a_county_without_a_backup_is_refilled_from_above_and_below(tmp_pa
         await mesh.until(lambda: bool(county.app.store.rows(late)))  # the correction that only the township held
         county.write("k2", {"name": "县二"})
         await mesh.until(lambda: "k2" in province.records() and county.pending() == 0)
+        read = {"k1", "k2", "c1", "t1", "t2"}  # by the keys that its city, which reads them, too, has given it anew
+        await mesh.until(lambda: read <= county.records().keys())
+        assert county.records() == province.records()
         held = {str(name): size for _, name, size in county.app.store.logs()}
         for _, name, size in (*city.app.store.logs(), *town.app.store.logs()):
             if name.origin == "130102" and name.incarnation == 1:
