@@ -142,8 +142,12 @@ def hello(
         restore,
         versions.SPOKEN.low,
         versions.SPOKEN.high,
-        # who takes no feed now does not hold yet what it would be told of
-        None if not wants or (peer is not None and peer.role == CHILD) else (peer.witnessed or 0) if peer else 0,
+        # who asks for a new life alone does not hold yet what it would be told of
+        None
+        if (restore and not wants) or (peer is not None and peer.role == CHILD)
+        else (peer.witnessed or 0)
+        if peer
+        else 0,
         unsure,
         trust.me.incarnation,
         to.knows,

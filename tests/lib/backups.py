@@ -15,10 +15,10 @@ from fednode.node.backup.keyfile import RecoveryKey
 from fednode.node.backup.making import Made
 from fednode.node.backup.places import Folder, Place
 from fednode.node.backup.restoring import Chosen, Restoring, choose
-from fednode.node.backup.series import Series, all_series, only_node
+from fednode.node.backup.series import Series, all_series, folder_of, only_node
 from fednode.node.recovery import Recovery, Result
 from fednode.sync.backup import encode_key
-from mesh import Running
+from mesh import Mesh, Running
 
 KEY = SealKey.from_seed(bytes(31) + b"\x07")
 
@@ -68,3 +68,43 @@ def burn(node: Running) -> None:
     """Nothing is left of a node's home; its daemon is not running."""
     node.app.close()
     shutil.rmtree(node.app.home.path)
+
+
+async def family(mesh: Mesh) -> tuple[Running, Running, Running, Running]:
+    """Province, city, county, township; all with the catalog."""
+    province = await mesh.found()
+    city = await mesh.child(province, "1301", "city")
+    county = await mesh.child(city, "130102", "county")
+    town = await mesh.child(county, "130102001", "township")
+    await mesh.until(lambda: town.app.trust.catalog_version == 1)
+    return province, city, county, town
+
+
+async def lone(mesh: Mesh, tmp_path: Path, **more: int) -> tuple[Running, Path]:
+    """A province and a city that does not run; the city keeps backups."""
+    province = await mesh.found()
+    city = await mesh.child(province, "1301", "city")
+    await mesh.until(lambda: city.app.trust.catalog_version == 1 and city.pending() == 0)
+    await mesh.halt(city)
+    keep_backups(city, tmp_path / "backup", **more)
+    return city, tmp_path / "backup"
+
+
+def files(place: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+def newest_objects(folder: Path) -> list[Path]:
+    """The objects of the newest backup, the largest first."""
+    manifest = max(folder.glob("*.manifest")).read_text("utf-8")
+    index = next(line.split(" ")[1] for line in manifest.split("\n") if line.startswith("index "))
+    names = [line.split(" ")[4] for line in (folder / f"{index}.index").read_text("ascii").splitlines()]
+    return sorted((folder / f"{name}.object" for name in names), key=lambda path: -path.stat().st_size)
+
+
+def folder(node: Running) -> str:
+    return folder_of(node.app.trust.domain, node.app.trust.node, node.app.store.store_id)
+
+
+class Cut(Exception):
+    """The power goes."""
