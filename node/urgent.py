@@ -8,6 +8,7 @@ Rules
 3. Whatever a segment needs to be verified (certificates, the catalog) is urgent itself and older, so it goes first: of
    what is urgent a beginning is taken, in arrival order, each with what precedes it.
 4. Nodes that only carry a dataset cannot see its erases: there they keep their turn.
+5. What is held back goes nowhere: segments of an earlier life that are made again in this one.
 
 >>> by_log(LogName.parse("hebei/13/1/sys.nodes"), 5000), by_log(LogName.parse("hebei/13/1/shop"), 1)
 (True, False)
@@ -49,7 +50,7 @@ def pending(store: Store, after: int) -> int:
     """The last arrival number of what is urgent in the feed to the parent after one; 0 where nothing is."""
     rows = store.rows(
         """select max(u.lsn) from urgent u join segment s on s.lsn = u.lsn join log l on l.id = s.log_id
-           where u.lsn > ? and l.up = 1""",
+           where u.lsn > ? and l.up = 1 and u.lsn not in (select lsn from held_back)""",
         after,
     )
     return int(rows[0][0] or 0)
@@ -62,7 +63,8 @@ def find(store: Store, where: str, after: int, beyond: int) -> Found:
     seen, until = max(after, beyond), store.lsn
     rows = store.rows(
         f"""select u.lsn, s.log_id from urgent u join segment s on s.lsn = u.lsn join log l on l.id = s.log_id
-            where {where} and u.lsn > ? and u.lsn <= ? order by u.lsn limit ?""",
+            where {where} and u.lsn > ? and u.lsn <= ? and u.lsn not in (select lsn from held_back)
+            order by u.lsn limit ?""",
         seen,
         until,
         LOOK_MAX,
@@ -90,7 +92,8 @@ def _preceding(store: Store, log_id: int, after: int, lsn: int) -> list[tuple[in
     return [
         (one, length)
         for one, length in store.rows(
-            "select lsn, length(data) from segment where log_id = ? and lsn > ? and lsn <= ? order by lsn",
+            """select lsn, length(data) from segment where log_id = ? and lsn > ? and lsn <= ?
+               and lsn not in (select lsn from held_back) order by lsn""",
             log_id,
             after,
             lsn,

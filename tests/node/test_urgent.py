@@ -184,6 +184,25 @@ async def test_a_damaged_segment_is_not_sent_ahead_nor_what_comes_after_it(tmp_p
         assert found(city.app.store, start)[0] == whole[:1]
 
 
+async def test_what_is_held_back_is_not_sent_ahead_either(tmp_path: Path) -> None:
+    """Found by the simulator (burning, seed 8): what an earlier life had said in a receipt, and a child gave back, went
+    up ahead of its turn, and was refused there (FN-5412)."""
+    async with Mesh(tmp_path) as mesh:
+        _, city = await offline(mesh)
+        start = city.app.store.lsn
+        first, second = erase(city, NAME, 0), erase(city, NAME, 1)
+        urgent_ones = found(city.app.store, start)[0]
+        assert {first, second} < set(urgent_ones)
+        with city.app.store.write() as tx:
+            tx.hold_back(first)
+        assert found(city.app.store, start)[0] == [one for one in urgent_ones if one != first]
+        with city.app.store.write() as tx:
+            for one in urgent_ones:
+                tx.hold_back(one)
+        assert found(city.app.store, start)[0] == []
+        assert urgent.pending(city.app.store, start) == 0
+
+
 def test_an_older_store_knows_what_was_urgent_in_it(tmp_path: Path) -> None:
     """The migration looks at what is there."""
     from fednode.node import sqlite

@@ -27,6 +27,8 @@ EXPECTED_OF_THE_REVOKED = frozenset(("FN-5420", "FN-5511", "FN-5508", "FN-6413",
 EXPECTED_OF_THE_RESTORED = frozenset(
     ("FN-6409", "FN-6420", "FN-6411", "FN-6413", "FN-5412", "FN-5508", "FN-5513", "FN-5514", "FN-5515")
 )
+# by stick: one that was written before the fire (seed 12)
+EXPECTED_OF_THE_BURNT = frozenset(("FN-5513",))
 
 
 def check(world: World) -> int:
@@ -58,6 +60,7 @@ def _refusals(world: World) -> None:
         expected = about_revoked and code in EXPECTED_OF_THE_REVOKED
         about_restored = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.restored)
         expected = expected or (about_restored and code in EXPECTED_OF_THE_RESTORED)
+        expected = expected or (code in EXPECTED_OF_THE_BURNT and bool(world.burnt & {node, peer}))
         assert expected, f"{node} refused {peer}: {code} {what}"
 
 
