@@ -6,8 +6,11 @@ import pytest
 
 from sim.story import run
 
-FAST = (1, 32, 44)  # what these have found is in the history of this file
-REST = range(60)
+FAST = (1, 8, 32)  # what these have found is in the history of this file
+# 44: a version that was made again in a new life is erased alone, and the first one is still at the node
+# (docs/architecture.md, known limits)
+OPEN = (44,)
+REST = [pytest.param(seed, marks=pytest.mark.xfail(strict=True)) if seed in OPEN else seed for seed in range(60)]
 
 
 @pytest.mark.sim
