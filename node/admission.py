@@ -31,6 +31,7 @@ from fednode.node import demotion, fence, urgent, witness
 from fednode.node.clocks import Judge
 from fednode.node.demotion import REACHED_LAST, SUCCESSORS
 from fednode.node.fence import Place
+from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
@@ -348,6 +349,7 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         everything = partial(store.feed_all, link.peer.node)
         return _refilled(link, everything), _again(everything)
     scope = link.peer.scope
+    back = protocol(store, link.peer.node) >= HANDED_BACK_SINCE
 
     def down(
         after: int,
@@ -358,7 +360,7 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         only: Sequence[int] | None = None,
     ) -> tuple[list[Item], bool]:
         also = _subtree(store, trust, link.peer.node) if link.restoring else ()
-        return store.feed_down(scope, after, size, log, first, until, also, only)
+        return store.feed_down(scope, after, size, log, first, until, also, only, back)
 
     return _refilled(link, down), _again(down)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
 from fednode.node import acks, admission, fence, stick, witness
+from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
@@ -200,7 +201,8 @@ class _Content:
             return store.feed_up
         if self._identity.stands_for == self._app.trust.node:
             return partial(store.feed_all, self._identity.node)
-        return partial(store.feed_down, self._identity.scope)
+        back = admission.protocol(store, self._identity.node) >= HANDED_BACK_SINCE
+        return partial(store.feed_down, self._identity.scope, back=back)
 
     def _witnessed(self, frames: bun.Frames) -> Iterator[bytes]:
         """What witnesses above have signed, for a child that was seen to take it."""

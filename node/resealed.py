@@ -6,7 +6,8 @@ Rules
    bytes and their content key are overwritten (`secure_delete`), and what was wrapped of that key for readers that came
    later (`node.rewraps`).
 2. An announcement has an arrival number of its own: the feeds come by it and send the segment again, to whoever gets
-   its log. A peer that holds it stripped already just acknowledges.
+   its log. A peer that holds it stripped already just acknowledges. One that names a child (`back`) goes to that as
+   well, although the log came from there: whoever carries it and cannot read forgets what is stripped above.
 3. What a peer's cursor must show of a place here is the head of the root, which outlives a strip (`Store.checks_at`).
 4. A content key is stashed under a number that was never used: an arrival number, drawn for it alone.
 
@@ -26,17 +27,26 @@ from fednode.sync.wire import Cosignature, Late
 if TYPE_CHECKING:
     from fednode.node.transaction import Transaction
 
+HANDED_BACK_SINCE = 2  # the protocol version from which a child takes from above what it carries
 
-def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announce: bool) -> None:
-    """Put stripped bytes in the place of a segment's. `announce`: send them to whoever had the old ones."""
+
+def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announce: bool, back: str = "") -> None:
+    """Put stripped bytes in the place of a segment's. `announce`: send them to whoever had the old ones; `back`: and to
+    the child with this area."""
     c, store = tx.connection, tx.store
     number = tx.next_lsn()
     stash = store.stash(content_key, number) if content_key else None
     sha256 = SUITE_1.hash(raw)
     c.execute("update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, sha256, stash, lsn))
     rewraps.forget(tx, lsn, sha256)
-    if announce:
-        c.execute("insert into resealed values (?, ?)", (number, lsn))
+    if announce or back:
+        c.execute("insert into resealed values (?, ?, ?)", (number, lsn, back))
+
+
+def back_to(scope: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The condition that an announcement goes back to a child with this scope, and its parameters."""
+    likes = " or ".join("(r.back >= ? and r.back < ?)" for _ in scope)
+    return likes or "0", [edge for prefix in scope for edge in (prefix, prefix + ":")]  # ':' follows '9'
 
 
 def items(

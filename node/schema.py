@@ -190,6 +190,12 @@ def m011_rewrap(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@log_migrations()
+def m012_handed_back(db: Database) -> None:
+    """To whom below an announcement goes that came from there: the area of a child that carries and cannot read."""
+    db.conn.execute("alter table resealed add column back text not null default ''")
+
+
 @state_migrations()
 def m001_state(db: Database) -> None:
     """The first shape of state.db."""

@@ -322,16 +322,19 @@ class Store:
         until: int = 1 << 62,
         also: Sequence[int] = (),
         only: Sequence[int] | None = None,
+        back: bool = True,
     ) -> tuple[list[Item], bool]:
         """Items for a child with this scope: logs for every child, and those whose audience the child covers; `also`:
-        the logs that it takes back."""
+        the logs that it takes back; `back`: and what is stripped here of those that it carries and cannot read."""
         until = min(until, self.lsn)  # what is committed between the queries below is for the next call
         ids = self.down_logs(scope)
         where, parameters = f"s.log_id in ({','.join(map(str, (*ids, *also)))})", []
         if log:
             where, parameters = where + " and l.name = ? and s.first + s.count > ?", [log, first]
-        to = _covered(scope)
-        return self._items(where, parameters, after, until, bytes_max, to, part=bool(log), ids=ids, only=only)
+        to, given = _covered(scope), resealed.back_to(scope) if back else None
+        return self._items(
+            where, parameters, after, until, bytes_max, to, part=bool(log), ids=ids, only=only, back=given
+        )
 
     def down_logs(self, scope: tuple[str, ...]) -> list[int]:
         """Numbers of the logs that go down to a child with this scope."""
@@ -380,6 +383,7 @@ class Store:
         part: bool,
         ids: list[int] | None = None,
         only: Sequence[int] | None = None,
+        back: tuple[str, list[str]] | None = None,
     ) -> tuple[list[Item], bool]:
         these = "" if only is None else "and s.lsn in (select value from json_each(?))"
         cursor = self._c.execute(
@@ -404,6 +408,8 @@ class Store:
         if part:  # of one log, for a peer that asked for it
             return items, drained
         until = until if drained else items[-1].lsn
+        if back is not None:
+            where, parameters = f"({where} or {back[0]})", [*parameters, *back[1]]
         again, last = resealed.items(self._c, where, parameters, after, until, bytes_max - size)
         given, last = rewraps.items(self._c, *to, after, last, bytes_max - size)
         late = resealed.late_items(self._c, ids, after, last) if ids else []

@@ -4,9 +4,9 @@ Rules
 1. An erase that is appended here, this node's own or a peer's, is remembered for good (`erased`), and what it names is
    stripped in the same transaction, if it is held and can be read.
 2. What comes later (replayed, from a stick, out of a backup, out of order) is stripped before it is stored.
-3. A stripped segment is announced to everyone who gets its log: who carries it and cannot read puts the new bytes in
-   the place of the old. It takes them only from who handled the segment (`sync.strip`), for fewer changes in clear than
-   it holds, and for no other readers.
+3. A stripped segment is announced to everyone who gets its log, and to a child through which it came and that cannot
+   read it: who carries it puts the new bytes in the place of the old. It takes them only from who handled the segment
+   (`sync.strip`), for fewer changes in clear than it holds, and for no other readers.
 4. For each segment that was stripped, this node says so in `sys.receipts`: up, and down to the area of the record. The
    receipt names places in logs, never a key.
 5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
@@ -195,7 +195,8 @@ class Stripping:
                 "update erased set stripped = 1, record_key = coalesce(?, record_key) where log = ? and seq = ?",
                 (sealed, str(held.name), seq),
             )
-        gone = self.strip(tx, held, columns, [seq - held.first for seq in due], announce=announce)
+        back = self._through(seg.parse(held.raw).header)
+        gone = self.strip(tx, held, columns, [seq - held.first for seq in due], announce=announce, back=back)
         self._tell(Receipt(held.name, held.first, held.count, len(gone.leaves), tuple(due)))
 
     def _due(self, log: LogName, first: int, end: int) -> list[int]:
@@ -214,7 +215,14 @@ class Stripping:
     # ------------------------------------------------------------ stripping
 
     def strip(
-        self, tx: Transaction, held: Held, columns: Columns, positions: Iterable[int], *, announce: bool
+        self,
+        tx: Transaction,
+        held: Held,
+        columns: Columns,
+        positions: Iterable[int],
+        *,
+        announce: bool,
+        back: str = "",
     ) -> Columns:
         """Strip positions of a held segment that this node can read; the columns that are left."""
         if columns.leaves.keys() >= set(positions):
@@ -223,7 +231,7 @@ class Stripping:
         gone = strip(columns, positions, envelope.header.suite)
         readers = self._readers(held.name, envelope.header.readers)
         raw, content_key = reseal(envelope, gone, self._trust.me, readers, self._keys.sign.sign, self._rng)
-        resealed.replace(tx, held.lsn, raw, content_key, announce=announce)
+        resealed.replace(tx, held.lsn, raw, content_key, announce=announce, back=back)
         self._forget_elsewhere(tx, held.name, held.first, held.first + held.count)
         self.on_resealed(tx, held.lsn)
         return gone
@@ -272,9 +280,27 @@ class Stripping:
             *mine.readers
         }:
             raise PeerError("FN-5419", sealer=header.sealer, node=header.log.origin)
-        resealed.replace(tx, held.lsn, envelope.raw, b"", announce=True)
+        resealed.replace(tx, held.lsn, envelope.raw, b"", announce=True, back=self._through(header))
         self._forget_elsewhere(tx, header.log, header.first, header.end)
         self._tell(Receipt(header.log, header.first, header.count, header.stripped, None))
+
+    def handed_back(self, tx: Transaction, envelope: seg.Envelope, context: Context) -> bool:
+        """Whether the parent gives, stripped, what came to it through this node: then it took the place of what is
+        carried here, or is of no use. Raises PeerError (`offered`)."""
+        header = envelope.header
+        above = [one.node for one in self._trust.directory.path(header.log.origin)[:-1]]
+        if not context.from_parent or context.restoring or context.me.stands_for or context.me.node not in above:
+            return False
+        self.offered(tx, envelope, context)
+        return True
+
+    def _through(self, header: seg.Header) -> str:
+        """The area of the child through which a segment came, where that holds no key of it; else ""."""
+        path = list(self._trust.directory.path(header.log.origin))[:-1]
+        nodes = [one.node for one in path]
+        child = path[nodes.index(self._trust.node) + 1 :][:1] if self._trust.node in nodes else []
+        reads = any(SUITE_1.hash(one.seal_key)[:8] in header.readers for one in child)
+        return child[0].scope[0] if child and not reads else ""
 
     def restored(self, tx: Transaction, envelope: seg.Envelope, context: Context) -> bool:
         """A neighbour offers, in a stripped form, a segment that is damaged here: whether it took the place. By the

@@ -321,6 +321,8 @@ class Writer:
                 return Done(commit.lsn, refused="FN-6413")
             if first < state.size and mending.is_damaged(self.store, envelope):
                 return self._mend(tx, link, commit, envelope)
+            if header.stripped and self.stripping.handed_back(tx, envelope, self._context(link)):
+                return Done(commit.lsn)
             verified = verify(commit.data, lambda _name: state, self._context(link), commit.first_parent)
             return self._append(tx, clock, link, commit, verified)
         except Gap as gap:

@@ -5,7 +5,8 @@ Rules
 2. Down go only logs of this node and of those above it: with an audience, to the one child whose scope covers the
    audience's area;
    without one, when the dataset flows down, to every child.
-3. Nothing goes back to where it came from; nothing of a child goes to its sibling.
+3. Nothing goes back to where it came from, but the stripped form of what a child carries and cannot read
+   (`node.resealed`); nothing of a child goes to its sibling.
 4. A standby's feed is everything but its own. It passes on nothing but its own, until it is promoted. What it writes
    of itself goes from its primary as if that had written it: its receipts come to whoever may have erased.
 

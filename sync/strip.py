@@ -7,9 +7,10 @@ Rules
 2. Whoever strips seals the segment again, under a fresh key, to readers that it had before (`reseal`). Log, place, root
    and checkpoint stay as the origin signed them; the header names the sealer (`<node>/<incarnation>`) and says how many
    changes are stripped. Nobody seals again without stripping more.
-3. Only who handled a segment may have sealed it again: the sealer stands between the origin and the peer that sent it,
-   both included (`check_sealer`). A sealer that was revoked since is believed from the peers that came after it: they
-   took it when it was in good standing, and a sealer can hide, not forge.
+3. Only who handled a segment may have sealed it again (`check_sealer`): the origin, whoever stands above it (what is
+   stripped there comes down again to who carries it and cannot read), a standby of one of these; of what comes down
+   from its origin, who stands between that and the peer. A sealer that was revoked since is believed from the peers
+   that came after it: they took it when it was in good standing, and a sealer can hide, not forge.
 4. An erase is a change whose key is `<log>#<number>`, and never the record's own, and whose payload is
    `{"reason": ..., "v": 1}`. It stands in the eraser's log for the same dataset; the area of the log that it names lies
    in the eraser's scope. System logs and erases are not erased.
@@ -94,18 +95,21 @@ def sealer_of(header: Header, origin: Identity, directory: Directory) -> Identit
     return sealer
 
 
-def check_sealer(header: Header, origin: Identity, peer: Identity, directory: Directory) -> None:
+def check_sealer(header: Header, origin: Identity, peer: Identity, directory: Directory, *, from_parent: bool) -> None:
     """Rule 3. Raises PeerError FN-5419."""
     sealer = sealer_of(header, origin, directory)
     if sealer.node == origin.node:
         return
-    for lower, upper in ((origin, peer), (peer, origin)):
-        path = [one.node for one in directory.path(lower.node)]
-        if upper.node in path:
-            entitled = sealer.node in path[path.index(upper.node) :]
-            if entitled and not (sealer.node == peer.node and directory.is_revoked(sealer.node)):
-                return
-    raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)
+    above = [one.node for one in directory.path(origin.node)]
+    to_peer = [one.node for one in directory.path(peer.node)]
+    handled: list[str] = []
+    if from_parent and origin.node in to_peer:
+        handled = to_peer[to_peer.index(origin.node) :]
+    elif peer.node in above or peer.stands_for in above:
+        handled = above
+    entitled = sealer.node in handled or sealer.stands_for in handled
+    if not entitled or (sealer.node == peer.node and directory.is_revoked(sealer.node)):
+        raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)
 
 
 # ---------------------------------------------------------------- the erase

@@ -218,7 +218,7 @@ def _entitled(name: LogName, origin: Identity, envelope: seg.Envelope, context: 
 
 def _signatures(envelope: seg.Envelope, origin: Identity, context: Context) -> None:
     verify_signatures(envelope, origin, context.directory)
-    check_sealer(envelope.header, origin, context.peer, context.directory)
+    check_sealer(envelope.header, origin, context.peer, context.directory, from_parent=context.from_parent)
 
 
 def verify_signatures(envelope: seg.Envelope, origin: Identity, directory: Directory) -> None:

@@ -45,6 +45,7 @@ CATALOG = Catalog.from_toml_dict(
         "dataset": [
             _dataset("public", ("village", "township", "county", "city", "province")),
             _dataset("secret", ("village", "county", "province")),  # township and city carry, and cannot read
+            _dataset("deep", ("village", "province")),  # the three between carry
         ],
     }
 )
@@ -155,6 +156,31 @@ async def test_what_was_erased_is_in_no_file_of_any_holder(tmp_path: Path, datas
         readers = [one for one in chain if dataset == "public" or one.app.trust.me.level not in ("city", "township")]
         for one in readers:
             assert one.records() == {"kept": {"id": "kept", "name": "stays"}}
+        check(chain)
+
+
+@pytest.mark.parametrize(("dataset", "eraser"), [("secret", COUNTY), ("secret", "13"), ("deep", "13")])
+async def test_who_carries_strips_although_the_writer_never_comes_back(
+    tmp_path: Path, dataset: str, eraser: str
+) -> None:
+    """Regression: the stripped segment came to who cannot read it from below alone. Where a village was gone for good,
+    its township kept the bytes, and keys of the levels above opened them."""
+    async with Mesh(tmp_path) as mesh:
+        chain = await mesh_of_five(mesh)
+        village = chain[-1]
+        village.write("KEYxq9zebra77", {"id": "KEYxq9zebra77", "name": "PAYLOADxq9giraffe88"}, dataset=dataset)
+        village.write("kept", {"id": "kept", "name": "stays"}, dataset=dataset)
+        await mesh.until(lambda: all(reaches(one, dataset, 2) for one in chain) and not village.pending())
+        needles = [needle for one in chain[:-1] for needle in needles_of(one, dataset, {})]
+        assert all(found(one, needles) for one in chain[:-1])
+        await mesh.halt(village)
+        by = next(one for one in chain if one.app.trust.node == eraser)
+        erase(by, dataset, "KEYxq9zebra77", area=VILLAGE)
+        await mesh.until(lambda: [one.node for one in status(by)[0].waiting] == [VILLAGE])
+        await mesh.until(lambda: not [what for one in chain[:-1] for what in found(one, needles)])
+        await mesh.run(village)
+        await mesh.until(lambda: status(by)[0].waiting == [])
+        assert village.records() == {"kept": {"id": "kept", "name": "stays"}}
         check(chain)
 
 

@@ -13,6 +13,8 @@ from fednode.node.app import App, random_bytes, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.config import Config
 from fednode.node.records import Records
+from fednode.sync import segment as seg
+from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
 from sample_data import records as samples
 
@@ -24,10 +26,10 @@ LICENCE = "admin-licence"
 class Row:
     """Province, city and county, which have met by stick alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, catalog: Catalog | None = None) -> None:
         self.folder, self._sticks = folder, count()
         province = App.init_province(folder / "13", SETTINGS, node="13", name="河北省", domain="hebei")
-        province.publish_catalog(shipped.catalog())
+        province.publish_catalog(catalog or shipped.catalog())
         self.apps = [province]
         for node, level in PATH:
             self.apps.append(self._join(self.apps[-1], node, level))
@@ -120,6 +122,52 @@ def test_an_erase_reaches_every_holder_by_stick_and_the_receipts_come_back(row: 
         records.close()
         files = b"".join(path.read_bytes() for path in app.home.path.glob("*.db*"))
         assert keys[0].encode() not in files
+
+
+SECRET = Catalog.from_toml_dict(
+    {
+        "version": 1,
+        "dataset": [
+            {
+                "name": "secret",
+                "zh": "secret",
+                "en": "secret",
+                "key": ["id"],
+                "writers": ["county", "province"],
+                "readers": ["county", "province"],  # the city carries
+                "field": [{"code": "id", "zh": "编号", "en": "Number", "type": "text", "max": 40, "required": True}],
+            }
+        ],
+    }
+)
+
+
+def test_who_carries_gets_the_stripped_form_from_above_by_stick(tmp_path: Path) -> None:
+    """Regression: it came from below alone, and the county's machine is gone."""
+    row = Row(tmp_path, SECRET)
+    province, city, county = row.apps
+    records = county.records()
+    records.put("secret", {"id": "k1"})
+    records.close()
+    row.up()
+    log_id = next(one for one, log, _ in city.store.logs() if log.dataset == "secret")
+    held = city.store.segment_at(log_id, 0)
+    assert held is not None
+    sealed = seg.parse(held.raw).body
+    assert any(sealed in path.read_bytes() for path in city.home.path.glob("*.db*"))
+    records = province.records()
+    records.projector.catch_up()
+    erasing.erase(records, "secret", "k1", "court order 12", area="130102")
+    records.close()
+    row.carry(province, city, "1301")
+    row.carry(city, province, "parent")
+    assert confirmed(province) == ({"13", "1301"}, {"130102"})
+    records = city.records()
+    erasing.clean(city.store, records.projector)  # what its daemon does when it has a moment
+    records.close()
+    assert not any(sealed in path.read_bytes() for path in city.home.path.glob("*.db*"))
+    assert [one.store.refused() for one in row.apps] == [[], [], []]
+    row.close()
 
 
 def test_a_reader_that_came_later_is_given_its_keys_by_stick(row: Row, tmp_path: Path) -> None:

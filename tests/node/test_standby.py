@@ -483,6 +483,31 @@ async def test_what_only_the_standby_holds_of_its_primary_is_made_again_once(tmp
         assert township.app.store.refused() == []
 
 
+async def test_what_the_standby_had_stripped_is_believed_of_its_successor(tmp_path: Path) -> None:
+    """Regression: it was sealed in the standby's name, which stands on nobody's path: refused (FN-5419), and with it
+    the rest of the log for good."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        await mesh.halt(city)
+        write_some(township, 3, 7)
+        await mesh.until(lambda: len(standby.records()) == 3)
+        (name,) = [one for _, one, _ in township.app.store.logs() if one.dataset == DATASET]
+        writer = township.app.new_writer()
+        writer.local(DATASET, "130102001", [erase_change(name, 0, "court order")])
+        writer.store.close()
+        township.app.poke()
+        await mesh.until(lambda: len(standby.records()) == 2)
+        await mesh.halt(county)
+        await mesh.halt(standby)
+        await mesh.run(city)
+        await promote(mesh, standby)
+        await mesh.until(lambda: len(city.records()) == 2)
+        write_some(township, 1, 8)
+        await mesh.until(lambda: len(city.records()) == 3)
+        assert [one.app.store.refused() for one in (city, township, standby)] == [[], [], []]
+        await mesh.until(lambda: waiting(township) == [])
+
+
 async def test_the_root_key_promotes_the_province_s_standby(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         province = await mesh.found()

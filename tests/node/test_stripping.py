@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fednode.crypto.errors import FednodeError
+from fednode.node.admission import feeds
 from fednode.node.fence import Place, place
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -17,6 +18,7 @@ from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, Change, Columns, LogName
 from fednode.sync.effects import Commit, Done, Item
 from fednode.sync.log import OwnSegment
+from fednode.sync.rewrap import is_rewrap
 from fednode.sync.side import PULL_BYTES
 from fednode.sync.strip import erase_change, reseal, strip
 from fednode.sync.wire import Cursor, Want
@@ -254,12 +256,11 @@ def test_it_never_goes_back(city: Node) -> None:
     assert (city.raw(), city.store.lsn) == (two, lsn)
 
 
-@pytest.mark.parametrize("hostile", ["sibling", "above", "readers", "signature", "count", "body"])
+@pytest.mark.parametrize("hostile", ["sibling", "readers", "signature", "count", "body"])
 def test_a_carrier_takes_it_from_nobody_else(city: Node, hostile: str) -> None:
     before = city.raw()
     raw = {
         "sibling": lambda: resealed(OWN, "130104", 1),
-        "above": lambda: resealed(OWN, PROVINCE, 1),
         "readers": lambda: resealed(OWN, COUNTY, 1, readers=(PROVINCE, "1302")),
         "signature": lambda: flipped(resealed(OWN, COUNTY, 1)),
         "count": lambda: resealed(records("a", "b"), COUNTY, 1),
@@ -268,6 +269,81 @@ def test_a_carrier_takes_it_from_nobody_else(city: Node, hostile: str) -> None:
     (done,) = city.take(city.link(COUNTY), raw)
     assert done.refused
     assert (city.raw(), city.receipts()) == (before, [])
+
+
+@pytest.mark.parametrize("sealer", [PROVINCE, CITY])
+def test_what_was_stripped_above_comes_down_to_who_carries_it(make: Make, sealer: str) -> None:
+    """Where the city can read it, or another above it, the county below that carries it gets the stripped form."""
+    readers = (PROVINCE, CITY, VILLAGE)
+    own = WORLD.segment(VILLAGE, [shop("a", VILLAGE), shop("b", VILLAGE)], readers=readers)
+    county = make(COUNTY)
+    county.take(county.link(TOWNSHIP), own.raw)
+    raw = resealed(own, sealer, 1, readers=readers)
+    (done,) = county.take(county.link(CITY), raw)
+    assert not done.refused
+    assert county.raw() == raw
+    down, _ = county.store.feed_down(WORLD.identity(TOWNSHIP).scope, 0, PULL_BYTES)
+    assert [item.data for item in down if seg.parse(item.data).header.stripped] == [raw]  # the township carries, too
+    (told,) = county.receipts()
+    assert (told["audience"], told["stripped"]) == (VILLAGE, 1)
+
+
+@pytest.mark.parametrize("hostile", ["whole", "sibling", "readers", "signature", "count"])
+def test_from_above_a_carrier_takes_nothing_else(make: Make, hostile: str) -> None:
+    own = WORLD.segment(VILLAGE, [shop("a", VILLAGE), shop("b", VILLAGE)], readers=(PROVINCE, VILLAGE))
+    county = make(COUNTY)
+    county.take(county.link(TOWNSHIP), own.raw)
+    raw = {
+        "whole": lambda: own.raw,
+        "sibling": lambda: resealed(own, "130104", 1, readers=(PROVINCE,)),
+        "readers": lambda: resealed(own, PROVINCE, 1, readers=(PROVINCE, "1302")),
+        "signature": lambda: flipped(resealed(own, PROVINCE, 1, readers=(PROVINCE,))),
+        "count": lambda: resealed(records("a"), PROVINCE, 0, readers=(PROVINCE,)),
+    }[hostile]()
+    (done,) = county.take(county.link(CITY), raw)
+    assert done.refused
+    assert (county.raw(), county.receipts()) == (own.raw, [])
+
+
+def test_from_above_a_reader_takes_nothing(make: Make) -> None:
+    county, own = make(COUNTY), records("a", "b")
+    county.take(county.link(TOWNSHIP), own.raw)
+    (done,) = county.take(county.link(CITY), resealed(own, PROVINCE, 0, 1))
+    assert not done.refused
+    assert (county.raw(), county.receipts()) == (own.raw, [])
+
+
+def test_what_is_not_held_is_not_asked_for(make: Make) -> None:
+    county, own = make(COUNTY), records("a", "b")
+    more = WORLD.segment(VILLAGE, [shop("d", VILLAGE)], state=own.after, hlc=HLC + 50, readers=READERS)
+    for raw in (resealed(own, PROVINCE, 0), resealed(more, PROVINCE, 0)):
+        (done,) = county.take(county.link(CITY), raw)
+        assert (done.refused, done.gap) == ("", None)
+    assert county.store.log_id(LOG) is None
+
+
+def test_a_child_that_reads_it_is_not_told_again(make: Make) -> None:
+    """It strips by the erase, and tells who is below it."""
+    county, own = make(COUNTY), records("a", "b")
+    county.take(county.link(TOWNSHIP), own.raw)
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x")])
+    down, _ = county.store.feed_down(WORLD.identity(TOWNSHIP).scope, 0, PULL_BYTES)
+    assert [seg.parse(item.data).header.log.origin for item in down] == [COUNTY, COUNTY]  # the erase, the receipt
+
+
+def test_a_child_of_release_0_1_is_handed_nothing_back(make: Make) -> None:
+    """It would refuse it, and raise an alert."""
+    readers = (PROVINCE, COUNTY, VILLAGE)
+    county, own = make(COUNTY), WORLD.segment(VILLAGE, [shop("a", VILLAGE)], readers=readers)
+    county.take(county.link(TOWNSHIP), own.raw)
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x")])
+    link = county.link(TOWNSHIP)
+    for version, handed in ((1, []), (2, [VILLAGE])):
+        with county.store.write() as tx:
+            tx.set_meta(f"protocol/{TOWNSHIP}", version)
+        down, _ = feeds(county.store, county.trust, link)[0](0, PULL_BYTES)
+        origins = [seg.parse(item.data).header.log.origin for item in down if not is_rewrap(item.data)]
+        assert [one for one in origins if one != COUNTY] == handed
 
 
 def test_a_reader_does_not_take_anothers_word_for_what_is_gone(make: Make) -> None:
