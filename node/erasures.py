@@ -4,8 +4,9 @@ Rules
 1. What state.db still has to forget is in `erased` with its key, sealed; the key goes when state.db has forgotten it
    for good (`node.cleaning`).
 2. Whoever holds the log of a version must confirm: the nodes above its origin that get it, the origin, and those below
-   down to its audience, each with its standbys. Who cannot read the log confirms that the stripped segment took the
-   place of the old one.
+   down to its audience, each with its standbys. Who cannot read the log confirms by whom what it carries was stripped,
+   and of how many changes: it is without a version when that node has said that it stripped that one, and no more of
+   them since.
 
 >>> # for one in waiting(store, 100): projector forgets (one.log, one.seq, one.key)
 """
@@ -162,6 +163,16 @@ def _above(trust: Trust, node: str) -> list[str]:
     return [one.node for one in trust.directory.path(node)]
 
 
+def _without(said: dict[str, Any], by_sealer: dict[str, Any] | None, seq: int, at_ms: int) -> bool:
+    """Whether a receipt says that a version is gone. `by_sealer`: of who stripped what a carrier holds."""
+    erased = said.get("erased")
+    if erased is not None:
+        return seq in erased
+    if "sealer" not in said:  # of a program before 0.2.0
+        return bool(said["at_ms"] >= at_ms)
+    return by_sealer is not None and seq in by_sealer.get("erased", ()) and said["stripped"] >= by_sealer["stripped"]
+
+
 def _holder(
     trust: Trust, receipts: dict[tuple[str, str, int], dict[str, Any]], log: LogName, seq: int, at_ms: int, node: str
 ) -> Holder:
@@ -170,8 +181,8 @@ def _holder(
     confirmed = None
     for (by, name, first), one in receipts.items():
         if by == node and name == str(log) and first <= seq < first + one["count"]:
-            erased = one.get("erased")
-            if (seq in erased) if erased is not None else one["at_ms"] >= at_ms:
+            sealer = str(one.get("sealer", "")).rpartition("/")[0]
+            if _without(one, receipts.get((sealer, name, first)), seq, at_ms):
                 confirmed = int(one["at_ms"])
     reads = dataset is not None and level in dataset.readers
     return Holder(node, identity.name if identity else "", level, reads, trust.directory.is_revoked(node), confirmed)

@@ -7,8 +7,9 @@ Rules
 3. A stripped segment is announced to everyone who gets its log, and to a child through which it came and that cannot
    read it: who carries it puts the new bytes in the place of the old. It takes them only from who handled the segment
    (`sync.strip`), for fewer changes in clear than it holds, and for no other readers.
-4. For each segment that was stripped, this node says so in `sys.receipts`: up, and down to the area of the record. The
-   receipt names places in logs, never a key.
+4. For each segment that was stripped here, or came stripped to who carries it, this node says so in `sys.receipts`: up,
+   and down to the area of the record. The receipt names places in logs, never a key; a carrier's also who stripped what
+   it holds, for only that node knows which changes these are.
 5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
 6. Evidence of what was refused loses its bodies with what they hold; the signed heads stay.
 
@@ -47,13 +48,14 @@ VERSION = 1
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What this node says of a segment that it stripped. `erased`: numbers of the changes that erases name, None where
-    it cannot read them; `stripped`: all that are."""
+    it cannot read them; `stripped`: all that are; `sealer`: who stripped what is carried here."""
 
     log: LogName
     first: int
     count: int
     stripped: int
     erased: tuple[int, ...] | None
+    sealer: str = ""
 
     def change(self, node: str, at_ms: int) -> Change:
         """The change of `sys.receipts`."""
@@ -68,6 +70,8 @@ class Receipt:
         }
         if self.erased is not None:
             payload["erased"] = list(self.erased)
+        else:
+            payload["sealer"] = self.sealer
         return Change(f"{node}/{self.log}#{self.first}".encode(), canonical.dumps(payload))
 
 
@@ -282,7 +286,12 @@ class Stripping:
             raise PeerError("FN-5419", sealer=header.sealer, node=header.log.origin)
         resealed.replace(tx, held.lsn, envelope.raw, b"", announce=True, back=self._through(header))
         self._forget_elsewhere(tx, header.log, header.first, header.end)
-        self._tell(Receipt(header.log, header.first, header.count, header.stripped, None))
+        self._tell(_carried(header))
+
+    def carries(self, header: seg.Header) -> None:
+        """A segment came that this node cannot read: of what is stripped already, it says so (rule 4)."""
+        if header.stripped:
+            self._tell(_carried(header))
 
     def handed_back(self, tx: Transaction, envelope: seg.Envelope, context: Context) -> bool:
         """Whether the parent gives, stripped, what came to it through this node: then it took the place of what is
@@ -329,7 +338,7 @@ class Stripping:
         if reads:
             self.settle(tx, store.segments(lsn - 1, 1)[0], announce=True)
         else:
-            self._tell(Receipt(header.log, header.first, header.count, header.stripped, None))
+            self._tell(_carried(header))
         return True
 
     def _explained(self, envelope: seg.Envelope, content_key: bytes, log_id: int) -> bool:
@@ -342,6 +351,10 @@ class Stripping:
 
     def _tell(self, receipt: Receipt) -> None:
         self._receipts[(str(receipt.log), receipt.first)] = receipt
+
+
+def _carried(header: seg.Header) -> Receipt:
+    return Receipt(header.log, header.first, header.count, header.stripped, None, header.sealer)
 
 
 def _head_of(data: bytes, first: int) -> bytes:

@@ -378,6 +378,8 @@ class Writer:
             self.late.append(lsn)
         if verified.columns is not None:
             self.stripping.arrived(tx, header, verified.columns, lsn, link.peer.node)
+        else:
+            self.stripping.carries(header)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:
             self.rewrapping.learned(tx, header.log, verified.columns)

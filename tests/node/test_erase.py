@@ -184,6 +184,20 @@ async def test_who_carries_strips_although_the_writer_never_comes_back(
         check(chain)
 
 
+async def test_who_carries_confirms_what_it_never_held_whole(tmp_path: Path) -> None:
+    """Regression: what was erased before it was sent came stripped, and nobody without a key said so: the status named
+    them for ever."""
+    async with Mesh(tmp_path) as mesh:
+        chain = await mesh_of_five(mesh)
+        village = chain[-1]
+        await mesh.halt(village)
+        village.write("KEYxq9zebra77", {"id": "KEYxq9zebra77", "name": "PAYLOADxq9giraffe88"}, dataset="secret")
+        erase(village, "secret", "KEYxq9zebra77")
+        await mesh.run(village)
+        await mesh.until(lambda: status(village)[0].waiting == [])
+        check(chain)
+
+
 def reaches(node: Running, dataset: str, size: int) -> bool:
     return any(log.dataset == dataset and length >= size for _, log, length in node.app.store.logs())
 

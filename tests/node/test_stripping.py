@@ -10,6 +10,7 @@ import pytest
 
 from fednode.crypto.errors import FednodeError
 from fednode.node.admission import feeds
+from fednode.node.erasures import own_erasures
 from fednode.node.fence import Place, place
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -454,3 +455,24 @@ def test_a_damaged_segment_does_not_stop_the_writer(make: Make) -> None:
     assert not done.refused
     with pytest.raises(FednodeError):
         county.columns()
+
+
+def test_a_carrier_confirms_what_its_sealer_says_and_no_more(make: Make) -> None:
+    """Regression: a receipt of the one strip, written after another erase, counted as that one's."""
+    county, city, own = make(COUNTY), make(CITY), records("a", "b", "c")
+    county.take(county.link(TOWNSHIP), own.raw)
+    city.take(city.link(COUNTY), own.raw)
+
+    def waited_for() -> list[list[str]]:
+        said = [*county.receipts(), *city.receipts()]
+        found = own_erasures(county.store, county.trust, said)
+        return [[one.node for one in erasure.waiting if one.node in (CITY, COUNTY)] for erasure in found]
+
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x")])
+    first = county.raw()
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    assert waited_for() == [[CITY], [CITY]]
+    city.take(city.link(COUNTY), first)  # later than both erases
+    assert waited_for() == [[CITY], [CITY]]
+    city.take(city.link(COUNTY), county.raw())
+    assert waited_for() == [[], []]
