@@ -5,7 +5,7 @@ Rules
    by a feed, the scrub or a verification by hand, is known until it is mended, over restarts, too (`remember`).
 2. Every neighbour with whom a session is open, or opens, is asked for it (`Want.restore`): the parent, and children.
 3. A neighbour gives only what the asker may hold: to its parent what goes up or came from above, to a child what goes
-   down to it and what is of it or below it.
+   down to it and what is of it or below it; a standby and its primary give each other everything.
 4. Bytes are taken where they are the very bytes that were verified when they first came: their hash is the one that
    the store keeps, or, where that hash is what was damaged, they are what lies there. A neighbour that has stripped the
    segment since has no others: its form is taken where erases that are known here name all that is gone from it, or
@@ -126,7 +126,9 @@ def one(store: Store, trust: Trust, link: Link) -> Callable[[str, int], list[Ite
             return []
         lsn, data, sha256, time_s, signature, up, down = row
         held = LogName.parse(name)
-        if link.from_parent:
+        if link.peer.stands_for == trust.node or trust.me.stands_for == link.peer.node:
+            may = True
+        elif link.from_parent:
             may = bool(up) or trust.side(held) is Side.ABOVE
         else:
             below = link.peer.node in [node.node for node in trust.directory.path(held.origin)]

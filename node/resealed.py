@@ -40,7 +40,7 @@ def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announ
     c.execute("update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, sha256, stash, lsn))
     rewraps.forget(tx, lsn, sha256)
     if announce or back:
-        c.execute("insert into resealed values (?, ?, ?)", (number, lsn, back))
+        c.execute("insert into resealed (lsn, segment_lsn, back) values (?, ?, ?)", (number, lsn, back))
 
 
 def back_to(scope: tuple[str, ...]) -> tuple[str, list[str]]:

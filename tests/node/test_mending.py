@@ -10,12 +10,14 @@ import pytest
 
 from fednode.crypto.errors import IntegrityError
 from fednode.node import audit, erasures, mending, syncing
+from fednode.node.app import App
 from fednode.node.cli import invoke
 from fednode.node.engine import Engine
 from fednode.sync.change import LogName
+from fednode.sync.enrol import Token
 from fednode.sync.strip import erase_change
 from fednode.sync.wire import Want
-from mesh import Mesh, Running
+from mesh import Mesh, Running, configuration
 
 
 def engine(node: Running) -> Engine:
@@ -233,3 +235,21 @@ async def test_a_neighbour_gives_only_what_the_asker_may_hold(tmp_path: Path) ->
         assert not any(
             one.origin == "130102" and one.dataset == "admin-licence" for _, one, _ in sibling.app.store.logs()
         )
+
+
+async def test_a_standby_and_its_primary_mend_each_other(tmp_path: Path) -> None:
+    """Regression: a standby was given nothing of those below its primary, and gave nothing of them back."""
+    async with Mesh(tmp_path) as mesh:
+        province, city, county = await three(mesh)
+        token = Token.decode(city.app.invite_standby())
+        standby = await mesh.start(await App.join(tmp_path / token.node, configuration(), token))
+        await mesh.until(lambda: "k1" in standby.records())
+        for one in (province, county):  # the two have nobody else
+            await mesh.halt(one)
+        names = [one for _, one, _ in standby.app.store.logs() if one.origin in ("13", "1301", "130102")]
+        assert len({name.origin for name in names}) == 3
+        for hurt in (standby, city):
+            for name in names:
+                damage(hurt, name)
+            engine(hurt).mender.found([(str(name), 0) for name in names])
+            await mesh.until(lambda hurt=hurt: sound(hurt))  # type: ignore[misc]

@@ -163,7 +163,7 @@ def test_stripped_segments_are_announced_to_whoever_may_not_have_heard_of_it(cha
     other = successor(township, tmp_path / "other")
     held = village.held(LOG, 0)
     with village.store.write() as tx:
-        tx.execute("insert into resealed values (?, ?)", tx.next_lsn(), held.lsn)
+        tx.execute("insert into resealed (lsn, segment_lsn) values (?, ?)", tx.next_lsn(), held.lsn)
     child, _ = exchange(village, other)
     assert chunks(child) == 1
     other.store.close()
