@@ -241,10 +241,7 @@ class Journal:
         """An alert of a refusal: about the log's origin, or this node where its own segment was refused; with the heads
         that are at odds."""
         if refusal.by_peer:
-            place = self._store.place(int(refusal.log.removeprefix("lsn:")))
-            name = str(place[0]) if place else refusal.log
-            node = place[0].origin if place else self._trust.node
-            told = {**refusal.params, "log": name}
+            node, told = self._rejected(int(refusal.log.removeprefix("lsn:")))
             self.alert_within(tx, refusal.code, node, told, source=refusal.peer)
             return
         try:
@@ -255,6 +252,17 @@ class Journal:
         told = {**refusal.params, "log": refusal.log}
         evidence = self._heads(header) if header else ()
         self.alert_within(tx, refusal.code, node, told, evidence, refusal.peer)
+
+    def _rejected(self, lsn: int) -> tuple[str, dict[str, Any]]:
+        """Whose segment a peer refused, and what there is to say of it: the peer told a code alone."""
+        place = self._store.place(lsn)
+        if place is None:
+            return self._trust.node, {"log": f"lsn:{lsn}"}
+        name, size, _ = place
+        ((first,),) = self._store.rows("select first from segment where lsn = ?", lsn)
+        parent = self._trust.directory.parent_of(name.origin) or ""
+        who = {"node": name.origin, "sealer": name.origin, "witness": parent, "theirs": name.incarnation, "ours": "?"}
+        return name.origin, {"log": str(name), "first": first, "size": size, "end": size, **who}
 
     def _heads(self, offered: Header) -> Sequence[str]:
         """Signed heads of one log as C2SP notes: the one that was offered, and the newest that is held."""

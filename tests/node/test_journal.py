@@ -12,7 +12,9 @@ import pytest
 from fednode.crypto import canonical, checkpoint
 from fednode.node.app import App
 from fednode.node.config import Config
+from fednode.node.fence import OF_MINE
 from fednode.node.journal import (
+    ALARMING,
     DETAILS_MAX,
     EVIDENCE_BYTES_MAX,
     EVIDENCE_MAX,
@@ -22,14 +24,15 @@ from fednode.node.journal import (
     Journal,
     alert_key,
 )
+from fednode.node.messages import error_text
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, Change
 from fednode.sync.effects import Commit
-from fednode.sync.errors import StoreError
-from world import NOW_S, Stream, World, seed
+from fednode.sync.errors import PeerError, StoreError
+from world import NOW_S, Stream, World, seed, shop
 
 LOG = "hebei/1301/1/admin-licence"
 
@@ -244,6 +247,28 @@ def test_a_segment_that_is_refused_is_an_event_and_where_it_is_alarming_an_alert
     heads = [checkpoint.from_note(text)[0].size for text in alert["evidence"]]
     assert heads == [forged.after.size, good.after.size]
     assert [row["code"] for row in store.refused()] == ["FN-6406"]
+    store.close()
+
+
+@pytest.mark.parametrize("code", sorted(OF_MINE & ALARMING))
+def test_an_alert_of_what_a_peer_refused_says_of_what(tmp_path: Path, code: str) -> None:
+    """Regression: "from change {first}: the leaves do not lead to the signed root at size {size}"."""
+    world = World()
+    place = world.places["130102"]
+    store = Store.create(tmp_path / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
+    trust = Trust(place.chain, "130102")
+    trust.directory, trust.catalog = world.directory(), world.catalog
+    writer = Writer(store, trust, place.keys, lambda: NOW_S * 1000, Stream("journal"))  # type: ignore[arg-type]
+    writer.on_refusals = Journal(writer, lambda: NOW_S * 1000, "daemon", "test").refused
+    with store.write() as tx:
+        peer = tx.ensure_peer("130102001", "child")
+    (lsn,) = writer.local("shop", "130102", [shop("a", "130102"), shop("b", "130102")])
+    writer.acknowledged(peer.id, [(lsn, None, code)], world.identity("130102001"), lsn)
+    ((_, alert),) = written(store, ALERTS)
+    told = alert["params"]
+    assert (told["log"], told["first"], told["size"]) == ("hebei/130102/1/shop", 0, 2)
+    for lang in ("en", "zh"):
+        assert "{" not in error_text(PeerError(code, **told), lang)[0]
     store.close()
 
 
