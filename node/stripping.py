@@ -19,6 +19,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,16 @@ class Stripping:
         yield from areas.items()
 
     def again(self, after: int) -> None:
-        """What was stripped since an arrival number is told of once more: where the fence stood, it was not."""
+        """What was stripped since an arrival number is told of once more: where the fence stood, it was not. So is what
+        is carried and came stripped."""
+        carried = self._store.rows(
+            """select s.data from segment s join log l on l.id = s.log_id
+               where s.lsn > ? and s.content_key is null and l.dataset not like 'sys.%'""",
+            after,
+        )
+        for (data,) in carried:
+            with suppress(PeerError):  # damaged: it says so when it was mended
+                self.carries(seg.parse(data).header)
         rows = self._store.rows(
             """select lsn from segment where lsn in (select segment_lsn from resealed where lsn > ?1)
                union select s.lsn from erased e join log l on l.name = e.log
@@ -115,9 +125,11 @@ class Stripping:
         for (lsn,) in rows:
             (held,) = self._store.segments(lsn - 1, 1)
             columns = self._store.columns(held)
-            stripped = len(columns.leaves) if columns else seg.parse(held.raw).header.stripped
-            erased = tuple(self._due(held.name, held.first, held.first + held.count)) if columns else None
-            self._tell(Receipt(held.name, held.first, held.count, stripped, erased))
+            if columns is None:
+                self.carries(seg.parse(held.raw).header)
+                continue
+            erased = tuple(self._due(held.name, held.first, held.first + held.count))
+            self._tell(Receipt(held.name, held.first, held.count, len(columns.leaves), erased))
 
     def _area(self, log: LogName) -> str:
         origin = self._trust.directory.get(log.origin)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fednode.crypto.errors import FednodeError
+from fednode.node import fence
 from fednode.node.admission import feeds
 from fednode.node.erasures import own_erasures
 from fednode.node.fence import Place, place
@@ -476,3 +477,16 @@ def test_a_carrier_confirms_what_its_sealer_says_and_no_more(make: Make) -> None
     assert waited_for() == [[CITY], [CITY]]
     city.take(city.link(COUNTY), county.raw())
     assert waited_for() == [[], []]
+
+
+def test_a_carrier_that_takes_its_history_back_says_so_afterwards(make: Make) -> None:
+    """Behind the fence it says nothing; the status would name it for ever."""
+    city = make(CITY)
+    with city.store.write() as tx:
+        fence.put_up(tx, city.trust.me, "FN-7625", NOW_S * 1000)
+    city.take(city.link(COUNTY), resealed(OWN, COUNTY, 1))
+    assert city.receipts() == []
+    with city.store.write() as tx:
+        fence.lift(tx)
+    city.writer.tell_stripped(0)
+    assert [(one["sealer"], one["stripped"]) for one in city.receipts()] == [(f"{COUNTY}/1", 1)]
