@@ -85,10 +85,20 @@ class Greeted:
 def to_child(store: Store, trust: Trust, child: Identity, greeting: wire.Hello, issuers: tuple[str, ...]) -> Greeted:
     """What this node says to a child alone."""
     chain = trust.directory.chain(trust.node) if 0 < greeting.knows < trust.me.incarnation else ()
-    standbys = [one.node for one in trust.directory.standbys_of(trust.node) if one.node != child.node]
+    return Greeted(0, chain, places(store, trust, child.node), issuers if child.stands_for == trust.node else ())
+
+
+def places(store: Store, trust: Trust, child: str) -> tuple[str, ...]:
+    """Where this node's standbys can be dialled, for a child that may be one itself."""
+    standbys = [one.node for one in trust.directory.standbys_of(trust.node) if one.node != child]
     found = [json_list(store.meta(REACHED_AT + node)) for node in standbys]
-    addresses = tuple(address for each in found for address in each)[: wire.ADDRESSES_MAX]
-    return Greeted(0, chain, addresses, issuers if child.stands_for == trust.node else ())
+    return tuple(address for each in found for address in each)[: wire.ADDRESSES_MAX]
+
+
+def successors(store: Store, addresses: tuple[str, ...]) -> None:
+    """The parent has said where its standbys can be dialled from now on."""
+    with store.write() as tx:
+        note_addresses(tx, SUCCESSORS, addresses)
 
 
 def reached(store: Store, address: str) -> None:
@@ -287,7 +297,7 @@ def enter(
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
     owed = 0 if may is None else store.newest_from(peer, greeting.acked)
     there = fence.standing(store) if from_parent and not restoring else None
-    told = wire.Fenced(there.code, there.heads) if there else None
+    told = wire.Fenced(there.code, there.heads) if there and there.code != fence.HANDED else None
     start = greeting.have.lsn if sound else 0
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it

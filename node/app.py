@@ -468,7 +468,7 @@ class App:
         asked = issuing.parse_request(request.request)
         if asked.node != request.node:
             raise PeerError("FN-5104", node=asked.node, invited=request.node)
-        node = self._admit(writer, hashed, asked)
+        node = self.admit(writer, hashed, asked)
         return messages.JoinReply(
             chain=self.trust.directory.chain(node), addresses=self.exchange_addresses(), now_ms=self.now_ms()
         )
@@ -483,10 +483,11 @@ class App:
                 peer = writer.store.peer(asked.node)
                 if used_key == asked.sign_key and peer is not None and peer.have.lsn:
                     return ""
-                return self._admit(writer, hashed, asked)
+                return self.admit(writer, hashed, asked)
         raise PeerError("FN-5101", node=asked.node)
 
-    def _admit(self, writer: Writer, hashed: bytes, asked: issuing.Request) -> str:
+    def admit(self, writer: Writer, hashed: bytes, asked: issuing.Request) -> str:
+        """Let a node in whose token has this hash; its id. Raises PeerError FN-510x."""
         trust, store = self.trust, writer.store
         trust.refresh(store)
         self._check_clock()

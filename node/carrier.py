@@ -42,6 +42,7 @@ from fednode.sync.wire import FRAME_BYTES_MAX
 
 EXCHANGE = "/fednode.v1.Exchange/Run"
 SUCCEED = "/fednode.v1.Exchange/Succeed"
+HAND_OVER = "/fednode.v1.Exchange/HandOver"
 ENROL_CHAIN = "/fednode.v1.Enrol/Chain"
 ENROL_JOIN = "/fednode.v1.Enrol/Join"
 ENROL_BYTES_MAX = 64 * 1024
@@ -252,9 +253,25 @@ async def join(address: str, root_der: bytes, name: str, request: pb.JoinRequest
 
 async def succeed(address: str, credentials: Credentials, name: str, request: pb.SuccessionRequest) -> pb.JoinReply:
     """Ask a primary's issuer for its name. `name`: the issuer's DNS name. Raises Unavailable."""
-    tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
-    data = await _unary(address, tls, name, SUCCEED, request.SerializeToString())
+    data = await _unary(address, _mutual(credentials), name, SUCCEED, request.SerializeToString())
     return pb.JoinReply.FromString(data)
+
+
+async def hand_over(address: str, credentials: Credentials, name: str, request: pb.HandOverRequest) -> pb.HandOverReply:
+    """Ask a primary to hand over. `name`: its DNS name. Raises Unavailable."""
+    data = await _unary(address, _mutual(credentials), name, HAND_OVER, request.SerializeToString())
+    return pb.HandOverReply.FromString(data)
+
+
+async def served_chain(address: str, root: bytes, name: str) -> tuple[bytes, ...]:
+    """The chain of whoever serves an enrolment port under a DNS name. `root`: PEM. Raises Unavailable where nobody does
+    that the root vouches for."""
+    data = await _unary(address, grpc.ssl_channel_credentials(root), name, ENROL_CHAIN, b"")
+    return tuple(pb.ChainReply.FromString(data).chain)
+
+
+def _mutual(credentials: Credentials) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(credentials.root, credentials.key, credentials.chain)
 
 
 # ---------------------------------------------------------------- the parent's side
@@ -282,7 +299,9 @@ class _Served:
 
 # Stream, the child's certificate (DER) as TLS verified it. Raises Unavailable when there is no room.
 OnExchange = Callable[[Stream, bytes], Awaitable[None]]
-OnSucceed = Callable[[pb.SuccessionRequest, bytes], Awaitable[pb.JoinReply]]  # the same certificate
+# The same certificate.
+OnSucceed = Callable[[pb.SuccessionRequest, bytes], Awaitable[pb.JoinReply]]
+OnHandOver = Callable[[pb.HandOverRequest, bytes], Awaitable[pb.HandOverReply]]
 OnChain = Callable[[], Awaitable[pb.ChainReply]]
 OnJoin = Callable[[pb.JoinRequest], Awaitable[pb.JoinReply]]
 
@@ -303,7 +322,7 @@ def _shown(context: Any) -> bytes:
     return x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
 
 
-def _exchange_handler(on_exchange: OnExchange, on_succeed: OnSucceed) -> _Handler:
+def _exchange_handler(on_exchange: OnExchange, on_succeed: OnSucceed, on_hand_over: OnHandOver) -> _Handler:
     async def run(_requests: AsyncIterator[bytes], context: Any) -> None:
         try:
             await on_exchange(_Served(context, context.peer()), _shown(context))
@@ -315,10 +334,15 @@ def _exchange_handler(on_exchange: OnExchange, on_succeed: OnSucceed) -> _Handle
         parsed = await _parsed(pb.SuccessionRequest, request, context)
         return (await on_succeed(parsed, _shown(context))).SerializeToString()
 
+    async def hand_over_(request: bytes, context: Any) -> bytes:
+        parsed = await _parsed(pb.HandOverRequest, request, context)
+        return (await on_hand_over(parsed, _shown(context))).SerializeToString()
+
     return _Handler(
         {
             EXCHANGE: grpc.stream_stream_rpc_method_handler(run),
             SUCCEED: grpc.unary_unary_rpc_method_handler(succeed_),
+            HAND_OVER: grpc.unary_unary_rpc_method_handler(hand_over_),
         }
     )
 
@@ -388,6 +412,7 @@ class Server:
         enrol_listen: str,
         on_exchange: OnExchange,
         on_succeed: OnSucceed,
+        on_hand_over: OnHandOver,
         on_chain: OnChain,
         on_join: OnJoin,
     ) -> None:
@@ -396,7 +421,7 @@ class Server:
             self._configuration(), self._changed, require_client_authentication=True
         )
         server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
-        server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed),))
+        server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed, on_hand_over),))
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)
         plain = grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)

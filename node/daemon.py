@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +20,7 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import carrier, poke, succession
+from fednode.node import carrier, poke, succession, switchover
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
@@ -30,6 +31,7 @@ from fednode.node.journal import DAEMON, REFUSED
 from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
 from fednode.node.scrubber import Scrubber
+from fednode.node.switchover import Return, Switchover
 from fednode.node.withdrawal import day_of
 from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
@@ -59,6 +61,9 @@ class Daemon:
         self._started = False
         self._dialer = Dialer(app, self.engine)
         self._dialing: asyncio.Task[None] | None = None
+        self.next: Callable[[], Awaitable[App]] | None = None  # what makes the node that goes on in this one's place
+        self._switchover = Switchover(app, self.engine, lambda: self._become(partial(reopened, app)))
+        self._return = Return(app, self.engine, self._become)
         self._jobs = Jobs(
             Ledger(app.home.run_dir, DAEMON),
             asyncio.get_running_loop().time,
@@ -69,6 +74,11 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask for a clean end; safe from a signal handler in the loop."""
+        self._stop.set()
+
+    def _become(self, next_: Callable[[], Awaitable[App]]) -> None:
+        """Stop, and go on as another node: its standby, or its primary, that is."""
+        self.next = next_
         self._stop.set()
 
     async def run(self, ready: Callable[[int, int], None] = lambda port, enrol_port: None) -> None:
@@ -82,7 +92,7 @@ class Daemon:
             if app.serves:
                 await self.server.start(
                     *(app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._succeed),
-                    *(self._chain, self._join),
+                    *(self._hand_over, self._chain, self._join),
                 )
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
@@ -93,6 +103,7 @@ class Daemon:
             if app.trust.parent is not None:
                 self._dialing = asyncio.create_task(self._dialer.run())
             ready(self.server.port, self.server.enrol_port)
+            await self._switchover.begin(app.now_ms())
             await self._stop.wait()
         finally:
             self._jobs.stop()
@@ -116,6 +127,8 @@ class Daemon:
                 self._jobs.every(job.name, job.seconds(self.app.config), functions[job.name], jitter=bool(job.setting))
 
     async def _shut(self) -> None:
+        await self._switchover.stop()
+        await self._return.stop()
         self._dialer.stop()
         if self._dialing is not None:
             self._dialing.cancel()
@@ -142,6 +155,8 @@ class Daemon:
         self.app.trust.refresh(self.engine.store)
         self.engine.mender.recall()
         self.engine.moved()
+        self._switchover.look()
+        self._return.look()
 
     async def _look(self) -> object:
         """At the disk, and for what other processes have written."""
@@ -153,6 +168,7 @@ class Daemon:
         self.engine.take_turns()
         self.engine.acks.look()
         self.engine.lags.look()
+        self._return.look()  # its time passes by itself
         version = self.engine.store.data_version()
         if version == self._data_version:
             return IDLE
@@ -183,6 +199,19 @@ class Daemon:
 
         return await self._certified("succession.refused", request.node, grant)
 
+    async def _hand_over(self, request: pb.HandOverRequest, certificate: bytes) -> pb.HandOverReply:
+        asker, app = certs.parse(certificate), self.app
+        try:
+            handing = await self.engine.writer.call(lambda w: switchover.hand_over(app, w, asker, request))
+        except FednodeError as error:
+            log.warning("handover refused", extra={"node": asker.node, "code": error.code})
+            await self.engine.tell("handover.refused", REFUSED, peer=asker.node, code=error.code)
+            return pb.HandOverReply(refused=error.code, params=_texts(error))
+        if handing is None:
+            return pb.HandOverReply()
+        self.engine.send_away(but=asker.node)
+        return switchover.agreed(app, handing, await switchover.witnessed_upto(app, self.engine, asker.node))
+
     async def _join(self, request: pb.JoinRequest) -> pb.JoinReply:
         return await self._certified("join.refused", request.node, lambda writer: self.app.enrol(writer, request))
 
@@ -193,9 +222,12 @@ class Daemon:
         except FednodeError as error:
             log.warning(refusal.replace(".", " "), extra={"node": node, "code": error.code})
             await self.engine.tell(refusal, REFUSED, peer=node, code=error.code)
-            params = {key: str(value) for key, value in error.params.items()}
-            return pb.JoinReply(refused=error.code, params=params, now_ms=self.app.now_ms())
+            return pb.JoinReply(refused=error.code, params=_texts(error), now_ms=self.app.now_ms())
         return reply
+
+
+def _texts(error: FednodeError) -> dict[str, str]:
+    return {key: str(value) for key, value in error.params.items()}
 
 
 def _digest(config: Config) -> str:
@@ -203,8 +235,25 @@ def _digest(config: Config) -> str:
     return SUITE_1.hash(msgspec.json.encode(shown(config), order="sorted"))[:8].hex()
 
 
-async def serve(app: App, ready: Callable[[int, int], None], stopper: Callable[[Callable[[], None]], None]) -> None:
-    """Run the daemon until told to stop. `stopper` is handed the function that stops it (for signal handlers)."""
-    daemon = Daemon(app)
-    stopper(daemon.stop)
-    await daemon.run(ready)
+async def reopened(app: App) -> App:
+    """The node of the same home, as it is now."""
+    app.close()
+    return type(app).open(app.home.path, app.config, clock=app.clock, rng=app.rng, operator=app.operator)
+
+
+async def serve(
+    app: App,
+    ready: Callable[[int, int], None],
+    stopper: Callable[[Callable[[], None]], None],
+    became: Callable[[App], None] = lambda app: None,
+) -> None:
+    """Run the daemon until told to stop. `stopper` is handed the function that stops it (for signal handlers); `became`
+    the node that goes on when a switchover has made another of it."""
+    while True:
+        daemon = Daemon(app)
+        stopper(daemon.stop)
+        await daemon.run(ready)
+        if daemon.next is None:
+            return
+        app = await daemon.next()
+        became(app)

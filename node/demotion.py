@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fednode.node import fence
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -25,7 +27,23 @@ if TYPE_CHECKING:
 
 REACHED_LAST = "parent_at"  # where the parent was reached last, when that was not the first of its addresses (meta)
 SUCCESSORS = "successors"  # where the parent's standbys can be dialled (meta)
+HANDING = "handing"  # at a primary: to whom it hands over (meta, `node.switchover`)
+COMES_BACK = "comes_back"  # at its successor: hash of the token and certificate request of the old primary (meta)
 LATE_UPTO = "late_upto"  # the last arrival number of its life as a primary, until the successor has all of it (meta)
+
+
+class Handing(msgspec.Struct, frozen=True):
+    """What a primary has agreed to (`node.switchover`): who takes its place, the token that it comes back with."""
+
+    standby: str
+    token: str
+    at_ms: int
+
+
+def handing_of(store: Store) -> Handing | None:
+    """To whom this primary hands over."""
+    text = store.meta(HANDING)
+    return None if text is None else msgspec.json.decode(text, type=Handing)
 
 
 def begin(app: App) -> None:
@@ -39,6 +57,7 @@ def begin(app: App) -> None:
         tx.set_meta(LATE_UPTO, app.store.lsn)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)
+        tx.set_meta(HANDING, None)
         fence.lift(tx)
 
 

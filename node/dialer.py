@@ -1,7 +1,8 @@
 """The daemon's line to its parent: an exchange that stays open, for as long as the sync windows allow.
 
 Rules
-1. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on.
+1. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on. Where it has
+   standbys, one of them may serve soon: the waits are short then.
 2. A parent that is busy says when to come again, and is obeyed.
 3. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
    goes on at that chunk in the next one. `fednode sync` by hand does not ask for windows.
@@ -22,9 +23,10 @@ from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
 from fednode.node import carrier, urgent
+from fednode.node.demotion import SUCCESSORS
 from fednode.node.engine import Engine, code_of, quietly
 from fednode.node.jobs import IDLE, limit, windows
-from fednode.node.schedule import retrying
+from fednode.node.schedule import RETRY_MAX_S, retrying
 from fednode.node.writer import Writer
 from fednode.sync.errors import Unavailable
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 BUSY_RETRY_MS = 60_000
 ERRAND_EVERY_S = 60.0  # receipts and alerts may trickle; each errand is a connection
+SUCCEEDED_S = 5.0
 EARLIER_LIFE = "FN-5513"
 
 
@@ -84,10 +87,14 @@ class Dialer:
         self.judge()
         while not self._stopping:
             await self._open.wait()
-            async for attempt in retrying():
+            async for attempt in retrying(self._longest_s()):
                 with attempt:
                     if self._open.is_set() and not self._stopping:
                         await self._once()
+
+    def _longest_s(self) -> float:
+        """The longest wait between two attempts: a parent that has standbys may have a successor any moment."""
+        return SUCCEEDED_S if self._engine.store.meta(SUCCESSORS) else RETRY_MAX_S
 
     # ------------------------------------------------------------ errands
 

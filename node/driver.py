@@ -320,6 +320,10 @@ class Session:
         """To a standby: how far behind it is."""
         self._handle(self.exchange.tell_lag(lag, self.now_ms()))
 
+    def tell_standbys(self, addresses: tuple[str, ...]) -> None:
+        """To a child: where this node's standbys can be dialled."""
+        self._handle(self.exchange.tell_standbys(addresses, self.now_ms()))
+
     def wake(self) -> None:
         """The feed may have grown."""
         self._handle(self.exchange.wake(self.now_ms()))
@@ -592,6 +596,7 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.RenewAnswered: Session._do_hook,
     fx.PeerFenced: Session._do_hook,
     fx.Behind: Session._do_hook,
+    fx.Standbys: Session._do_hook,
     fx.Alert: Session._do_hook,
     fx.Close: Session._do_close,
 }

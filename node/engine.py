@@ -21,6 +21,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node import admission, carrier, clocks, fence, jobs, mending, refill, witness
 from fednode.node.acks import Acks
+from fednode.node.demotion import handing_of
 from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.lag import LagWatch
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 log = logging.getLogger("fednode.daemon")
+LOOK_S = 0.2  # who waits for something of the store looks so often, whatever it hears
 
 
 class Engine(Hooks):
@@ -66,6 +68,7 @@ class Engine(Hooks):
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
         self.acks, self.lags = Acks(self), LagWatch(self)
+        self._progress = asyncio.Event()
 
     def close(self) -> None:
         self.writer.stop()
@@ -73,6 +76,7 @@ class Engine(Hooks):
 
     def moved(self) -> None:
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
+        self._progress.set()
         for session in list(self.sessions):
             if session.peer is not None and (error := self._out_of_force(session.peer, session.link)) is not None:
                 session.end(error)
@@ -92,6 +96,21 @@ class Engine(Hooks):
                 mending.remember(tx, places)
 
         self.soon(quietly(self.writer.call(keep)))
+
+    def acked(self, session: Session) -> None:
+        self._progress.set()
+
+    async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something holds that changes with what is stored, or is acknowledged. Whether it does."""
+        end = self._loop.time() + seconds
+        while not holds():
+            rest = end - self._loop.time()
+            if rest <= 0:
+                return False
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._progress.wait(), min(rest, LOOK_S))
+        return True
 
     def _out_of_force(self, peer: Identity, link: Link | None) -> PeerError | None:
         """Why a session that is open may not go on: the peer was revoked, or another installation took a new life."""
@@ -179,9 +198,11 @@ class Engine(Hooks):
 
     async def admit_child(self, session: Session, certificate: bytes, hello: wire.Hello) -> Welcome:
         """Check a child by the certificate that TLS verified."""
-        if fence.superseded(self.store):
+        shown = certs.parse(certificate)
+        handing = handing_of(self.store)
+        if fence.superseded(self.store) and (handing is None or handing.standby != shown.node):
             raise Unavailable("FN-4512", node=self.app.trust.node)
-        identity = admission.check_child(self.app.trust, certs.parse(certificate), hello, self.app.judge())
+        identity = admission.check_child(self.app.trust, shown, hello, self.app.judge())
         return await self._welcome(session, identity, hello, from_parent=False)
 
     async def admit_parent(
@@ -250,10 +271,14 @@ class Engine(Hooks):
         self._halves = halves
         if code_of(close.error) in fence.PARENTS_WORD:
             await quietly(self.writer.call(lambda writer: writer.fence(code_of(close.error))))
-            if fence.superseded(self.store):  # its children look for the one that took its place
-                for one in [one for one in self.sessions if not one.exchange.dials]:
-                    one.end(Unavailable("FN-4512", node=self.app.trust.node))
+            if fence.superseded(self.store):
+                self.send_away()
         return close, report
+
+    def send_away(self, but: str = "") -> None:
+        """Part from the children, so that they look for the one that takes this node's place; not from `but`."""
+        for one in [one for one in self.sessions if not one.exchange.dials and one.shown != but]:
+            one.end(Unavailable("FN-4512", node=self.app.trust.node))
 
     def _pacer(self, limit: int | None) -> Pacer | None:
         """What holds a session with the parent to its limit; None where there is none now."""
@@ -363,6 +388,8 @@ class Engine(Hooks):
             self._clock(session, effect)
         elif isinstance(effect, fx.Behind):
             self.lags.heard(session, effect.lag)
+        elif isinstance(effect, fx.Standbys):
+            session.spawn(quietly(self.writer.call(lambda w: admission.successors(w.store, effect.addresses))))
         elif isinstance(effect, fx.Alert):
             log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": name_of(session)})
         elif isinstance(effect, fx.PeerFenced) and session.link is not None:

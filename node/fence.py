@@ -11,8 +11,10 @@ Rules
    FN-5514  the parent knows another store under this incarnation: this one is new, or a copy
    FN-5412, FN-5513  the parent knows a later incarnation of this node
    FN-5515  another installation with these keys is sending, too
+  FN-5516  this node hands its place over to its standby (`node.switchover`), which may still come to nothing
 3. A child's word is not enough to stop its parent: it is an alert.
-4. The first reason stays. Only `fednode recover` takes the fence away: it goes on in a new store and a new incarnation.
+4. The first reason stays. Only `fednode recover` takes the fence away, which goes on in a new store and a new
+   incarnation; and whoever put it up in a switchover that came to nothing.
 
 >>> Place.BEHIND.value
 'FN-6422'
@@ -37,7 +39,8 @@ from fednode.sync.wire import HEADS_MAX, Cursor
 
 META = "fenced"
 PARENTS_WORD = frozenset({"FN-5513", "FN-5514", "FN-5515"})  # codes of a Bye
-SUPERSEDED = frozenset({"FN-5513", "FN-5412"})  # a later life of this node is in force somewhere else
+HANDED = "FN-5516"
+SUPERSEDED = frozenset({"FN-5513", "FN-5412", HANDED})  # a later life of this node is in force somewhere else, or will
 FORK = "FN-6420"
 OF_MINE = frozenset({FORK, "FN-5412", "FN-6409", "FN-6411", "FN-6415"})  # refusals of this node's own segments
 

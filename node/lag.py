@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fednode.node import files
+from fednode.node import admission, files
 from fednode.sync import wire
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class LagWatch:
         self._samples = Samples()
         self._began = engine.store.lsn  # what lies before came before this daemon: since when is in the file, if at all
         self._words = read(self._run_dir)
+        self.told: wire.Lag | None = None  # at a standby: the last word of its primary
 
     def look(self) -> None:
         """Every second or so."""
@@ -107,10 +108,14 @@ class LagWatch:
         if found != self._words:
             keep(self._run_dir, found)
         self._words = found
-        for session in list(self._engine.sessions):
-            if session.peer is not None and session.peer.node in found:
-                word = found[session.peer.node]
+        places = admission.places(store, app.trust, "")
+        for session in [one for one in self._engine.sessions if not one.exchange.dials]:
+            word = found.get(session.shown)
+            if word is None:
+                session.tell_standbys(places)
+            else:
                 session.tell_lag(wire.Lag(word.changes, word.since_ms))
+                session.tell_standbys(admission.places(store, app.trust, session.shown))
 
     def _word(self, node: str, acked: int) -> Word:
         changes = self._engine.store.backlog_standby(node, acked).all
@@ -121,6 +126,7 @@ class LagWatch:
 
     def heard(self, session: Session, lag: wire.Lag) -> None:
         """The primary has said it."""
+        self.told = lag
         if session.peer is not None:
             keep(self._run_dir, {session.peer.node: Word(lag.changes, lag.since_ms, self._engine.app.now_ms())})
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -34,14 +35,14 @@ ASKED_SPREAD = 0.1
 log = logging.getLogger("fednode.schedule")
 
 
-def wait_s(state: RetryCallState) -> float:
+def wait_s(state: RetryCallState, max_s: float = RETRY_MAX_S) -> float:
     """How long to wait before the next attempt: as long as the peer asked for, and a little more, so that not all whom
     it told the same come at once; where it asked for nothing, exponential with full jitter."""
     error = state.outcome.exception() if state.outcome else None
     asked_s = min((getattr(error, "retry_after_ms", 0) or 0) / 1000, ASKED_MAX_S)
     if asked_s:
         return asked_s + float(wait_random(0, asked_s * ASKED_SPREAD + RETRY_FIRST_S)(state))
-    return float(wait_random_exponential(multiplier=RETRY_FIRST_S, max=RETRY_MAX_S)(state))
+    return float(wait_random_exponential(multiplier=RETRY_FIRST_S, max=max_s)(state))
 
 
 def _log(state: RetryCallState) -> None:
@@ -49,9 +50,11 @@ def _log(state: RetryCallState) -> None:
     log.info("parent not reachable", extra={"reason": str(error), "attempt": state.attempt_number})
 
 
-def retrying() -> AsyncRetrying:
-    """Attempts without end, until one is not ended by Unavailable."""
-    return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_s, before_sleep=_log, reraise=True)
+def retrying(max_s: float = RETRY_MAX_S) -> AsyncRetrying:
+    """Attempts without end, until one is not ended by Unavailable; `max_s`: the longest wait, where none was asked
+    for."""
+    wait = partial(wait_s, max_s=max_s)
+    return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait, before_sleep=_log, reraise=True)
 
 
 class SteadyTime(tzinfo):

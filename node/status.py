@@ -20,6 +20,7 @@ import msgspec
 
 from fednode.crypto.certs import Identity
 from fednode.node import acks, audit, fence, lag, scrub, sqlite
+from fednode.node.demotion import handing_of
 from fednode.node.jobs import window
 from fednode.node.room import if_room
 from fednode.node.store import Store
@@ -56,6 +57,7 @@ def collect(app: App) -> dict[str, Any]:
         "node": identity(me),
         "running": app.home.running(),
         "fenced": _fenced(app),
+        "handing": _handing(store),
         "parent": _parent(app),
         "sync": window(app) if trust.parent is not None else None,
         "ack": acks.standing(app.config, store, trust),
@@ -122,6 +124,12 @@ def backed_up(app: App) -> dict[str, Any] | None:
     last = remembered(app.store, shown)
     found = {"place": shown, "number": None, "lsn": None, "made_ms": None}
     return found if last is None else {**found, "number": last.number, "lsn": last.lsn, "made_ms": last.made_ms}
+
+
+def _handing(store: Store) -> dict[str, Any] | None:
+    """To whom this node hands over its place."""
+    found = handing_of(store)
+    return None if found is None else {"standby": found.standby, "at_ms": found.at_ms}
 
 
 def _fenced(app: App) -> dict[str, Any] | None:

@@ -430,6 +430,20 @@ class Store:
         sql = "select lsn, opened from rewrap where opened is not null and lsn > ? order by lsn limit ?"
         return [(lsn, segment) for lsn, segment in self._rows(sql, after, limit)]
 
+    def last_of_feed(self, standby: str) -> int:
+        """The last arrival number of what a standby is sent."""
+        rows = self._rows(
+            """select max(lsn) from (
+                   select max(s.lsn) as lsn from segment s join log l on l.id = s.log_id
+                   where l.origin <> ?1 and s.lsn not in (select lsn from held_back)
+                   union all select max(r.lsn) from resealed r join segment s on s.lsn = r.segment_lsn
+                   join log l on l.id = s.log_id where l.origin <> ?1
+                   union all select max(t.lsn) from late t join log l on l.id = t.log_id where l.origin <> ?1
+                   union all select max(lsn) from rewrap where node = ?1 and data <> x'')""",
+            standby,
+        )
+        return int(rows[0][0] or 0)
+
     def backlog_up(self, acked: int) -> Backlog:
         """What the parent has not acknowledged."""
         return self._backlog("l.up = 1", acked)

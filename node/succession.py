@@ -16,23 +16,28 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fednode.crypto import certs, checkpoint, issuing
 from fednode.crypto.certs import ROOT, Identity
+from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import TlsKey
+from fednode.crypto.suite import SUITE_1
 from fednode.node import audit, syncing
 from fednode.node.admission import ISSUERS, STOOD_FOR, json_list
 from fednode.node.app import ROOT_DAYS, App, encoded
-from fednode.node.demotion import REACHED_LAST, SUCCESSORS, reroute
+from fednode.node.demotion import COMES_BACK, REACHED_LAST, SUCCESSORS, reroute
 from fednode.node.salvage import Salvage
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.change import NODES, Change
 from fednode.sync.enrol import check_renewal
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
-from fednode.sync.identity import heir_payload, node_payload, revocation_payload
+from fednode.sync.identity import Directory, heir_payload, node_payload, revocation_payload
 from fednode.sync.wire import Cosignature
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ def allow(app: App, standby: str) -> Identity:
     if directory.is_heir(found):
         return found
     writer = app.new_writer(app.store)
-    change = Change(f"heir/{found.stands_for}/{standby}".encode(), encoded(heir_payload(found.stands_for, standby)))
+    change = _heir(found.stands_for, standby)
     told = {"node": found.stands_for, "standby": standby}
     journal = app.journal(writer)
     writer.local(NODES, app.trust.area, [change], lambda tx: journal.within(tx, "standby.allow", **told))
@@ -85,13 +90,43 @@ def grant(app: App, writer: Writer, asker: Identity, request: pb.SuccessionReque
             raise PeerError("FN-5118", node=standby.node, primary=primary.node)
         if primary.incarnation != request.life:
             raise PeerError("FN-5119", node=primary.node, known=request.life, now=primary.incarnation)
+        if request.dry:
+            return pb.JoinReply(now_ms=app.now_ms())
         asked = check_renewal(_as(primary, standby), request.request)
         der = app.certify(asked, primary.name, primary.level, primary.scope, primary.incarnation + 1)
-        change = Change(primary.node.encode(), encoded(node_payload(der)))
+        changes = [
+            Change(primary.node.encode(), encoded(node_payload(der))),
+            *_back(directory, primary, request, standby),
+        ]
         told: dict[str, Any] = {"node": primary.node, "standby": standby.node, "incarnation": primary.incarnation + 1}
+        told["planned"] = bool(request.consent)
         journal = app.journal(writer)
-        writer.local(NODES, trust.area, [change], lambda tx: journal.within(tx, "succession", **told))
+        writer.local(NODES, trust.area, changes, lambda tx: journal.within(tx, "succession", **told))
     return pb.JoinReply(chain=directory.chain(primary.node), addresses=app.exchange_addresses(), now_ms=app.now_ms())
+
+
+def consent_text(primary: str, life: int, standby: str, back: str) -> bytes:
+    """What a primary signs that hands over: to whom, and as whom it comes back."""
+    return SUITE_1.hash(b"fednode hand over v1\n" + "\n".join((primary, str(life), standby, back)).encode())
+
+
+def _back(directory: Directory, primary: Identity, request: pb.SuccessionRequest, standby: Identity) -> list[Change]:
+    """Whoever hands over in good order may succeed again. Raises PeerError FN-5124: that is not the primary's word."""
+    if not request.consent:
+        return []
+    text = consent_text(primary.node, primary.incarnation, standby.node, request.back)
+    known = directory.get(request.back)
+    try:
+        SUITE_1.verify(primary.sign_key, text, request.consent)
+    except IntegrityError as error:
+        raise PeerError("FN-5124", node=primary.node, standby=standby.node) from error
+    if not certs.NODE_NAME.fullmatch(request.back) or (known is not None and known.stands_for != primary.node):
+        raise PeerError("FN-5124", node=primary.node, standby=request.back)
+    return [_heir(primary.node, request.back)]
+
+
+def _heir(primary: str, standby: str) -> Change:
+    return Change(f"heir/{primary}/{standby}".encode(), encoded(heir_payload(primary, standby)))
 
 
 def _as(primary: Identity, standby: Identity) -> Identity:
@@ -180,9 +215,12 @@ def _tail(app: App, node: str, before: int) -> list[tuple[int, int]]:
     return [(lsn, count) for lsn, count in rows]
 
 
-async def ask(app: App, addresses: Sequence[str] = ()) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """Ask the issuer for the primary's name: the chain, and where to dial the issuer. Raises Unavailable, PeerError
-    with the issuer's code, Refused FN-5308 when no address of it is known."""
+async def ask(
+    app: App, addresses: Sequence[str] = (), *, consent: bytes = b"", back: str = "", dry: bool = False
+) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """Ask the issuer for the primary's name: the chain, and where to dial the issuer. `consent`, `back`: the primary's
+    word, and as whom it comes back; `dry`: only whether it would be given. Raises Unavailable, PeerError with the
+    issuer's code, Refused FN-5308 when no address of it is known."""
     from fednode.node import carrier
 
     found = plan(app)
@@ -192,6 +230,7 @@ async def ask(app: App, addresses: Sequence[str] = ()) -> tuple[tuple[bytes, ...
     if issuer is None or not known:
         raise Refused("FN-5308", primary=found.primary)
     request = pb.SuccessionRequest(node=found.primary, life=found.life, request=_request(app, found.primary))
+    request.consent, request.back, request.dry = consent, back, dry
     last: Exception = Unavailable("FN-4506", parent=issuer.node)
     for address in known:
         try:
@@ -222,9 +261,14 @@ def by_root(app: App, root_key: TlsKey) -> tuple[bytes, ...]:
     return (der, root.der)
 
 
-def take(app: App, chain: tuple[bytes, ...], addresses: tuple[str, ...] = ()) -> None:
-    """Take the name: from here on there is no way back. `addresses`: of the issuer. Raises IntegrityError or PeerError
-    FN-6112 for a chain that is not the primary's with this node's keys."""
+def take(
+    app: App,
+    chain: tuple[bytes, ...],
+    addresses: tuple[str, ...] = (),
+    also: Callable[[Transaction], None] = lambda tx: None,
+) -> None:
+    """Take the name: from here on there is no way back. `addresses`: of the issuer; `also`: in the same transaction.
+    Raises IntegrityError or PeerError FN-6112 for a chain that is not the primary's with this node's keys."""
     found = plan(app)
     me = certs.check_chain(chain, app.trust.root_sha256, app.now_s)[0]
     mine = (app.keys.sign.public, app.keys.seal.public, app.keys.tls.public_der)
@@ -232,16 +276,17 @@ def take(app: App, chain: tuple[bytes, ...], addresses: tuple[str, ...] = ()) ->
         raise PeerError("FN-6112", node=me.node)
     with app.store.write() as tx:
         tx.set_meta(STOOD_FOR, found.standby)
+        also(tx)
     app.home.write_addresses(addresses)
     app.home.write_chain(chain)
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What was looked at before a promotion. `reachable`: the primary answers (then this node has taken all it gave);
-    `problems` of `changes`: what verification found."""
+    """What was looked at before a promotion. `reachable`: the primary answers (then this node has taken all it gave),
+    None where it was not asked; `problems` of `changes`: what verification found."""
 
-    reachable: bool
+    reachable: bool | None
     changes: int
     problems: int
 
@@ -254,6 +299,11 @@ async def check(app: App) -> Checks:
         await syncing.sync_once(app)
     except (Unavailable, PeerError):
         reachable = False
+    return verified(app, reachable)
+
+
+def verified(app: App, reachable: bool | None = None) -> Checks:
+    """Verify what came since the last time."""
     report = audit.verify_store(app.store, app.trust, full=False)
     return Checks(reachable, report.changes, len(report.problems))
 
@@ -309,8 +359,21 @@ def settle(app: App) -> int:
         for lsn in tail:
             tx.hold_back(lsn)
     again = make_again(writer, tail)
+    _let_back(app, writer)
     _say(app, writer, standby, again)
     return again
+
+
+def _let_back(app: App, writer: Writer) -> None:
+    """An old primary that has handed over comes back as a standby: its certificate is there before it asks for it."""
+    text = app.store.meta(COMES_BACK)
+    if text is None:
+        return
+    hashed, request = msgspec.json.decode(text, type=tuple[str, str])
+    with suppress(PeerError, IntegrityError):  # it may join with its token all the same
+        app.admit(writer, bytes.fromhex(hashed), issuing.parse_request(bytes.fromhex(request)))
+    with app.store.write() as tx:
+        tx.set_meta(COMES_BACK, None)
 
 
 def _cosign_own(app: App, tx: Transaction, standby: str) -> None:

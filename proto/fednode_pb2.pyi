@@ -239,12 +239,20 @@ class Idle(_message.Message):
     def __init__(self, lsn: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("now_ms", "lag")
+    __slots__ = ("now_ms", "lag", "standbys")
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
+    STANDBYS_FIELD_NUMBER: _ClassVar[int]
     now_ms: int
     lag: Lag
-    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ...) -> None: ...
+    standbys: Places
+    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ..., standbys: _Optional[_Union[Places, _Mapping]] = ...) -> None: ...
+
+class Places(_message.Message):
+    __slots__ = ("addresses",)
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Lag(_message.Message):
     __slots__ = ("changes", "since_ms")
@@ -494,14 +502,53 @@ class JoinRequest(_message.Message):
     def __init__(self, node: _Optional[str] = ..., secret: _Optional[bytes] = ..., request: _Optional[bytes] = ..., software: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SuccessionRequest(_message.Message):
-    __slots__ = ("node", "life", "request")
+    __slots__ = ("node", "life", "request", "consent", "back", "dry")
     NODE_FIELD_NUMBER: _ClassVar[int]
     LIFE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_FIELD_NUMBER: _ClassVar[int]
+    BACK_FIELD_NUMBER: _ClassVar[int]
+    DRY_FIELD_NUMBER: _ClassVar[int]
     node: str
     life: int
     request: bytes
-    def __init__(self, node: _Optional[str] = ..., life: _Optional[int] = ..., request: _Optional[bytes] = ...) -> None: ...
+    consent: bytes
+    back: str
+    dry: bool
+    def __init__(self, node: _Optional[str] = ..., life: _Optional[int] = ..., request: _Optional[bytes] = ..., consent: _Optional[bytes] = ..., back: _Optional[str] = ..., dry: _Optional[bool] = ...) -> None: ...
+
+class HandOverRequest(_message.Message):
+    __slots__ = ("node", "life", "token", "cancel")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    life: int
+    token: str
+    cancel: bool
+    def __init__(self, node: _Optional[str] = ..., life: _Optional[int] = ..., token: _Optional[str] = ..., cancel: _Optional[bool] = ...) -> None: ...
+
+class HandOverReply(_message.Message):
+    __slots__ = ("refused", "params", "upto", "consent", "request")
+    class ParamsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    UPTO_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    refused: str
+    params: _containers.ScalarMap[str, str]
+    upto: int
+    consent: bytes
+    request: bytes
+    def __init__(self, refused: _Optional[str] = ..., params: _Optional[_Mapping[str, str]] = ..., upto: _Optional[int] = ..., consent: _Optional[bytes] = ..., request: _Optional[bytes] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("chain", "addresses", "refused", "params", "now_ms")

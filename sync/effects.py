@@ -202,6 +202,13 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True)
+class Standbys:
+    """Where the parent's standbys can be dialled from now on."""
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     code: str
     params: dict[str, Any]
@@ -219,5 +226,5 @@ class Close:
 
 Effect = (
     Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | PullHoldings | Compare | Acked | PeerClock
-    | RenewAsked | RenewAnswered | PeerFenced | Behind | Alert | Close
+    | RenewAsked | RenewAnswered | PeerFenced | Behind | Standbys | Alert | Close
 )  # fmt: skip

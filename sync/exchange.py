@@ -46,6 +46,7 @@ from fednode.sync.effects import (
     PeerFenced,
     RenewAnswered,
     RenewAsked,
+    Standbys,
 )
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.side import Side
@@ -337,7 +338,10 @@ class Exchange(Side):
         return [PeerFenced(fenced.code, fenced.heads)]
 
     def _on_beat(self, beat: wire.Beat, now_ms: int) -> list[Effect]:
-        return [Behind(beat.lag)] if beat.lag is not None and self._dials else []
+        if not self._dials:
+            return []
+        told: list[Effect] = [Behind(beat.lag)] if beat.lag is not None else []
+        return told if beat.standbys is None else [*told, Standbys(beat.standbys)]
 
     def _on_unknown(self, hint: wire.Unknown, now_ms: int) -> list[Effect]:
         return []

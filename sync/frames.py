@@ -126,10 +126,12 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """`lag`: to a standby, how far behind it is."""
+    """`lag`: to a standby, how far behind it is; `standbys`: to a child, where the sender's standbys can be dialled
+    from now on."""
 
     now_ms: int
     lag: Lag | None = None
+    standbys: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,13 @@ class Side:
         self._lag = lag
         return [self._send(wire.Beat(now_ms, lag), now_ms)]
 
+    def tell_standbys(self, addresses: tuple[str, ...], now_ms: int) -> list[Effect]:
+        """To a child: where this node's standbys can be dialled, where that has changed since the greeting."""
+        if self.state is not State.OPEN or self._hello is None or addresses == self._hello.addresses:
+            return []
+        self._hello = replace(self._hello, addresses=addresses)
+        return [self._send(wire.Beat(now_ms, self._lag, addresses), now_ms)]
+
     # ------------------------------------------------------------ what is held where a cursor is of no use
 
     def _begin(self) -> list[Effect]:

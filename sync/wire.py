@@ -157,7 +157,8 @@ def _holdings_out(m: Holdings) -> pb.Frame:
 
 def _beat_out(m: Beat) -> pb.Frame:
     lag = None if m.lag is None else pb.Lag(changes=m.lag.changes, since_ms=m.lag.since_ms)
-    return pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag))
+    standbys = None if m.standbys is None else pb.Places(addresses=m.standbys)
+    return pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag, standbys=standbys))
 
 
 def _params(given: Mapping[str, str]) -> dict[str, str]:
@@ -301,10 +302,9 @@ def _holding_in(m: pb.Holding) -> Holding:
 
 
 def _beat_in(m: pb.Beat) -> Beat:
-    if not m.HasField("lag"):
-        return Beat(m.now_ms)
     _number(m.lag.changes, m.lag.since_ms)
-    return Beat(m.now_ms, Lag(m.lag.changes, m.lag.since_ms))
+    lag = Lag(m.lag.changes, m.lag.since_ms) if m.HasField("lag") else None
+    return Beat(m.now_ms, lag, _addresses_in(m.standbys.addresses) if m.HasField("standbys") else None)
 
 
 def _late_in(m: pb.Late) -> Late:

@@ -128,6 +128,10 @@ class Session:
         self._app = App.open(self.home, config, operator=self.operator)
         return self._app
 
+    def became(self, app: App) -> None:
+        """A switchover has made another node of it: what was open is closed, this one is at the end."""
+        self._app = app
+
     @property
     def opened(self) -> App | None:
         """The node, where this command has opened one."""

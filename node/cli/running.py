@@ -48,7 +48,7 @@ async def _serve(session: Session, app: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
 
-    await daemon.serve(app, ready, stopper)
+    await daemon.serve(app, ready, stopper, session.became)
 
 
 @command("help.sync", "sync")
@@ -145,7 +145,9 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
         ),
         words("status.running" if found["running"] else "status.stopped"),
     ]
-    if found["fenced"]:
+    if found["handing"]:
+        lines.append(words("status.handing", standby=found["handing"]["standby"], age=age(found["handing"]["at_ms"])))
+    elif found["fenced"]:
         lines.append(words("status.fenced", code=found["fenced"]["code"], age=age(found["fenced"]["at_ms"])))
     if parent is None:
         lines.append(words("status.top"))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from fednode.crypto.errors import FednodeError
 from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
 from fednode.node.cli.identity import given, given_out, seconds_of
 
 if TYPE_CHECKING:
+    from fednode.crypto.keys import TlsKey
     from fednode.node.app import App
-    from fednode.node.succession import Plan, Taken
+    from fednode.node.succession import Checks, Plan, Taken
 
 
 @click.group(cls=Group, help="help.standby")
@@ -78,40 +81,59 @@ def allow(session: Session, node: str) -> None:
     )
 
 
+@command("help.standby_resume", "handover.cancelled")
+@option("--yes", is_flag=True, words="option.yes")
+def resume(session: Session, yes: bool) -> None:
+    """At a primary: go on, a switchover did not come through."""
+    from fednode.node import switchover
+
+    app = session.app()
+    session.confirm(app.trust.node, yes)
+    asyncio.run(switchover.resume(app))
+    session.done({"node": app.trust.node}, [session.words("switchover.resumed", node=app.trust.node)])
+
+
 standby.add_command(invite, "invite")
 standby.add_command(list_, "list")
 standby.add_command(allow, "allow")
+standby.add_command(resume, "resume")
 
 
 # ---------------------------------------------------------------- promotion
 
 
 @command("help.promote", "promote")
+@option("--planned", is_flag=True, words="option.planned")
 @option("--root-key", words="option.root_key", metavar="FILE")
 @option("--address", "addresses", multiple=True, words="option.issuer_address", metavar="HOST:PORT")
 @option("--primary-is-gone", is_flag=True, words="option.primary_is_gone")
 @option("--yes", is_flag=True, words="option.yes")
 @option("--dry-run", is_flag=True, words="option.dry_run")
 def promote(
-    session: Session, root_key: str | None, addresses: tuple[str, ...], primary_is_gone: bool, yes: bool, dry_run: bool
+    session: Session,
+    planned: bool,
+    root_key: str | None,
+    addresses: tuple[str, ...],
+    primary_is_gone: bool,
+    yes: bool,
+    dry_run: bool,
 ) -> None:
-    """Take the primary's place, for good."""
+    """Take the primary's place, for good; or change places with it."""
     from fednode.node import succession
     from fednode.node.home import Home
 
     app = session.app()
     plan = succession.plan(app)
+    key = app.home.read_root_key(Path(root_key), session.config()[0].passphrase) if root_key else None
+    if planned:
+        _switch(session, app, plan, key, yes, dry_run)
+        return
     with Home.load(session.home).lock():
         checks = asyncio.run(succession.check(app))
-        shown = {**dataclasses.asdict(plan), **dataclasses.asdict(checks)}
-        if dry_run:
-            session.done({"dry_run": True, "plan": shown}, _plan_lines(session, app, plan, checks))
+        if _shown(session, app, plan, checks, dry_run):
             return
-        for line in _plan_lines(session, app, plan, checks) if not (session.as_json or session.quiet) else ():
-            session.say(line)
         succession.agree(plan, checks, primary_is_gone)
         session.confirm(plan.primary, yes)
-        key = app.home.read_root_key(Path(root_key), session.config()[0].passphrase) if root_key else None
         taken: Taken = asyncio.run(succession.promote(app, addresses, key))
     lines = [
         session.words("promote.done", node=taken.node, incarnation=taken.incarnation, again=taken.again),
@@ -120,7 +142,38 @@ def promote(
     session.done({"dry_run": False, "promoted": dataclasses.asdict(taken)}, lines)
 
 
-def _plan_lines(session: Session, app: App, plan: Plan, checks: Any) -> list[str]:
+def _shown(session: Session, app: App, plan: Plan, checks: Checks, dry_run: bool) -> bool:
+    """Say what would be done, before it is. Whether that was all that was asked for."""
+    lines = _plan_lines(session, app, plan, checks)
+    if dry_run:
+        session.done({"dry_run": True, "plan": {**dataclasses.asdict(plan), **dataclasses.asdict(checks)}}, lines)
+    elif not session.as_json and not session.quiet:
+        for line in lines:
+            session.say(line)
+    return dry_run
+
+
+def _switch(session: Session, app: App, plan: Plan, key: TlsKey | None, yes: bool, dry_run: bool) -> None:
+    """The daemon does it; this waits, and says how it went."""
+    from fednode.node import succession, switchover
+
+    checks = succession.verified(app)
+    if _shown(session, app, plan, checks, dry_run):
+        return
+    succession.agree(plan, checks, True)
+    session.confirm(plan.primary, yes)
+    switchover.order(app, succession.by_root(app, key) if key is not None else ())
+    session.note("switchover.ordered", primary=plan.primary)
+    found = switchover.follow(app, time.sleep)
+    session.action = ""  # what became of it is told by whoever did it
+    if found.state == switchover.FAILED:
+        raise FednodeError(found.code, **found.params)
+    told = {"node": plan.primary, "incarnation": plan.life + 1, "pause_ms": found.pause_ms, "back": found.back}
+    pause = human_ms(found.pause_ms, session.lang) if found.pause_ms >= 1000 else f"{found.pause_ms} ms"
+    session.done({"dry_run": False, "switched": told}, [session.words("switchover.done", **{**told, "pause": pause})])
+
+
+def _plan_lines(session: Session, app: App, plan: Plan, checks: Checks) -> list[str]:
     words = session.words
     heard = words("status.never")
     if plan.heard_ms is not None:
@@ -128,7 +181,7 @@ def _plan_lines(session: Session, app: App, plan: Plan, checks: Any) -> list[str
     lines = [
         words("promote.plan", standby=plan.standby, primary=plan.primary, life=plan.life + 1),
         words("promote.heard", heard=heard),
-        words("promote.reachable" if checks.reachable else "promote.unreachable", primary=plan.primary),
+        *_reach_lines(session, plan, checks),
         words("promote.verified", changes=checks.changes) if not checks.problems else words(
             "promote.damaged", count=checks.problems
         ),
@@ -139,3 +192,9 @@ def _plan_lines(session: Session, app: App, plan: Plan, checks: Any) -> list[str
     if plan.children:
         lines.append(words("promote.children", count=len(plan.children), nodes=", ".join(plan.children[:8])))
     return lines
+
+
+def _reach_lines(session: Session, plan: Plan, checks: Checks) -> list[str]:
+    if checks.reachable is None:
+        return []
+    return [session.words("promote.reachable" if checks.reachable else "promote.unreachable", primary=plan.primary)]

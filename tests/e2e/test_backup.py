@@ -3,8 +3,6 @@ gone."""
 
 from __future__ import annotations
 
-import re
-import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,18 +11,12 @@ from pathlib import Path
 import pytest
 
 from fednode.node.shipped import catalog
-from processes import ROOT, Processes
+from processes import Processes
+from runbook import commands
 from sample_data import records, write
 
 pytestmark = pytest.mark.e2e
 LICENCE, ROWS = "admin-licence", 200
-PAGE = (ROOT / "docs/recovery.md").read_text("utf-8")
-
-
-def commands(title: str) -> list[list[str]]:
-    """The commands of a section of the page: the words after `fednode`."""
-    section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return [shlex.split(line) for line in re.findall(r"^    fednode (.*)$", section, re.MULTILINE)]
 
 
 @pytest.fixture

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fednode.node.shipped import catalog
 from processes import Processes
+from runbook import commands
 from sample_data import records, write
 
 ROWS = 300
@@ -67,3 +71,66 @@ def test_the_day_of_the_fire(nodes: Processes, tmp_path: Path) -> None:
     for node in ("13", standby, "130102", "1301"):
         assert nodes.run(node, "verify", "--full")["problems"] == []
     assert nodes.run("13", "refused")["refused"] == []
+
+
+@pytest.mark.e2e
+def test_they_change_places_and_back_while_a_child_writes_on(nodes: Processes, tmp_path: Path) -> None:
+    nodes.found("13", "province", "河北省")
+    nodes.run("13", "catalog", "publish", "--shipped")
+    nodes.found("1301", "city", "石家庄市", "13")
+    nodes.found("130102", "county", "长安区", "1301")
+    standby = nodes.standby("1301")
+    nodes.until("the province knows it", lambda: bool(nodes.run("13", "standby", "list")["standbys"]))
+    nodes.run("13", "standby", "allow", standby)
+    nodes.until("the standby may succeed", lambda: bool(nodes.run(standby, "standby", "list")["standbys"][0]["heir"]))
+    nodes.until("it has everything", lambda: nodes.run(standby, "status")["status"]["standbys"][0]["behind_ms"] == 0)
+    dataset = catalog().datasets["admin-licence"]
+    stop, imported = threading.Event(), 0
+
+    def write_on() -> int:
+        count = 0
+        while not stop.is_set():
+            rows = tmp_path / f"{count}.csv"
+            write(rows, dataset, records("admin-licence", 50, seed=100 + count, area="130102"))
+            nodes.run("130102", "import", "admin-licence", str(rows))
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_on)
+        try:
+            told = by_the_book(nodes, standby)
+            assert (told["node"], told["incarnation"], told["back"]) == ("1301", 2, "1301-s2")
+            nodes.until("the old one follows", lambda: nodes.run("1301", "status")["status"]["node"]["id"] == "1301-s2")
+            nodes.until("it may go back", lambda: follows(nodes, "1301"))
+            told = by_the_book(nodes, "1301")
+            assert (told["node"], told["incarnation"], told["back"]) == ("1301", 3, "1301-s3")
+            nodes.until("the other follows", lambda: nodes.run(standby, "status")["status"]["node"]["id"] == "1301-s3")
+        finally:
+            stop.set()
+        imported = writing.result()
+    assert imported > 0
+    nodes.until("the province has all", lambda: nodes.records("13")[0] == 50 * imported)
+    nodes.until("and the city", lambda: nodes.pending("130102") == 0 and nodes.pending("1301") == 0)
+    assert nodes.records("13") == nodes.records("130102")
+    for node in ("13", "1301", standby, "130102"):
+        assert nodes.run(node, "verify", "--full")["problems"] == []
+        assert nodes.run(node, "refused")["refused"] == []
+        assert nodes.run(node, "status")["status"]["fenced"] is None
+
+
+def by_the_book(nodes: Processes, standby: str) -> dict[str, Any]:
+    """The section's commands at the standby, as they stand there; what the last of them says."""
+    told: dict[str, Any] = {}
+    for option, home, *words in commands("Changing places on purpose"):
+        assert option == "--home"
+        if home == "standby":
+            sure = ["--yes"] if words == ["promote", "--planned"] else []
+            told = nodes.run(standby, *words, *sure)
+    return dict(told["switched"])
+
+
+def follows(nodes: Processes, node: str) -> bool:
+    """Whether a standby holds everything, and may succeed."""
+    (one,) = nodes.run(node, "status")["status"]["standbys"]
+    return one["heir"] and one["behind_ms"] == 0

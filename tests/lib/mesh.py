@@ -125,7 +125,10 @@ class Mesh:
         def stopper(stop: Callable[[], None]) -> None:
             node.stop = stop
 
-        node.task = asyncio.create_task(daemon.serve(node.app, lambda _port, _enrol: ready.set(), stopper))
+        def became(app: App) -> None:
+            node.app = app
+
+        node.task = asyncio.create_task(daemon.serve(node.app, lambda _port, _enrol: ready.set(), stopper, became))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({waiting, node.task}, return_when=asyncio.FIRST_COMPLETED)
         if node.task.done():

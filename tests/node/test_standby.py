@@ -14,8 +14,10 @@ from fednode.node.admission import ISSUERS
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.cli import invoke
+from fednode.node.dialer import SUCCEEDED_S
 from fednode.node.events import Events
 from fednode.node.lag import listing
+from fednode.node.schedule import RETRY_MAX_S
 from fednode.node.status import collect
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
@@ -23,37 +25,7 @@ from fednode.sync.errors import PeerError, Refused, Unavailable
 from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
 from sample_data import records, write
-
-DATASET = "admin-licence"
-
-
-async def standby_of(mesh: Mesh, primary: Running, **more: object) -> Running:
-    """Invite, join, run."""
-    token = Token.decode(primary.app.invite_standby())
-    app = await App.join(mesh.folder / token.node, configuration(**more), token, clock=mesh.clock)
-    return await mesh.start(app)
-
-
-def write_some(node: Running, count: int, seed: int, area: str = "") -> None:
-    """Valid licences."""
-    for number, record in enumerate(records(DATASET, count, seed=seed)):
-        node.write(f"{node.app.trust.node}|{seed}|{number}", dict(record), area=area)
-
-
-def logs(node: Running) -> dict[str, tuple[int, bytes]]:
-    """Name -> (size, root) of everything that is not the standby's own."""
-    store = node.app.store
-    return {
-        str(name): (size, store.log_state(name).root)
-        for _, name, size in store.logs()
-        if name.origin != node.app.trust.node or not node.app.trust.me.stands_for
-    }
-
-
-def held_by(standby: Running, primary: Running) -> bool:
-    """Whether a standby holds all that its primary does."""
-    there, here = logs(primary), logs(standby)
-    return all(here.get(name) == held for name, held in there.items() if f"/{standby.app.trust.node}/" not in name)
+from standbys import DATASET, county_with_villages, held_by, logs, standby_of, with_standby, write_some
 
 
 def waiting(node: Running) -> list[str]:
@@ -66,16 +38,6 @@ def waiting(node: Running) -> list[str]:
     finally:
         projector.close()
         projector.store.close()
-
-
-async def county_with_villages(mesh: Mesh) -> tuple[Running, Running, Running]:
-    """A city, its county, and a township of that."""
-    province = await mesh.found()
-    city = await mesh.child(province, "1301", "city")
-    county = await mesh.child(city, "130102", "county")
-    township = await mesh.child(county, "130102001", "township")
-    await mesh.until(lambda: township.app.trust.catalog_version == 1)
-    return city, county, township
 
 
 async def test_a_standby_holds_and_reads_what_its_primary_does(tmp_path: Path) -> None:
@@ -211,6 +173,20 @@ async def test_a_standby_answers_queries_and_refuses_every_act(
         for words, code in refusals.items():
             assert run(*words, expect=5)["error"]["code"] == code, words
         assert (logs(standby), standby.records()) == (before, county.records())
+
+
+# ---------------------------------------------------------------- where it can be dialled
+
+
+async def test_children_hear_of_a_standby_while_their_session_is_open_and_try_it_often(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, county, township = await county_with_villages(mesh)
+        dialer = township.stop.__self__._dialer  # type: ignore[attr-defined]
+        assert dialer._longest_s() == RETRY_MAX_S
+        standby = await standby_of(mesh, county)
+        await mesh.until(lambda: standby.app.config.listen in township.app.parent_addresses())
+        assert township.app.parent_addresses()[0] == county.app.config.listen
+        assert dialer._longest_s() == SUCCEEDED_S
 
 
 # ---------------------------------------------------------------- how far behind
@@ -381,18 +357,6 @@ async def promote(mesh: Mesh, standby: Running) -> Running:
     return standby
 
 
-async def with_standby(mesh: Mesh) -> tuple[Running, Running, Running, Running]:
-    """A city, its county, a township below, and the county's standby, which the city lets succeed; all have met."""
-    city, county, township = await county_with_villages(mesh)
-    standby = await standby_of(mesh, county)
-    await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
-    await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("130102")))
-    succession.allow(city.app, "130102-s1")
-    await mesh.until(lambda: standby.app.trust.directory.is_heir(standby.app.trust.me))
-    await syncing.sync_once(township.app)  # an exchange after the standby has said where it is
-    return city, county, township, standby
-
-
 async def test_a_promoted_standby_is_found_by_its_children_and_goes_on(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         city, county, township, standby = await with_standby(mesh)
@@ -514,7 +478,7 @@ async def test_the_root_key_promotes_the_province_s_standby(tmp_path: Path) -> N
         city = await mesh.child(province, "1301", "city")
         standby = await standby_of(mesh, province)
         await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("13")))
-        await syncing.sync_once(city.app)
+        await mesh.until(lambda: standby.app.config.listen in city.app.parent_addresses())
         root_key = province.app.home.root_key(None)
         assert root_key is not None
         write_some(city, 3, 1)

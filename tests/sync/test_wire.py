@@ -64,7 +64,12 @@ messages = st.one_of(
     ),
     st.builds(wire.Credit, U64),
     st.builds(wire.Idle, U64),
-    st.builds(wire.Beat, U64, st.none() | st.builds(wire.Lag, NUMBER, NUMBER)),
+    st.builds(
+        wire.Beat,
+        U64,
+        st.none() | st.builds(wire.Lag, NUMBER, NUMBER),
+        st.none() | st.lists(WORDS, max_size=3).map(tuple),
+    ),
     st.builds(wire.Bye, st.text("FN-0123456789", max_size=16), WORDS, U64, st.dictionaries(WORDS, WORDS, max_size=4)),
     st.builds(wire.Want, WORDS, NUMBER),
     st.builds(wire.Missing, WORDS, NUMBER),

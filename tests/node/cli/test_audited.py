@@ -34,7 +34,10 @@ READS = {
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
-IN_A_MESH = {"bundle export", "bundle import", "join", "promote", "recover", "restore", "run", "standby allow", "sync"}
+IN_A_MESH = {
+    "bundle export", "bundle import", "join", "promote", "recover", "restore", "run", "standby allow", "standby resume",
+    "sync",
+}  # fmt: skip
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, Any]]:
