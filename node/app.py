@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -129,7 +129,7 @@ class App:
         rng: Callable[[int], bytes] = os.urandom,
         operator: str = DAEMON,
         settle: bool = True,
-    ) -> App:
+    ) -> Self:
         """Load a node; `settle`: with what a promotion that was cut off left to do. Raises StoreError FN-7618 (no node
         here) and others of the home and the store; IntegrityError when its chain does not hold; PeerError FN-6115 when
         the keys are not those of the certificate."""
@@ -152,7 +152,7 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
         operator: str = DAEMON,
-    ) -> App:
+    ) -> Self:
         """`open` for a home that was looked at."""
         if not profile.chosen(config.profile, profile.memory_bytes()).arenas:  # a small one gives back what it frees
             heap.keep_warm()
@@ -270,7 +270,7 @@ class App:
         clock: Callable[[], int] = real_clock,
         rng: Callable[[int], bytes] = os.urandom,
         operator: str = DAEMON,
-    ) -> App:
+    ) -> Self:
         """Join with a token; an existing home of the same node and domain gets a fresh certificate and keeps its store.
         Raises what `enrol.joining` raises, Unavailable when no address answers, StoreError FN-7616."""
         if Home.exists(path):

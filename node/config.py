@@ -65,6 +65,8 @@ class Config:
     jobs_renewal: str = "1h"
     jobs_retention: str = "10m"
     jobs_cleaning: str = "1d"
+    jobs_drill: str = "1h"
+    drill_days: int = 183
     jobs_backup: str = "1d"
     jobs_jitter: int = 10
     backup_to: str = ""
@@ -116,7 +118,9 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     "sync_limit": (parse_rate, "32k, 1.5M (bits per second, 2.4k at least; 0: none)"),
     "sync_limits": (parse_limit, "mon-fri 08:00-18:00 32k"),
     "sync_zone": (parse_zone, "Asia/Shanghai, +08:00"),
-    **dict.fromkeys(("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning", "jobs_backup"), _SPAN_OF_TIME),
+    **dict.fromkeys(
+        ("jobs_scrub", "jobs_renewal", "jobs_retention", "jobs_cleaning", "jobs_backup", "jobs_drill"), _SPAN_OF_TIME
+    ),
     "backup_endpoint": (_endpoint, "https://s3.example.org"),
     "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
     **dict.fromkeys(("serve_quantum", "ack_wait"), _SPAN_OF_TIME),

@@ -26,7 +26,7 @@ from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
 from fednode.node.fence import standing
 from fednode.node.follower import Follower
-from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, retain, save
+from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, note_drills, retain, save
 from fednode.node.journal import DAEMON, REFUSED
 from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
@@ -119,6 +119,7 @@ class Daemon:
             "retention": self._daily,
             "cleaning": lambda: IDLE if app.room.low else asyncio.to_thread(clean_up, app),
             "backup": lambda: asyncio.to_thread(save, app, self._stop.is_set),
+            "drill": lambda: asyncio.to_thread(note_drills, app),
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step

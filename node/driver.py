@@ -316,9 +316,9 @@ class Session:
         """Ask the parent for a fresh certificate."""
         self._handle(self.exchange.ask_renewal(renew, self.now_ms()))
 
-    def tell_lag(self, lag: wire.Lag) -> None:
-        """To a standby: how far behind it is."""
-        self._handle(self.exchange.tell_lag(lag, self.now_ms()))
+    def tell_lag(self, lag: wire.Lag, records: wire.RecordsDigest | None) -> None:
+        """To a standby: how far behind it is, and what to compare with."""
+        self._handle(self.exchange.tell_lag(lag, records, self.now_ms()))
 
     def tell_standbys(self, addresses: tuple[str, ...]) -> None:
         """To a child: where this node's standbys can be dialled."""

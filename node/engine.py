@@ -387,7 +387,7 @@ class Engine(Hooks):
         if isinstance(effect, fx.PeerClock):
             self._clock(session, effect)
         elif isinstance(effect, fx.Behind):
-            self.lags.heard(session, effect.lag)
+            self.lags.heard(session, effect.lag, effect.records)
         elif isinstance(effect, fx.Standbys):
             session.spawn(quietly(self.writer.call(lambda w: admission.successors(w.store, effect.addresses))))
         elif isinstance(effect, fx.Alert):

@@ -9,7 +9,7 @@ Rules
    half a minute.
 
 >>> [job.name for job in JOBS]
-['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup']
+['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill']
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import files, retention, scrub
+from fednode.node import drills, files, retention, scrub
 from fednode.node.config import Config
 from fednode.node.erasing import clean
 from fednode.node.journal import DONE, FAILED, REFUSED
@@ -66,6 +66,7 @@ JOBS = (
     Job("retention", "jobs_retention"),
     Job("cleaning", "jobs_cleaning"),
     Job("backup", "jobs_backup"),
+    Job("drill", "jobs_drill"),
 )
 OF_A_CHILD = ("sync", "renewal")
 BY_NAME = {job.name: job for job in JOBS}
@@ -78,6 +79,9 @@ def exists(job: Job, app: App) -> bool:
         return app.trust.parent is not None
     if job.name == "backup":
         return bool(app.config.backup_to and app.config.backup_key)
+    if job.name == "drill":
+        rehearses = app.trust.me.stands_for or (app.home.path / drills.FOLDER).is_dir()
+        return bool(rehearses and app.config.drill_days)
     return job.name != "scrub" or bool(app.config.scrub_days)
 
 
@@ -241,6 +245,15 @@ def _renew(app: App) -> dict[str, Any]:
     return {"due": due, "valid_to_s": app.trust.me.not_after}
 
 
+def note_drills(app: App) -> dict[str, Any]:
+    """What was rehearsed since goes into the audit; what is overdue is an alert."""
+    store = app.new_store()
+    try:
+        return drills.note(app, app.new_writer(store))
+    finally:
+        store.close()
+
+
 _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "watch": lambda app: {"told": app.poke()},
     "sync": _sync,
@@ -249,6 +262,7 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "retention": lambda app: retain(app, app.reference.certain_ms()),
     "cleaning": clean_up,
     "backup": save,
+    "drill": note_drills,
 }
 
 

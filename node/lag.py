@@ -14,14 +14,17 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fednode.node import admission, files
+from fednode.crypto.errors import FednodeError
+from fednode.node import admission, digests, files
 from fednode.sync import wire
 
 if TYPE_CHECKING:
@@ -29,9 +32,11 @@ if TYPE_CHECKING:
     from fednode.node.driver import Session
     from fednode.node.engine import Engine
 
+log = logging.getLogger("fednode.lag")
 FILE = "lag.json"
 FRESH_MS = 70_000  # a session is silent for no longer (sync.exchange)
 SAMPLES_MAX = 4096
+TRY_AGAIN_MS = 3_600_000
 STATE_BYTES_MAX = 256 * 1024
 
 
@@ -91,6 +96,7 @@ class LagWatch:
         self._samples = Samples()
         self._began = engine.store.lsn  # what lies before came before this daemon: since when is in the file, if at all
         self._words = read(self._run_dir)
+        self._digest_tried_ms = -TRY_AGAIN_MS
         self.told: wire.Lag | None = None  # at a standby: the last word of its primary
 
     def look(self) -> None:
@@ -100,6 +106,7 @@ class LagWatch:
         if not standbys:
             return
         now_ms = app.now_ms()
+        self._digest(now_ms)
         self._samples.note(now_ms, store.lsn)
         peers = {node: store.peer(node) for node in standbys}
         acked = {node: peer.acked if peer else 0 for node, peer in peers.items()}
@@ -108,14 +115,27 @@ class LagWatch:
         if found != self._words:
             keep(self._run_dir, found)
         self._words = found
-        places = admission.places(store, app.trust, "")
+        places, records = admission.places(store, app.trust, ""), digests.to_tell(store)
         for session in [one for one in self._engine.sessions if not one.exchange.dials]:
             word = found.get(session.shown)
             if word is None:
                 session.tell_standbys(places)
             else:
-                session.tell_lag(wire.Lag(word.changes, word.since_ms))
+                session.tell_lag(wire.Lag(word.changes, word.since_ms), records)
                 session.tell_standbys(admission.places(store, app.trust, session.shown))
+
+    def _digest(self, now_ms: int) -> None:
+        """Once a day: what standbys are to compare with (`node.digests`)."""
+        if now_ms - self._digest_tried_ms < TRY_AGAIN_MS or not digests.due(self._engine.store, now_ms):
+            return
+        self._digest_tried_ms = now_ms
+        self._engine.soon(self._take_digest())
+
+    async def _take_digest(self) -> None:
+        try:
+            await asyncio.to_thread(digests.take, self._engine.app)
+        except FednodeError as error:
+            log.warning("records not digested", extra={"code": error.code})
 
     def _word(self, node: str, acked: int) -> Word:
         changes = self._engine.store.backlog_standby(node, acked).all
@@ -124,9 +144,11 @@ class LagWatch:
         known_ms = self._words.get(node, Word()).since_ms if acked < self._began else 0
         return Word(changes, known_ms or self._samples.since(acked))
 
-    def heard(self, session: Session, lag: wire.Lag) -> None:
+    def heard(self, session: Session, lag: wire.Lag, records: wire.RecordsDigest | None) -> None:
         """The primary has said it."""
         self.told = lag
+        if records is not None and session.link is not None:
+            digests.heard(self._run_dir, session.link.store, records)
         if session.peer is not None:
             keep(self._run_dir, {session.peer.node: Word(lag.changes, lag.since_ms, self._engine.app.now_ms())})
 
@@ -151,7 +173,7 @@ def listing(app: App, *, of_others: bool = True) -> list[dict[str, Any]]:
         if mine:
             behind = _of_mine(app, one.node, words.get(one.node, Word()), last_ms)
         elif myself:
-            behind = _of_myself(words.get(one.stands_for, Word()), running, last_ms, now_ms)
+            behind = of_myself(words.get(one.stands_for, Word()), running, last_ms, now_ms)
         found.append(
             {
                 "id": one.node,
@@ -176,7 +198,8 @@ def _of_mine(app: App, node: str, word: Word, last_ms: int | None) -> tuple[int,
     return changes, None if since_ms is None else max(0, app.now_ms() - since_ms)
 
 
-def _of_myself(word: Word, running: bool, last_ms: int | None, now_ms: int) -> tuple[int | None, int | None]:
+def of_myself(word: Word, running: bool, last_ms: int | None, now_ms: int) -> tuple[int | None, int | None]:
+    """Changes and milliseconds that a standby is behind, by its primary's last word; None: not known."""
     if running and 0 <= now_ms - word.at_ms < FRESH_MS:
         return word.changes, max(0, now_ms - word.since_ms) if word.changes else 0
     heard_ms = max(word.at_ms, last_ms or 0)

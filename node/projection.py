@@ -90,10 +90,12 @@ def fts_phrase(text: str) -> str:
 
 
 class Projector:
-    """state.db of one node. Not thread-safe: one for each thread; several processes may share the file."""
+    """state.db of one node. Not thread-safe: one for each thread; several processes may share the file. `upto`: it goes
+    no further than this arrival number, where one is given."""
 
     def __init__(self, path: Path, store: Store, trust: Trust) -> None:
         self.path, self.store, self.trust = path, store, trust
+        self.upto: int | None = None
         self._profile = at = store.profile
         self.connection = sqlite.connect(
             path, synchronous="NORMAL", cache_kib=at.state_cache_kib, wal_pages=at.state_wal_pages, secure=False
@@ -164,6 +166,10 @@ class Projector:
         """One bounded transaction. Returns changes of records applied, and whether there may be more."""
         start = self.cursor
         until = self.store.lsn  # what is committed between the two queries is for the next step
+        if self.upto is not None:
+            until = min(until, self.upto)
+            if start >= until:
+                return 0, False
         limit = self._profile.step_segments
         held = self.store.segments(start, limit)
         late = self.store.late_after(start, limit)
@@ -181,7 +187,7 @@ class Projector:
         work += [(lsn, self.store.segments(segment - 1, 1)[0], 0) for lsn, segment in opened if lsn <= last]
         work = sorted((item for item in work if item[0] <= last), key=lambda item: item[0])
         if not work:
-            return 0, True
+            return 0, self.upto is None
         applied, self._missed = 0, []
         with sqlite.transaction(self.connection, self.path) as c:
             if self.cursor != start:  # another process was faster

@@ -615,29 +615,33 @@ class Records:
         if dataset:
             self.declared(dataset)
         follow(self.projector)
-        datasets = {
-            number: name
-            for number, name in self._rows("select id, name from dataset")
-            if (name == dataset if dataset else not name.startswith(SYSTEM_PREFIX))
-        }
-        areas = dict(self._rows("select id, code from area"))
-        counts: dict[str, int] = {}
-        hashed = hashlib.sha256()  # for comparison only: what is proved is in the logs
-        waiting: list[tuple[str, str, str, str]] = []
-        # by the index on (key, dataset, area); the numbers differ from node to node, so equal keys are put in order
-        # here
-        for key, number, place, payload in self.projector.connection.execute(
-            "select key, dataset, area, payload from record where op = 1 order by key"
-        ):
-            name, code = datasets.get(number), areas[place]
-            if name is None or not code.startswith(within):
-                continue
-            if waiting and waiting[0][0] != key:
-                _add(hashed, waiting)
-            waiting.append((key, name, code, payload))
-            counts[name] = counts.get(name, 0) + 1
-        _add(hashed, waiting)
-        return Digest(sum(counts.values()), hashed.hexdigest(), dict(sorted(counts.items())))
+        return digest_of(self.projector.connection, dataset, within)
+
+
+def digest_of(connection: sqlite.Connection, dataset: str | None = None, within: str = "") -> Digest:
+    """Count and digest (rule 4) of the records that a state.db has, of one dataset or all, in an area or all."""
+    datasets = {
+        number: name
+        for number, name in connection.execute("select id, name from dataset")
+        if (name == dataset if dataset else not name.startswith(SYSTEM_PREFIX))
+    }
+    areas = dict(connection.execute("select id, code from area").fetchall())
+    counts: dict[str, int] = {}
+    hashed = hashlib.sha256()  # for comparison only: what is proved is in the logs
+    waiting: list[tuple[str, str, str, str]] = []
+    # by the index on (key, dataset, area); the numbers differ from node to node, so equal keys are put in order here
+    for key, number, place, payload in connection.execute(
+        "select key, dataset, area, payload from record where op = 1 order by key"
+    ):
+        name, code = datasets.get(number), areas[place]
+        if name is None or not code.startswith(within):
+            continue
+        if waiting and waiting[0][0] != key:
+            _add(hashed, waiting)
+        waiting.append((key, name, code, payload))
+        counts[name] = counts.get(name, 0) + 1
+    _add(hashed, waiting)
+    return Digest(sum(counts.values()), hashed.hexdigest(), dict(sorted(counts.items())))
 
 
 def _add(hashed: Any, waiting: list[tuple[str, str, str, str]]) -> None:

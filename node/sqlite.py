@@ -86,6 +86,23 @@ def connect(
     return connection
 
 
+def copy(source: Path, target: Path) -> None:
+    """A copy of a database that others may be writing, as of one moment. The source is opened so that nothing of it can
+    be written; where nobody has it open, not even beside it. Raises StoreError."""
+    open_by_nobody = not source.with_name(source.name + "-wal").exists()
+    uri = source.absolute().as_uri() + ("?mode=ro&immutable=1" if open_by_nobody else "?mode=ro")
+    try:
+        reading, writing = sqlite3.connect(uri, uri=True), sqlite3.connect(str(target))
+        try:
+            reading.execute(f"pragma busy_timeout={BUSY_MS}")
+            reading.backup(writing)
+        finally:
+            reading.close()
+            writing.close()
+    except DatabaseError as error:
+        raise trouble(error, source) from error
+
+
 def _write_ahead(connection: Connection) -> str:
     """Switch to the write-ahead log. SQLite does not wait for its turn here when several open a new file at the same
     moment: an empty transaction does."""

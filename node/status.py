@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fednode.crypto.certs import Identity
-from fednode.node import acks, audit, fence, lag, scrub, sqlite
+from fednode.node import acks, audit, drills, fence, lag, scrub, sqlite
 from fednode.node.demotion import handing_of
 from fednode.node.jobs import window
 from fednode.node.room import if_room
@@ -60,6 +60,7 @@ def collect(app: App) -> dict[str, Any]:
         "handing": _handing(store),
         "parent": _parent(app),
         "sync": window(app) if trust.parent is not None else None,
+        "drill": drills.standing(app),
         "ack": acks.standing(app.config, store, trust),
         "standbys": lag.listing(app, of_others=False),
         "children": [_child(app, one.node) for one in trust.directory.children_of(me.node)],

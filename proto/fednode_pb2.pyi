@@ -239,14 +239,28 @@ class Idle(_message.Message):
     def __init__(self, lsn: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("now_ms", "lag", "standbys")
+    __slots__ = ("now_ms", "lag", "standbys", "records")
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
     STANDBYS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
     now_ms: int
     lag: Lag
     standbys: Places
-    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ..., standbys: _Optional[_Union[Places, _Mapping]] = ...) -> None: ...
+    records: RecordsDigest
+    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ..., standbys: _Optional[_Union[Places, _Mapping]] = ..., records: _Optional[_Union[RecordsDigest, _Mapping]] = ...) -> None: ...
+
+class RecordsDigest(_message.Message):
+    __slots__ = ("lsn", "at_ms", "records", "digest")
+    LSN_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    lsn: int
+    at_ms: int
+    records: int
+    digest: str
+    def __init__(self, lsn: _Optional[int] = ..., at_ms: _Optional[int] = ..., records: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Places(_message.Message):
     __slots__ = ("addresses",)

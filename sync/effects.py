@@ -196,9 +196,10 @@ class PeerFenced:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The primary has said how far this standby is behind."""
+    """The primary has said how far this standby is behind; `records`: what to compare with."""
 
     lag: wire.Lag
+    records: wire.RecordsDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,7 +340,7 @@ class Exchange(Side):
     def _on_beat(self, beat: wire.Beat, now_ms: int) -> list[Effect]:
         if not self._dials:
             return []
-        told: list[Effect] = [Behind(beat.lag)] if beat.lag is not None else []
+        told: list[Effect] = [Behind(beat.lag, beat.records)] if beat.lag is not None else []
         return told if beat.standbys is None else [*told, Standbys(beat.standbys)]
 
     def _on_unknown(self, hint: wire.Unknown, now_ms: int) -> list[Effect]:

@@ -125,13 +125,24 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordsDigest:
+    """How many records the sender had at an arrival number of its own, and their digest (hex)."""
+
+    lsn: int
+    at_ms: int
+    records: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """`lag`: to a standby, how far behind it is; `standbys`: to a child, where the sender's standbys can be dialled
-    from now on."""
+    from now on; `records`: to a standby, what to compare its records with."""
 
     now_ms: int
     lag: Lag | None = None
     standbys: tuple[str, ...] | None = None
+    records: RecordsDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Side:
         self._comparing = self._all_told = False  # whether the peer still has to say, or has said, what it holds
         self._told_logs = 0
         self._lag: wire.Lag | None = None
+        self._records: wire.RecordsDigest | None = None
         self._told: int | None = None  # how far the child was told what witnesses have signed; None: it is not told
         self._told_first = self._tell_starved = False
         self._tell_by_ms: int | None = 0  # when what waits to be told goes, ripe or not; None: nothing waits
@@ -168,12 +169,13 @@ class Side:
         else:
             messages.append(wire.Idle(self._outbox.position))
 
-    def tell_lag(self, lag: wire.Lag, now_ms: int) -> list[Effect]:
-        """To a standby: how far behind it is, where that has changed; every beat repeats it."""
-        if self.state is not State.OPEN or lag == self._lag:
+    def tell_lag(self, lag: wire.Lag, records: wire.RecordsDigest | None, now_ms: int) -> list[Effect]:
+        """To a standby: how far behind it is, where that has changed; every beat repeats it. And what to compare with,
+        where that has."""
+        if self.state is not State.OPEN or (lag, records) == (self._lag, self._records):
             return []
-        self._lag = lag
-        return [self._send(wire.Beat(now_ms, lag), now_ms)]
+        news, self._lag, self._records = records if records != self._records else None, lag, records
+        return [self._send(wire.Beat(now_ms, lag, records=news), now_ms)]
 
     def tell_standbys(self, addresses: tuple[str, ...], now_ms: int) -> list[Effect]:
         """To a child: where this node's standbys can be dialled, where that has changed since the greeting."""

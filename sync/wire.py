@@ -42,6 +42,7 @@ from fednode.sync.frames import (
     Missing,
     Outcome,
     Partial,
+    RecordsDigest,
     Renew,
     Renewed,
     Unknown,
@@ -71,6 +72,7 @@ __all__ = [
     "Missing",
     "Outcome",
     "Partial",
+    "RecordsDigest",
     "Renew",
     "Renewed",
     "Unknown",
@@ -89,6 +91,7 @@ WITNESSED_MAX = 512  # cosignatures in one frame
 HOLDINGS_MAX = 200  # logs in one frame
 LOG_CHARACTERS_MAX = 256
 CHECK_BYTES = 8
+DIGEST_CHARACTERS = 64
 ADDRESSES_MAX = 16
 ADDRESS_CHARACTERS_MAX = 260
 HEAD_CHARACTERS_MAX = 2048
@@ -158,7 +161,11 @@ def _holdings_out(m: Holdings) -> pb.Frame:
 def _beat_out(m: Beat) -> pb.Frame:
     lag = None if m.lag is None else pb.Lag(changes=m.lag.changes, since_ms=m.lag.since_ms)
     standbys = None if m.standbys is None else pb.Places(addresses=m.standbys)
-    return pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag, standbys=standbys))
+    frame = pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag, standbys=standbys))
+    if m.records is not None:
+        of = m.records
+        frame.beat.records.MergeFrom(pb.RecordsDigest(lsn=of.lsn, at_ms=of.at_ms, records=of.records, digest=of.digest))
+    return frame
 
 
 def _params(given: Mapping[str, str]) -> dict[str, str]:
@@ -302,9 +309,13 @@ def _holding_in(m: pb.Holding) -> Holding:
 
 
 def _beat_in(m: pb.Beat) -> Beat:
-    _number(m.lag.changes, m.lag.since_ms)
+    of = m.records
+    _number(m.lag.changes, m.lag.since_ms, of.lsn, of.at_ms, of.records)
     lag = Lag(m.lag.changes, m.lag.since_ms) if m.HasField("lag") else None
-    return Beat(m.now_ms, lag, _addresses_in(m.standbys.addresses) if m.HasField("standbys") else None)
+    standbys = _addresses_in(m.standbys.addresses) if m.HasField("standbys") else None
+    told = RecordsDigest(of.lsn, of.at_ms, of.records, of.digest[:DIGEST_CHARACTERS])
+    records = told if m.HasField("records") else None
+    return Beat(m.now_ms, lag, standbys, records)
 
 
 def _late_in(m: pb.Late) -> Late:

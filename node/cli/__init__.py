@@ -43,6 +43,7 @@ LOADERS = {
     "recover": "recovery:recover",
     "backup": "backup:backup",
     "restore": "backup:restore",
+    "drill": "drill:drill",
     "standby": "standby:standby",
     "promote": "standby:promote",
     "audit": "audit:audit",

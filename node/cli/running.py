@@ -170,6 +170,7 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
     )  # fmt: skip
     lines += [_standby_line(session, node["id"], one) for one in found["standbys"]]
     lines += _ack_lines(session, found["ack"], age)
+    lines += _drill_lines(session, found["drill"], age)
     if store["refused"]:
         lines.append(words("status.refused", count=store["refused"]))
     lines.append(words("status.catalog", version=found["catalog"]))
@@ -213,6 +214,17 @@ def _standby_line(session: Session, me: str, one: dict[str, Any]) -> str:
         return session.words("status.standby_silent", **told)
     side = "standby_me" if one["id"] == me else "standby"
     return session.words(f"status.{side}_behind" if one["behind_changes"] else f"status.{side}_even", **told)
+
+
+def _drill_lines(session: Session, found: dict[str, Any] | None, age: Callable[[int | None], str]) -> list[str]:
+    if found is None:
+        return []
+    lines = [session.words("status.drill_overdue", age=age(found["good_ms"]), days=found["days"])]
+    if not found["overdue"]:
+        lines = [session.words("status.drill", age=age(found["last_ms"]))]
+    if found["passed"] is False:
+        lines.append(session.words("status.drill_failed", age=age(found["last_ms"]), report=found["report"]))
+    return lines
 
 
 def _ack_lines(session: Session, found: dict[str, Any] | None, age: Callable[[int | None], str]) -> list[str]:
