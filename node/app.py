@@ -507,6 +507,12 @@ class App:
             writer.local(NODES, trust.area, [change], use)
         return found.node
 
+    def honour(self, writer: Writer, shown: Identity) -> None:
+        """Take in a successor to whom this node has granted its place in advance (`node.granting`)."""
+        from fednode.node import granting
+
+        granting.honour(self, writer, shown)
+
     def _check_clock(self) -> None:
         """That this node can know whether a token or a certificate holds."""
         if not self.judge().believed:

@@ -202,6 +202,8 @@ class Engine(Hooks):
         handing = handing_of(self.store)
         if fence.superseded(self.store) and (handing is None or handing.standby != shown.node):
             raise Unavailable("FN-4512", node=self.app.trust.node)
+        if self.app.trust.directory.sealed_to(shown):
+            await self.writer.call(lambda writer: self.app.honour(writer, shown))
         identity = admission.check_child(self.app.trust, shown, hello, self.app.judge())
         return await self._welcome(session, identity, hello, from_parent=False)
 

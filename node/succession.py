@@ -226,7 +226,7 @@ async def ask(
     found = plan(app)
     primary = app.trust.directory.get(found.primary)
     issuer = app.trust.directory.get(primary.issuer) if primary else None
-    known = tuple(addresses) or tuple(json_list(app.store.meta(ISSUERS)))
+    known = tuple(addresses) or issuers_of(app)
     if issuer is None or not known:
         raise Refused("FN-5308", primary=found.primary)
     request = pb.SuccessionRequest(node=found.primary, life=found.life, request=_request(app, found.primary))
@@ -242,6 +242,11 @@ async def ask(
             raise PeerError(reply.refused, **dict(reply.params))
         return tuple(reply.chain), tuple(reply.addresses)
     raise last
+
+
+def issuers_of(app: App) -> tuple[str, ...]:
+    """Where the primary dials its parent, as it has told."""
+    return tuple(json_list(app.store.meta(ISSUERS)))
 
 
 def _request(app: App, node: str) -> bytes:
@@ -325,9 +330,17 @@ class Taken:
     again: int
 
 
-async def promote(app: App, addresses: Sequence[str] = (), root_key: TlsKey | None = None) -> Taken:
-    """Ask, take, settle. Run it again after any interruption. Raises what `ask`, `by_root` and `take` raise."""
-    chain, issuers = (by_root(app, root_key), ()) if root_key is not None else await ask(app, addresses)
+async def promote(
+    app: App,
+    addresses: Sequence[str] = (),
+    root_key: TlsKey | None = None,
+    granted: tuple[bytes, ...] = (),
+) -> Taken:
+    """Ask, take, settle. `granted`: the chain, where it was granted in advance. Run it again after any interruption.
+    Raises what `ask`, `by_root` and `take` raise."""
+    if root_key is not None:
+        granted = by_root(app, root_key)
+    chain, issuers = (granted, tuple(addresses) or issuers_of(app)) if granted else await ask(app, addresses)
     take(app, chain, issuers)
     after = App.open(app.home.path, app.config, clock=app.clock, rng=app.rng, operator=app.operator, settle=False)
     try:

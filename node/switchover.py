@@ -215,7 +215,7 @@ class Switchover:
 
         if not await self._engine.until(drained, DRAIN_S):
             raise Unavailable("FN-4525", primary=plan.primary, seconds=round(DRAIN_S))
-        addresses: tuple[str, ...] = ()
+        addresses = succession.issuers_of(app)
         if not chain:
             chain, addresses = await self._ask(reply.consent, token.node)
         self._take(chain, addresses, token, reply.request, order)

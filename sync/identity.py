@@ -13,6 +13,7 @@ Rules
    or revoked somebody, as long as its own certificate held then. Stamps of changes and cosignatures are no such proof:
    they follow what was seen, and could be carried forward from below.
 6. A standby is a child of its primary that covers no area: nothing is addressed to it, and it is no issuer.
+7. A succession that was granted in advance is in force once its issuer has taken it in, as any certificate.
 
 >>> covers(("1301", "1302"), "130102001"), covers(("1301",), "13")
 (True, False)
@@ -28,6 +29,7 @@ from typing import Any
 from fednode.crypto import certs
 from fednode.crypto.certs import ROOT, Identity, covers
 from fednode.crypto.errors import IntegrityError
+from fednode.crypto.suite import SUITE_1
 from fednode.sync.errors import PeerError
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "heir_payload",
     "node_payload",
     "revocation_payload",
+    "sealed_payload",
 ]
 
 LEVELS = ("province", "city", "county", "township", "village")
@@ -67,6 +70,13 @@ def heir_payload(node: str, standby: str) -> dict[str, Any]:
     return {"kind": "heir", "node": node, "standby": standby}
 
 
+def sealed_payload(certificate: bytes, node: str, standby: str, incarnation: int) -> dict[str, Any]:
+    """The change by which a node's issuer says that it has granted a succession in advance (`fednode.sync.grant`): of
+    no effect until somebody shows that certificate."""
+    digest = SUITE_1.hash(certificate).hex()
+    return {"kind": "sealed", "node": node, "standby": standby, "incarnation": incarnation, "sha256": digest}
+
+
 def revocation_payload(node: str, incarnation: int, at_ms: int, reason: str) -> dict[str, Any]:
     """The change that revokes a node."""
     return {"kind": "revoke", "node": node, "incarnation": incarnation, "at_ms": at_ms, "reason": reason[:500]}
@@ -93,6 +103,7 @@ class Directory:
         self._by_scope: dict[str, list[str]] = {}
         self._standbys: dict[str, dict[str, Identity]] = {}
         self._heirs: set[tuple[str, str]] = set()
+        self._sealed: dict[tuple[str, int, str], str] = {}  # (node, incarnation, certificate) -> standby
         self._revoked: dict[str, dict[int, Revocation]] = {}
         self._acted_s: dict[str, int] = {}  # node -> when it last certified or revoked somebody (rule 5)
 
@@ -145,6 +156,8 @@ class Directory:
                 of_node[found.incarnation] = found
         elif kind == "heir":
             self._heirs.add((payload["node"], payload["standby"]))
+        elif kind == "sealed":
+            self._sealed[payload["node"], payload["incarnation"], payload["sha256"]] = payload["standby"]
 
     @staticmethod
     def _revocation(origin: str, payload: Mapping[str, Any]) -> Revocation:
@@ -172,7 +185,16 @@ class Directory:
                 raise PeerError("FN-6402", reason="heir")
             if self.parent_of(node) != origin:
                 raise PeerError("FN-5430", node=standby, origin=origin, reason="heir")
+        elif kind == "sealed":
+            self._check_sealed(origin, payload)
         # A kind that is not known here comes from a newer node: kept in the log, and of no effect.
+
+    def _check_sealed(self, origin: str, payload: Mapping[str, Any]) -> None:
+        texts = [payload.get(name) for name in ("node", "standby", "sha256")]
+        if not all(isinstance(one, str) for one in texts) or not isinstance(payload.get("incarnation"), int):
+            raise PeerError("FN-6402", reason="sealed")
+        if self.parent_of(payload["node"]) != origin:
+            raise PeerError("FN-5430", node=payload["standby"], origin=origin, reason="sealed")
 
     def _check_node(self, origin: str, payload: Mapping[str, Any]) -> None:
         text = payload.get("certificate")
@@ -244,6 +266,10 @@ class Directory:
     def is_heir(self, standby: Identity) -> bool:
         """Whether the issuer of a standby's primary has said that it may succeed it."""
         return (standby.stands_for, standby.node) in self._heirs and not self.is_revoked(standby.node)
+
+    def sealed_to(self, shown: Identity) -> str:
+        """The standby to which this very certificate was granted in advance; "" for none."""
+        return self._sealed.get((shown.node, shown.incarnation, SUITE_1.hash(shown.der).hex()), "")
 
     def path(self, node: str) -> list[Identity]:
         """From the province down to the node; empty when it is not known."""

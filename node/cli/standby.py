@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ import rich_click as click
 from fednode.crypto.errors import FednodeError
 from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
 from fednode.node.cli.identity import given, given_out, seconds_of
+from fednode.sync.errors import Refused, StoreError
 
 if TYPE_CHECKING:
-    from fednode.crypto.keys import TlsKey
     from fednode.node.app import App
     from fednode.node.succession import Checks, Plan, Taken
 
@@ -81,6 +82,36 @@ def allow(session: Session, node: str) -> None:
     )
 
 
+@command("help.standby_seal", "standby.seal")
+@click.argument("node")
+@option("--out", required=True, words="option.grant_out", metavar="FILE")
+@option("--code-file", words="option.code_out", metavar="FILE")
+@option("--root-key", words="option.root_key", metavar="FILE")
+def seal(session: Session, node: str, out: str, code_file: str | None, root_key: str | None) -> None:
+    """Grant a succession in advance: a file, and a code that opens it."""
+    from fednode.node import files, granting
+
+    app = session.app()
+    key = app.home.read_root_key(Path(root_key), session.config()[0].passphrase) if root_key else None
+    try:
+        draft = files.Draft(Path(out), 0o600, exclusive=True)
+    except OSError as error:
+        raise StoreError("FN-7617", path=out, reason=error.strerror or str(error)) from error
+    try:
+        file, code = granting.seal(app, node, key)
+        draft.write(file)
+        if code_file:
+            files.write(Path(code_file), f"{code}\n".encode(), 0o600, exclusive=True)
+        draft.commit()
+    except OSError as error:
+        raise StoreError("FN-7617", path=str(error.filename or out), reason=error.strerror or str(error)) from error
+    finally:
+        draft.discard()
+    session.note("standby.sealed", node=node, path=out)
+    found = {"node": node, "file": out, "code": None if code_file else code, "code_file": code_file}
+    session.done(found, [code_file or code])
+
+
 @command("help.standby_resume", "handover.cancelled")
 @option("--yes", is_flag=True, words="option.yes")
 def resume(session: Session, yes: bool) -> None:
@@ -97,6 +128,7 @@ standby.add_command(invite, "invite")
 standby.add_command(list_, "list")
 standby.add_command(allow, "allow")
 standby.add_command(resume, "resume")
+standby.add_command(seal, "seal")
 
 
 # ---------------------------------------------------------------- promotion
@@ -105,6 +137,8 @@ standby.add_command(resume, "resume")
 @command("help.promote", "promote")
 @option("--planned", is_flag=True, words="option.planned")
 @option("--root-key", words="option.root_key", metavar="FILE")
+@option("--grant", words="option.promote_grant", metavar="FILE")
+@option("--code-file", words="option.code_file", metavar="FILE")
 @option("--address", "addresses", multiple=True, words="option.issuer_address", metavar="HOST:PORT")
 @option("--primary-is-gone", is_flag=True, words="option.primary_is_gone")
 @option("--yes", is_flag=True, words="option.yes")
@@ -113,6 +147,8 @@ def promote(
     session: Session,
     planned: bool,
     root_key: str | None,
+    grant: str | None,
+    code_file: str | None,
     addresses: tuple[str, ...],
     primary_is_gone: bool,
     yes: bool,
@@ -125,8 +161,11 @@ def promote(
     app = session.app()
     plan = succession.plan(app)
     key = app.home.read_root_key(Path(root_key), session.config()[0].passphrase) if root_key else None
+    granted = _granted(session, app, grant, code_file)
+    if granted:
+        plan.heir = True
     if planned:
-        _switch(session, app, plan, key, yes, dry_run)
+        _switch(session, app, plan, succession.by_root(app, key) if key is not None else granted, yes, dry_run)
         return
     with Home.load(session.home).lock():
         checks = asyncio.run(succession.check(app))
@@ -134,7 +173,7 @@ def promote(
             return
         succession.agree(plan, checks, primary_is_gone)
         session.confirm(plan.primary, yes)
-        taken: Taken = asyncio.run(succession.promote(app, addresses, key))
+        taken: Taken = asyncio.run(succession.promote(app, addresses, key, granted))
     lines = [
         session.words("promote.done", node=taken.node, incarnation=taken.incarnation, again=taken.again),
         session.words("promote.next"),
@@ -153,7 +192,25 @@ def _shown(session: Session, app: App, plan: Plan, checks: Checks, dry_run: bool
     return dry_run
 
 
-def _switch(session: Session, app: App, plan: Plan, key: TlsKey | None, yes: bool, dry_run: bool) -> None:
+def _granted(session: Session, app: App, file: str | None, code_file: str | None) -> tuple[bytes, ...]:
+    """What was granted in advance; nothing where no file is given."""
+    from fednode.node import granting
+
+    if file is None:
+        return ()
+    try:
+        data = Path(file).read_bytes()
+        code = Path(code_file).read_text("ascii", "replace") if code_file else ""
+    except OSError as error:
+        raise Refused("FN-3300", path=str(error.filename), reason=error.strerror or str(error)) from error
+    if not code:
+        if session.as_json or not sys.stdin.isatty():
+            raise Refused("FN-3120")
+        code = click.prompt(session.words("standby.code"), err=True)
+    return granting.opened(app, data, code)
+
+
+def _switch(session: Session, app: App, plan: Plan, granted: tuple[bytes, ...], yes: bool, dry_run: bool) -> None:
     """The daemon does it; this waits, and says how it went."""
     from fednode.node import succession, switchover
 
@@ -162,7 +219,7 @@ def _switch(session: Session, app: App, plan: Plan, key: TlsKey | None, yes: boo
         return
     succession.agree(plan, checks, True)
     session.confirm(plan.primary, yes)
-    switchover.order(app, succession.by_root(app, key) if key is not None else ())
+    switchover.order(app, granted)
     session.note("switchover.ordered", primary=plan.primary)
     found = switchover.follow(app, time.sleep)
     session.action = ""  # what became of it is told by whoever did it

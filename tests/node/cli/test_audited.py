@@ -36,6 +36,7 @@ LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
 IN_A_MESH = {
     "bundle export", "bundle import", "join", "promote", "recover", "restore", "run", "standby allow", "standby resume",
+    "standby seal",
     "sync",
 }  # fmt: skip
 
