@@ -74,10 +74,12 @@ def note(text: str) -> None:
 
 
 class Node:
-    """A process of _bench_node.py. `more`: settings, as environment variables."""
+    """A process of _bench_node.py, or of another `script`. `more`: settings, as environment variables."""
+
+    script = "_bench_node.py"
 
     def __init__(self, what: str, home: Path, *arguments: str, prefix: tuple[str, ...] = (), **more: str) -> None:
-        command = [*prefix, sys.executable, str(HERE / "_bench_node.py"), what, str(home), *arguments]
+        command = [*prefix, sys.executable, str(HERE / self.script), what, str(home), *arguments]
         config = listening(home.name)
         settings = {"FEDNODE_LISTEN": config.listen, "FEDNODE_ENROL_LISTEN": config.enrol_listen, **more}
         self.process = subprocess.Popen(
