@@ -99,8 +99,12 @@ class Rewrapping:
             if document.get("kind") != "node":
                 continue
             one = certs.parse(bytes.fromhex(document["certificate"]))
-            if self._related(one):
-                self._new_key(tx, one)
+            if not self._related(one):
+                continue
+            self._new_key(tx, one)
+            known = self._trust.directory.get(one.node)
+            if known is None or one.incarnation >= known.incarnation:  # else an old log comes once more
+                rewraps.outdated(tx, one.node, key_id(one))
 
     def anew(self, tx: Transaction) -> None:
         """This node stands in another's place: nothing is known of whom that one gave what, so all keys are new."""

@@ -7,6 +7,7 @@ Rules
 2. A rewrap of a segment that is not here yet waits for it. One of other bytes than lie here is of no use and not kept.
 3. With the bytes that it is for a rewrap goes as well: `forget`, whenever a segment is stripped. Where one has opened a
    segment its row stays, empty: the projection finds by it what became readable.
+4. What was given to a key that was replaced since goes nowhere any more (`outdated`): its node could only refuse it.
 
 >>> # rewraps.add(tx, lsn, found, up=False, down="130102"); rewraps.items(c, "down = '130102'", [], 0, 99, 1 << 20)
 """
@@ -48,6 +49,11 @@ def find(c: sqlite.Connection, log: LogName, first: int, node: str, key_id: byte
 def remove(tx: Transaction, lsn: int) -> None:
     """Take one away."""
     tx.execute("delete from rewrap where lsn = ?", lsn)
+
+
+def outdated(tx: Transaction, node: str, key_id: bytes) -> None:
+    """A node has this key now (rule 4)."""
+    tx.execute("delete from rewrap where node = ? and key_id <> ? and opened is null", node, key_id)
 
 
 def forget(tx: Transaction, segment_lsn: int, sha256: bytes) -> None:

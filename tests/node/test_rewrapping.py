@@ -94,8 +94,7 @@ class Node:
 
     def enrol(self, place: Place) -> None:
         """Certify another life of a node below, as its parent does."""
-        payload = msgspec.json.encode(node_payload(place.chain[0]), order="sorted")
-        self.writer.local(NODES, self.trust.area, [Change(place.identity.node.encode(), payload, UPSERT)])
+        self.writer.local(NODES, self.trust.area, [enrolment(place)])
 
     def records(self) -> dict[str, str]:
         projector = Projector(self.path.with_name("state.db"), self.store, self.trust)
@@ -191,8 +190,7 @@ def test_a_node_with_new_keys_reads_its_history_through_a_carrier(city: Node, pr
 
 def nodes_log() -> bytes:
     """The city's word that the county has other keys."""
-    payload = msgspec.json.encode(node_payload(LOST.chain[0]), order="sorted")
-    return WORLD.segment(CITY, [Change(COUNTY.encode(), payload, UPSERT)], dataset=NODES).raw
+    return WORLD.segment(CITY, [enrolment(LOST)], dataset=NODES).raw
 
 
 def test_the_projection_finds_what_became_readable_after_it_had_passed(province: Node, county: Node) -> None:
@@ -255,6 +253,29 @@ def test_what_arrives_without_the_new_key_is_given_it_at_once(province: Node, co
     assert province.given == [(COUNTY, 3), (COUNTY, 1)]
     county.take(CITY, *(one.data for one in province.feed(COUNTY)), restoring=True)
     assert "late" in county.records()
+
+
+def test_what_was_given_to_a_key_that_was_replaced_since_goes_nowhere(city: Node, province: Node) -> None:
+    """A county changes places with its standby, and back: the standby's key, for which it was given, is gone."""
+    province.take(CITY, nodes_log())
+    assert refusals(city.take(COUNTY, *HISTORY)) == {""}
+    city.trust.directory = knowing(WORLD, LOST)
+    assert refusals(city.take(PROVINCE, *province.rewraps(CITY))) == {""}
+    assert (len(province.rewraps(CITY)), len(city.rewraps(COUNTY))) == (3, 3)
+    for node in (city, province):
+        node.trust.directory = knowing(WORLD, LOST)
+        node.enrol(OLD)
+    assert (len(province.rewraps(CITY)), len(city.rewraps(COUNTY))) == (3, 3), "the word of an earlier life, late"
+    back = rekeyed(WORLD, COUNTY, life=3)
+    for node in (city, province):
+        node.enrol(back)
+    assert city.rewraps(COUNTY) == []
+    assert {rewrap.parse(raw).key_id for raw in province.rewraps(CITY)} == {rewrapping.key_id(back.identity)}
+
+
+def enrolment(place: Place) -> Change:
+    payload = msgspec.json.encode(node_payload(place.chain[0]), order="sorted")
+    return Change(place.identity.node.encode(), payload, UPSERT)
 
 
 def test_nothing_is_made_for_who_has_the_key_already(province: Node) -> None:
