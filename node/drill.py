@@ -96,7 +96,8 @@ class Drill:
 
     def _check_room(self) -> None:
         needed = 2 * sum(path.stat().st_size for path in self._production(DATABASES))
-        free = shutil.disk_usage(self.home.path).free
+        there = next(path for path in (self._folder, *self._folder.absolute().parents) if path.is_dir())
+        free = shutil.disk_usage(there).free
         if free < needed:
             raise StoreError("FN-7641", path=str(self._folder), free=free, needed=needed)
 

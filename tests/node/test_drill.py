@@ -390,10 +390,19 @@ async def test_there_must_be_room_for_the_copies(tmp_path: Path, monkeypatch: py
     async with Mesh(tmp_path) as mesh:
         province = await mesh.found()
         await mesh.halt(province)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 0))
+        full = [province.app.home.path, tmp_path]
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0 if path in full else 1 << 40)
+        )
         with pytest.raises(StoreError, match="FN-7641"):
             drill_of(province).run()
+        with pytest.raises(StoreError, match="FN-7641"):
+            drill_of(province).run(tmp_path / "new" / "folder")
         assert not (province.app.home.path / drills.FOLDER).exists()
+        assert not (tmp_path / "new").exists()
+        (tmp_path / "disk").mkdir()
+        report, _ = await asyncio.to_thread(drill_of(province).run, tmp_path / "disk" / "folder")
+        assert report.passed, "the room is where the copies are to lie"
 
 
 def test_the_page_says_it_in_both_languages_and_escapes_what_it_shows() -> None:
