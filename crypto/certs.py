@@ -153,6 +153,7 @@ def _parse(der: bytes) -> Identity:
         (not isinstance(profile["inc"], int) or not 1 <= profile["inc"] < 10**9, "incarnation"),
         (not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey), "key"),
         (len(profile["name"]) > TITLE_MAX, "name"),
+        (der[-len(certificate.signature) - 1] != 0, "signature"),  # unused bits, which a reader may pass over
         (not isinstance(profile.get("for", ""), str) or (may_issue and bool(profile.get("for"))), "for"),
     )
     for bad, what in wrong:

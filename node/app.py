@@ -435,7 +435,9 @@ class App:
         known = directory.get(node)
         if known is not None and known.stands_for != me.node:
             raise Refused("FN-5109", node=node, parent=known.issuer)
-        return self._invite(node, me.level, name or me.name, me.scope, ttl_s)
+        token = self._invite(node, me.level, name or me.name, me.scope, ttl_s)
+        self.poke()  # a village opens its ports now
+        return token
 
     def _invite(self, node: str, level: str, name: str, scope: tuple[str, ...], ttl_s: int) -> str:
         expires_s = self.now_s + ttl_s

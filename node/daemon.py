@@ -58,7 +58,7 @@ class Daemon:
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
         self._data_version = -1
-        self._started = False
+        self._started = self._serving = False
         self._dialer = Dialer(app, self.engine)
         self._dialing: asyncio.Task[None] | None = None
         self.next: Callable[[], Awaitable[App]] | None = None  # what makes the node that goes on in this one's place
@@ -89,11 +89,7 @@ class Daemon:
         sys.setswitchinterval(SWITCH_S)
         listener = poke.Listener(app.home.run_dir, self._poked)
         try:
-            if app.serves:
-                await self.server.start(
-                    *(app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._succeed),
-                    *(self._hand_over, self._chain, self._join),
-                )
+            await self._open()
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
             await self.keeper.look()
@@ -109,6 +105,24 @@ class Daemon:
             self._jobs.stop()
             listener.close()
             await self._shut()
+
+    async def _open(self) -> None:
+        """The ports, where somebody may dial this node; a village's when it has invited a standby. Raises StoreError
+        FN-7620."""
+        app = self.app
+        if self._serving or not app.serves:
+            return
+        self._serving = True
+        await self.server.start(
+            *(app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._succeed),
+            *(self._hand_over, self._chain, self._join),
+        )
+
+    async def _open_late(self) -> None:
+        try:
+            await self._open()
+        except FednodeError as error:  # the next start says it, too, and ends
+            log.error("the ports cannot be opened", extra={"code": error.code, "reason": str(error)})
 
     def _plan(self) -> None:
         app = self.app  # to strip, and to write files anew, takes room at first
@@ -155,6 +169,8 @@ class Daemon:
     def _poked(self) -> None:
         self.app.trust.refresh(self.engine.store)
         self.engine.mender.recall()
+        if self._started and not self._serving and self.app.serves and not self._stop.is_set():
+            self.engine.soon(self._open_late())
         self.engine.moved()
         self._switchover.look()
         self._return.look()

@@ -94,7 +94,7 @@ class Dialer:
 
     def _longest_s(self) -> float:
         """The longest wait between two attempts: a parent that has standbys may have a successor any moment."""
-        return SUCCEEDED_S if self._engine.store.meta(SUCCESSORS) else RETRY_MAX_S
+        return SUCCEEDED_S if self._app.store.meta(SUCCESSORS) else RETRY_MAX_S
 
     # ------------------------------------------------------------ errands
 

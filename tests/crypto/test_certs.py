@@ -74,7 +74,7 @@ def test_a_chain_of_five_levels(world: World) -> None:
     assert [one.level for one in found] == [*reversed(LEVELS), "root"]
     own, keys = found[0], world.places[VILLAGE].keys
     assert (own.sign_key, own.seal_key, own.tls_key) == (keys.sign.public, keys.seal.public, keys.tls.public_der)
-    assert (own.scope, own.incarnation, own.issuer, own.may_issue) == ((VILLAGE,), 1, TOWNSHIP, False)
+    assert (own.scope, own.incarnation, own.issuer, own.may_issue) == ((VILLAGE,), 1, TOWNSHIP, True)
     assert (own.not_before, own.not_after) == (NOW_S - certs.BACKDATE_S, NOW_S + DAYS * 86400)
     assert own.dns == f"{VILLAGE}.{TOWNSHIP}.{COUNTY}.{CITY}.{PROVINCE}.hebei.fednode.internal"
     assert all(one.may_issue for one in found[1:])
@@ -171,14 +171,25 @@ def test_an_issuer_that_is_made_up_in_between(world: World) -> None:
     assert (error.params["node"], error.params["reason"]) == (COUNTY, "signature")
 
 
-def test_a_village_that_issues(world: World) -> None:
+def test_a_village_issues_for_its_standby_alone(world: World) -> None:
     village, key = world.issuer(VILLAGE)
-    assert not village.may_issue
+    standby = world.certificate(f"{VILLAGE}-s1", level="village", parent=VILLAGE, scope=(VILLAGE,), standby=True)
+    found = certs.check_chain((standby, *world.places[VILLAGE].chain), world.root_sha256, NOW_S)[0]
+    assert (found.stands_for, found.may_issue) == (VILLAGE, False)
+    for level, reason in (("village", "level"), ("group", "level")):
+        below = replace(world.identity(VILLAGE), node="g1", level=level, issuer=VILLAGE, dns=f"g1.{village.dns}")
+        bad = certs.parse(forged(below, village, key))
+        assert refused("FN-6102", certs.check_issued, bad, village, LEVELS).params["reason"] == reason
+
+
+def test_a_standby_issues_nothing(world: World) -> None:
+    place = world.places[VILLAGE]
+    der = world.certificate(f"{VILLAGE}-s1", level="village", parent=VILLAGE, scope=(VILLAGE,), standby=True)
+    standby = certs.parse(der)
     deeper = (*LEVELS, "group")
-    below = replace(world.identity(VILLAGE), node="g1", level="group", issuer=VILLAGE, dns=f"g1.{village.dns}")
-    bad = certs.parse(forged(below, village, key))
-    reason = refused("FN-6102", certs.check_issued, bad, village, deeper).params["reason"]
-    assert reason == "issuer may not issue"
+    below = replace(place.identity, node="g1", level="group", issuer=standby.node, dns=f"g1.{standby.dns}")
+    bad = certs.parse(forged(below, standby, place.keys.tls))
+    assert refused("FN-6102", certs.check_issued, bad, standby, deeper).params["reason"] == "issuer may not issue"
 
 
 @pytest.mark.parametrize(
@@ -348,9 +359,10 @@ def test_another_kind_of_certificate(world: World) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")  # the library says so before it refuses
-def test_no_byte_of_a_certificate_can_change(world: World) -> None:
-    issuer, _ = world.issuer(TOWNSHIP)
-    der = world.places[VILLAGE].chain[0]
+@pytest.mark.parametrize(("node", "parent"), [(VILLAGE, TOWNSHIP), (TOWNSHIP, COUNTY), (COUNTY, CITY)])
+def test_no_byte_of_a_certificate_can_change(world: World, node: str, parent: str) -> None:
+    issuer, _ = world.issuer(parent)
+    der = world.places[node].chain[0]
     codes = set()
     for at in range(len(der)):
         for bit in (1, 0x20, 0x80):
@@ -488,7 +500,14 @@ def test_openssl_refuses_what_we_refuse(world: World, tmp_path: Path) -> None:
     assert "certificate signature failure" in said
     said = openssl_verify(tmp_path, World(wide=False).places[COUNTY].chain, child.not_after + 1)
     assert "certificate has expired" in said
-    village, village_key = world.issuer(VILLAGE)
+    old = World(wide=False)
+    village, village_key = old.issuer(VILLAGE)
     below = replace(child, node="g1", dns=f"g1.{village.dns}")
-    said = openssl_verify(tmp_path, (forged(below, village, village_key), *world.places[VILLAGE].chain))
+    said = openssl_verify(tmp_path, (forged(below, village, village_key), *old.places[VILLAGE].chain))
     assert "invalid CA certificate" in said
+    village, village_key = world.issuer(VILLAGE)
+    below = replace(child, node="g1", dns=f"g1.{village.dns}", tls_key=village.tls_key)
+    deeper = replace(below, node="g2", dns=f"g2.{below.dns}", issuer="g1")
+    middle = forged(below, village, village_key)
+    chain = (forged(deeper, certs.parse(middle), village_key), middle, *world.places[VILLAGE].chain)
+    assert "path length constraint exceeded" in openssl_verify(tmp_path, chain)

@@ -133,12 +133,14 @@ class World:
         now_s: int = NOW_S,
         days: int = DAYS,
         incarnation: int = 0,
+        standby: bool = False,
     ) -> bytes:
         """A certificate for a node, by a parent of this world ("root" for the root itself)."""
         mine = self.keys(node, life)
         made = issuing.make_request(node, mine.tls, mine.sign, mine.seal, wide=self.wide)
         request = issuing.parse_request(made)
         grant = issuing.Grant(node, level, scope, incarnation or life, days, int.from_bytes(seed(node)[:4], "big") + 1)
+        grant = replace(grant, standby=standby)
         issuer, key = self.issuer(parent)
         return issuing.issue(request, grant, issuer, key, LEVELS, now_s=now_s)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,29 @@ async def test_the_province_has_a_standby_too(tmp_path: Path) -> None:
         await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("13")))
         write_some(city, 4, 1)
         await mesh.until(lambda: len(standby.records()) == 4)
+
+
+async def test_a_village_opens_its_ports_when_it_has_invited_a_standby(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        _, _, township = await county_with_villages(mesh)
+        village = await mesh.child(township, "130102001001", "village")
+        await mesh.until(lambda: village.app.trust.catalog_version == 1)
+        assert not opened(village)
+        with pytest.raises(Refused, match="FN-5105"):
+            village.app.invite("130102001002", "village", "x")
+        token = Token.decode(village.app.invite_standby())
+        await mesh.until(lambda: opened(village))
+        standby = await mesh.start(await App.join(tmp_path / token.node, configuration(), token, clock=mesh.clock))
+        write_some(village, 2, 1)
+        await mesh.until(lambda: held_by(standby, village) and len(standby.records()) == 2)
+        assert not standby.app.serves
+
+
+def opened(node: Running) -> bool:
+    host, _, port = node.app.config.enrol_listen.rpartition(":")
+    with suppress(OSError), socket.create_connection((host, int(port))):
+        return True
+    return False
 
 
 async def test_a_revoked_standby_gets_no_more_and_is_sealed_to_no_more(tmp_path: Path) -> None:
