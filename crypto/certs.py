@@ -192,6 +192,18 @@ def _validity(profile: Any, dates: tuple[int, int]) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
+def key_ids(der: bytes) -> tuple[bytes, bytes]:
+    """The ids (X.509) of a certificate's own key, and of the key that signed it. Raises IntegrityError FN-6101."""
+    try:
+        extensions = x509.load_der_x509_certificate(der).extensions
+        own = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        by = extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except UNREADABLE as error:
+        raise IntegrityError("FN-6101", reason=str(error)[:200]) from error
+    return own, by or b""
+
+
+@lru_cache(maxsize=4096)
 def tls_dates(der: bytes) -> tuple[int, int]:
     """Between which seconds a TLS library takes a certificate, by its machine's clock. Raises IntegrityError
     FN-6101."""

@@ -284,8 +284,19 @@ class Directory:
         return path[::-1]
 
     def chain(self, node: str) -> tuple[bytes, ...]:
-        """Certificates, own first, root last."""
-        return (*(one.der for one in reversed(self.path(node))), self.root.der)
+        """Certificates, own first, root last; of an issuer the life that has signed the one before."""
+        found: list[Identity] = []
+        for one in reversed(self.path(node)):
+            found.append(self._signer(found[-1], one) if found else one)
+        return (*(one.der for one in found), self.root.der)
+
+    def _signer(self, child: Identity, issuer: Identity) -> Identity:
+        """A node's life that has certified another; the one in force where none did."""
+        lives = self.lives(issuer.node)
+        if len(lives) < 2:
+            return issuer
+        _, signed_by = certs.key_ids(child.der)
+        return next((one for one in lives if certs.key_ids(one.der)[0] == signed_by), issuer)
 
     def node_covering(self, area: str) -> Identity | None:
         """The node with the narrowest scope that an area lies in; of several the lowest, then the first by name."""

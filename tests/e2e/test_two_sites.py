@@ -91,6 +91,8 @@ def comes_back(nodes: Processes, old: str, successor: str) -> None:
     """The old machine, fenced, joins as a standby of its successor."""
     nodes.until("it is fenced", lambda: nodes.run(old, "status")["status"]["fenced"] is not None)
     nodes.kill(old, signal.SIGTERM)
+    file = nodes.home(old) / "config.toml"  # where its parent was is not where its successor is
+    file.write_text("".join(line for line in file.open() if not line.startswith("parent_addresses")))
     nodes.run(old, "join", nodes.run(successor, "standby", "invite")["token"])
     nodes.start(old)
 

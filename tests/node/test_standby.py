@@ -16,6 +16,7 @@ from fednode.node.admission import ISSUERS
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.cli import invoke
+from fednode.node.demotion import REACHED_LAST, SUCCESSORS
 from fednode.node.dialer import SUCCEEDED_S
 from fednode.node.events import Events
 from fednode.node.lag import listing
@@ -606,6 +607,26 @@ async def test_a_successor_gives_what_its_primary_no_longer_could(tmp_path: Path
         assert verify_store(township.app.store, township.app.trust, full=True).carried == 0
 
 
+async def test_a_child_that_meets_the_old_primary_again_does_not_fence_itself(tmp_path: Path) -> None:
+    """It says that the other is of an earlier life; it took its own word for its parent's."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        await mesh.halt(county)
+        await promote(mesh, standby)
+        await mesh.until(lambda: township.app.trust.directory.get("130102").incarnation == 2)
+        for node in (township, standby, city):
+            await mesh.halt(node)
+        await mesh.run(county)
+        with township.app.store.write() as tx:
+            tx.set_meta(REACHED_LAST, None)
+            tx.set_meta(SUCCESSORS, None)
+        with pytest.raises(PeerError, match="FN-5513"):
+            await syncing.sync_once(township.app)
+        assert fence.standing(township.app.store) is None
+        await mesh.run(standby)
+        await mesh.run(township)
+
+
 async def test_two_primaries_for_a_while_then_one(tmp_path: Path) -> None:
     """Both alive, each with one of the children, written on both; then healed: nobody lends a hand to a child."""
     async with Mesh(tmp_path) as mesh:
@@ -640,3 +661,4 @@ async def test_two_primaries_for_a_while_then_one(tmp_path: Path) -> None:
         await mesh.until(lambda: len(city.records()) == 9 and city.records() == standby.records())
         await mesh.until(lambda: held_by(county, standby))
         assert [node.app.store.refused() for node in (city, standby, one, two)] == [[], [], [], []]
+        assert [fence.standing(node.app.store) for node in (city, standby, county, one, two)] == [None] * 5

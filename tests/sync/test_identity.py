@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fednode.crypto import certs
 from fednode.sync.errors import PeerError
 from fednode.sync.identity import LEVELS, Directory, Revocation, node_payload, revocation_payload
+from rekeyed import knowing, rekeyed
 from world import NOW_S, World
 
 VILLAGE, TOWNSHIP, COUNTY, CITY, PROVINCE = "130102001001", "130102001", "130102", "1301", "13"
@@ -42,6 +43,17 @@ def empty(world: World) -> Directory:
 def county(world: World, **changed: Any) -> bytes:
     given_: dict[str, Any] = {"level": "county", "parent": CITY, "scope": (COUNTY,)}
     return world.certificate(COUNTY, **{**given_, **changed})
+
+
+def test_a_chain_leads_through_the_life_that_signed(world: World) -> None:
+    """A standby of a primary that was succeeded: with the successor's certificate in between TLS refused it."""
+    successor = rekeyed(world, COUNTY)
+    directory = knowing(world, successor)
+    assert directory.get(COUNTY) == successor.identity
+    assert directory.chain(COUNTY)[0] == successor.chain[0]
+    assert directory.chain(TOWNSHIP) == world.places[TOWNSHIP].chain
+    for node in (COUNTY, TOWNSHIP, VILLAGE):
+        assert certs.check_chain(directory.chain(node), world.root_sha256, NOW_S)[0].node == node
 
 
 # ---------------------------------------------------------------- entering
