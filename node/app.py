@@ -454,9 +454,7 @@ class App:
     @property
     def serves(self) -> bool:
         """Whether anybody may dial this node: it may have children, or has invited a standby."""
-        me = self.trust.me
-        lowest = me.level == self.trust.directory.levels[-1]
-        return me.may_issue and (not lowest or bool(self.store.invitations()))
+        return self.trust.may_have_children or (self.trust.me.may_issue and bool(self.store.invitations()))
 
     def exchange_addresses(self) -> tuple[str, ...]:
         """Where children find this node."""

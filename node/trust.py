@@ -50,6 +50,11 @@ class Trust:
         trust.refresh(store)
         return trust
 
+    @property
+    def may_have_children(self) -> bool:
+        """Whether nodes may stand below this one; one of the lowest level issues for its standbys alone."""
+        return self.me.may_issue and self.me.level != self.directory.levels[-1]
+
     def refresh(self, store: Store) -> bool:
         """Take in system segments that came since; True when there were any."""
         upto = int(store.meta("system_lsn", 0))  # what is committed after this is for the next call, or taken twice

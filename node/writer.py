@@ -527,7 +527,7 @@ class Writer:
                 first_hand = name.origin == self.trust.node
                 if first_hand:
                     tx.set_first_parent(lsn, named, tell)
-                if not first_hand or (self.trust.me.may_issue and self.trust.route(name).down):
+                if not first_hand or (self.trust.may_have_children and self.trust.route(name).down):
                     keeper.keep(name, size, named)
             keeper.settle()
             tx.raise_acked(peer_id, upto)
