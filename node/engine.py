@@ -271,8 +271,9 @@ class Engine(Hooks):
         halves = (there, (here.lsn, len(here.data)) if here else None)
         report.advanced = halves != self._halves
         self._halves = halves
-        if code_of(close.error) in fence.PARENTS_WORD:
-            await quietly(self.writer.call(lambda writer: writer.fence(code_of(close.error))))
+        word = word_of(close.error)
+        if word in fence.PARENTS_WORD:
+            await quietly(self.writer.call(lambda writer: writer.fence(word)))
             if fence.superseded(self.store):
                 self.send_away()
         return close, report
@@ -490,10 +491,15 @@ async def quietly(awaitable: Any) -> None:
         await awaitable
 
 
+def word_of(error: Exception | None) -> str:
+    """The code that the peer gave when it ended the exchange; "" where this side did."""
+    given = error.params.get("code") if isinstance(error, PeerError) and error.code == "FN-5508" else None
+    return str(given or "")
+
+
 def code_of(error: Exception | None) -> str:
     """An error's code; where the peer ended the exchange, the code that it gave."""
-    given = error.params.get("code") if isinstance(error, PeerError) and error.code == "FN-5508" else None
-    return str(given or getattr(error, "code", ""))
+    return word_of(error) or str(getattr(error, "code", ""))
 
 
 def name_of(session: Session) -> str:
