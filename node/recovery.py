@@ -13,11 +13,16 @@ Rules
 4. A home that was put back from a backup (`node.backup.restoring`) goes on in its own store: a new incarnation first,
    then what the parent holds that is newer. What it wrote in its old life and the parent does not hold is made again.
 
+5. Above the province is nobody. Where its own store can be read and holds (it was rolled back, or cloned; single
+   segments may be damaged), it goes on in that, in a new incarnation by the root key; its children give what they hold
+   and it does not. A store that is lost comes back from a standby or a backup.
+
     begin -> TAKING (from the parent) -> MOVING (old store aside, new one in its place) -> SALVAGING -> gone
     restore -> RESTORED (new life, taken back, made again) -> gone
+    begin -> SETTLING (the province's own store becomes another one) -> RESTORED -> gone
 
->>> State("20260101T000000Z", 1, "FN-6422").step
-'taking'
+>>> State("20260101T000000Z", 1, "FN-6422").step, next_numbers(4711)
+('taking', 1000000000)
 """
 
 from __future__ import annotations
@@ -36,21 +41,25 @@ from fednode.crypto import certs
 from fednode.crypto.certs import iso
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.keys import TlsKey
-from fednode.node import fence, files, syncing
+from fednode.node import clocks, fence, files, salvage, syncing
 from fednode.node.admission import GATHERS, note_restored
 from fednode.node.app import App, real_clock
+from fednode.node.audit import verify_store
 from fednode.node.config import Config
 from fednode.node.home import LOG_DB, Home
 from fednode.node.journal import DAEMON, DONE
 from fednode.node.salvage import Salvage, Salvaged
 from fednode.node.store import Store
+from fednode.node.transaction import Transaction
+from fednode.node.trust import Trust
 from fednode.sync.change import AUDIT
 from fednode.sync.errors import Refused, StoreError
 
-TAKING, MOVING, SALVAGING, RESTORED = "taking", "moving", "salvaging", "restored"
+TAKING, MOVING, SALVAGING, RESTORED, SETTLING = "taking", "moving", "salvaging", "restored", "settling"
+DAMAGED = "FN-6601"  # its children have it whole
 NEW, UNMADE = LOG_DB + ".recovering", LOG_DB + ".recovering.new"
 EVENTS_AT_ONCE = 100
-NUMBERS = 1_000_000_000  # arrival numbers go on at the next multiple when a backup is put back
+NUMBERS = 1_000_000_000  # arrival numbers go on at the next multiple when an old store is put back
 FILES = ("-wal", "-shm", "")  # the database itself last: without it there is none to open
 
 
@@ -120,9 +129,11 @@ class Recovery:
     # ------------------------------------------------------------ what would be done
 
     def plan(self) -> Plan:
-        """Look, and change nothing. Raises Refused FN-5304 at the province, which has nobody to take it from."""
+        """Look, and change nothing. Raises Refused FN-5304 at a province whose own store cannot be gone on from."""
         begun = self._state()
         me, parent = self._identity(begun)
+        if not parent and begun is None:
+            self._check_own(me)
         plan = Plan(me.node, parent, begun.life if begun else me.incarnation, begun.code if begun else "", bool(begun))
         plan.restored = begun.number if begun and begun.step == RESTORED else 0
         old = self._aside(begun) if begun and begun.step == SALVAGING else self.home.log_db
@@ -134,16 +145,22 @@ class Recovery:
             plan.code = plan.code or (there.code if there else "")
             plan.lsn = store.lsn
             peer = store.peer(parent)
-            plan.unsent = store.backlog_up(peer.acked if peer else 0).changes
+            plan.unsent = store.backlog_up(peer.acked if peer else 0).changes if parent else 0
         return plan
 
     def _identity(self, begun: State | None) -> tuple[Any, str]:
         me = certs.parse(self.home.chain()[0])
-        if me.issuer == certs.ROOT:
-            if begun is None or begun.step != RESTORED:
-                raise Refused("FN-5304", node=me.node)
-            return me, ""
-        return me, me.issuer
+        return me, "" if me.issuer == certs.ROOT else me.issuer
+
+    def _check_own(self, me: Any) -> None:
+        """The province's own store is there, and all that it holds verifies, but for bytes that were damaged."""
+        try:
+            with contextlib.closing(self._open(self.home.log_db)) as store:
+                problems = verify_store(store, Trust.load(store, self.home.chain(), me.node)).problems
+        except FednodeError as error:
+            raise Refused("FN-5304", node=me.node) from error
+        if any(one.code != DAMAGED for one in problems):
+            raise Refused("FN-5304", node=me.node)
 
     def _open(self, path: Path) -> Store:
         return Store.open(path, stash_key=self._keys.stash_key)
@@ -154,12 +171,18 @@ class Recovery:
     # ------------------------------------------------------------ the steps
 
     def run(self, root_key: TlsKey | None = None) -> Result:
-        """Begin, or go on. `root_key`: for a province that was put back from a backup, where it is not in that. Raises
-        Unavailable (the parent is away: run it again), PeerError (it refuses), StoreError, Refused FN-5304, FN-5331
-        (the province needs the root key)."""
+        """Begin, or go on. `root_key`: for a province, where it does not lie in its home. Raises Unavailable (the
+        parent is away: run it again), PeerError (it refuses), StoreError, Refused FN-5304, FN-5331 (the province needs
+        the root key), FN-5309 (this is another)."""
         plan = self.plan()
-        state = self._state() or self._begin(plan)
+        begun = self._state()
+        if begun is None and not plan.parent:
+            self._check_root_key(plan, root_key)
+        state = begun or self._begin(plan)
         result = Result(plan.node, plan.parent, state.life, number=state.number)
+        if state.step == SETTLING:
+            self._settle(state)
+            state = self._keep(state, RESTORED)
         if state.step == RESTORED:
             self._go_on(state, result, root_key)
             self.home.recovery.unlink()
@@ -186,12 +209,27 @@ class Recovery:
         with contextlib.suppress(FednodeError, OSError), contextlib.closing(self._open(self.home.log_db)) as store:
             there = fence.standing(store)
             heads = there.heads if there else ()
-        return self._keep(State(now, plan.life, plan.code, heads), TAKING)
+        return self._keep(State(now, plan.life, plan.code, heads), TAKING if plan.parent else SETTLING)
 
     def _keep(self, state: State, step: str) -> State:
         state = msgspec.structs.replace(state, step=step)
         self.home.write_recovery(msgspec.json.encode(state))
         return state
+
+    # ------------------------------------------------------------ the province, from what it has
+
+    def _check_root_key(self, plan: Plan, root_key: TlsKey | None) -> None:
+        """Before anything is done: without it the new life cannot begin."""
+        key = root_key or self.home.root_key(self._config.passphrase)
+        if key is None:
+            raise Refused("FN-5331", node=plan.node)
+        if key.public_der != certs.parse(self.home.chain()[-1]).tls_key:
+            raise Refused("FN-5309", node=plan.node)
+
+    def _settle(self, state: State) -> None:
+        with contextlib.closing(self._open(self.home.log_db)) as store, store.write() as tx:
+            me = certs.parse(self.home.chain()[0])
+            another(tx, me, self._rng(16), store.lsn, state.code or "FN-7625", self._clock())
 
     # ------------------------------------------------------------ taking
 
@@ -248,8 +286,11 @@ class Recovery:
             again = succession.begin_life(app)
             result.salvaged.appended, result.incarnation = again, app.trust.me.incarnation
             result.newer = newest_told(app, since, state.number)
-            told: dict[str, Any] = {"number": state.number, "left": state.life, "incarnation": result.incarnation}
-            app.journal().event("restore", **told, taken=result.taken, again=again)
+            told: dict[str, Any] = {"left": state.life, "incarnation": result.incarnation, "taken": result.taken}
+            if state.number:
+                app.journal().event("restore", number=state.number, **told, again=again)
+            else:
+                app.journal().event("recover", code=state.code, **told, appended=again)
         finally:
             app.close()
 
@@ -325,6 +366,22 @@ class Recovery:
         if state.code:
             params = {"node": app.trust.node, "left": state.life, "incarnation": result.incarnation}
             journal.alert(state.code, app.trust.node, params, state.heads)
+
+
+def next_numbers(lsn: int) -> int:
+    """The first arrival number that a store which had come so far once cannot have given out since."""
+    return (lsn // NUMBERS + 1) * NUMBERS
+
+
+def another(tx: Transaction, me: Any, store_id: bytes, lsn: int, code: str, now_ms: int) -> None:
+    """Make an old store another one: with an id of its own, arrival numbers that were never given out, and a fence."""
+    tx.set_meta("store_id", store_id)
+    tx.set_meta("lsn", next_numbers(lsn))
+    tx.execute("delete from meta where key like 'backup/%' or key in (?, ?)", clocks.OFFSET, clocks.ANCHOR)
+    # what earlier lives left to do was done by this very store: its numbers are those that count
+    made_again = "select coalesce(max(lsn), 0) from held_back"
+    tx.execute(f"insert or replace into meta values (?, ({made_again}))", salvage.META)
+    fence.put_up(tx, me, code, now_ms)
 
 
 def _lift(app: App, since: int) -> None:

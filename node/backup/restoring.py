@@ -12,8 +12,7 @@ Rules
 4. Up to an arrival number (`upto`): what came later is cut off, the logs end where they did then, and peers are asked
    from the start. What was erased later stays erased all the same.
 
->>> next_numbers(4711)
-1000000000
+>>> # Restoring(path, config, chosen, key, clock=real_clock, rng=random_bytes).run()
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from fednode.crypto.certs import iso
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.merkle import Frontier
-from fednode.node import clocks, fence, files, salvage, scrub, sqlite
+from fednode.node import files, scrub, sqlite
 from fednode.node.admission import RESTORED_LSN, RESTORED_STORE
 from fednode.node.audit import verify_store
 from fednode.node.backup.checking import read
@@ -39,7 +38,7 @@ from fednode.node.backup.making import BY_ARRIVAL, FILE, LEFT_OUT, MIGRATION
 from fednode.node.backup.series import Backup, Series
 from fednode.node.config import Config, load
 from fednode.node.home import ADDRESSES, CONFIG, Home, NodeKeys
-from fednode.node.recovery import NUMBERS, RESTORED, State
+from fednode.node.recovery import RESTORED, State, another
 from fednode.node.schema import make_as_of
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -49,11 +48,6 @@ from fednode.sync.errors import Refused, StoreError
 
 HOME_FILES = ("keys/sign.pem", "keys/seal.pem", "keys/tls.pem", "keys/root.pem", CONFIG, ADDRESSES)
 FENCE = "FN-7626"
-
-
-def next_numbers(lsn: int) -> int:
-    """The first arrival number that the store which was backed up cannot have given out since."""
-    return (lsn // NUMBERS + 1) * NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +175,10 @@ class Restoring:
             if self._chosen.upto is not None and self._chosen.upto < store.lsn:
                 cut(store, self._chosen.upto)
             with store.write() as tx:
-                tx.set_meta("store_id", self._rng(16))
-                tx.set_meta("lsn", next_numbers(self._manifest.lsn))
+                another(tx, self._me, self._rng(16), self._manifest.lsn, FENCE, self._clock())
                 if parent is not None and parent.have.store:  # as far as it held this node's feed then, it still does
                     tx.set_meta(RESTORED_STORE, parent.have.store)
                     tx.set_meta(RESTORED_LSN, parent.acked)
-                tx.execute("delete from meta where key like 'backup/%' or key in (?, ?)", clocks.OFFSET, clocks.ANCHOR)
-                # what earlier lives left to do was done by this very store: its numbers are those that count
-                made_again = "select coalesce(max(lsn), 0) from held_back"
-                tx.execute(f"insert or replace into meta values (?, ({made_again}))", salvage.META)
-                fence.put_up(tx, self._me, FENCE, self._clock())
         finally:
             store.close()
 

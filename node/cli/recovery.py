@@ -41,11 +41,14 @@ def recover(session: Session, yes: bool, dry_run: bool, root_key: str | None) ->
 
 def _plan_lines(session: Session, plan: dict[str, Any]) -> list[str]:
     words = session.words
-    lines = [words("recover.plan", node=plan["node"], parent=plan["parent"], life=plan["life"])]
+    which = "recover.plan" if plan["parent"] else "recover.plan_own"
+    lines = [words(which, node=plan["node"], parent=plan["parent"], life=plan["life"])]
     if plan["restored"]:
         return [*lines, words("recover.restored", number=plan["restored"])]
     if plan["begun"]:
         lines.append(words("recover.begun"))
+    if not plan["parent"]:
+        return lines
     lines.append(words("recover.fenced", code=plan["code"]) if plan["code"] else words("recover.not_fenced"))
     if plan["lsn"] is None:
         lines.append(words("recover.no_store"))
@@ -56,6 +59,8 @@ def _plan_lines(session: Session, plan: dict[str, Any]) -> list[str]:
 
 def _result_lines(session: Session, result: Any) -> list[str]:
     words, done = session.words, result.salvaged
+    if not result.parent:
+        return [words("recover.done_own", node=result.node, incarnation=result.incarnation), words("recover.next_own")]
     lines = [
         words(
             "recover.done",

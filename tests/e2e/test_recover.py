@@ -154,11 +154,53 @@ def test_a_daemon_that_runs_is_not_recovered_under_its_feet(pair: Processes) -> 
 
 def test_the_province_has_nobody_to_take_it_from(pair: Processes) -> None:
     pair.kill("13", signal.SIGTERM)
+    for path in pair.home("13").glob("log.db*"):
+        path.unlink()
     assert pair.run("13", "recover", "--yes", expect=5)["error"]["code"] == "FN-5304"
     for lang, words in (("en", "standby"), ("zh", "备用节点")):
         shown = pair.text("13", "recover", "--yes", lang=lang, expect=5)
         assert "FN-5304" in shown
         assert words in shown
+
+
+def test_a_province_that_was_rolled_back_goes_on_by_the_root_key(pair: Processes, tmp_path: Path) -> None:
+    pair.kill("13", signal.SIGTERM)
+    home, kept = pair.home("13"), tmp_path / "snapshot"
+    kept.mkdir()
+    for path in home.glob("log.db*"):
+        shutil.copy2(path, kept)
+    pair.start("13")
+    pair.start("1301")
+    fill(pair, tmp_path / "y.csv", seed=2)
+    correction = {**next(iter(records(LICENCE, 1, seed=3, area="1301"))), "xk_yxqzi": "2099-12-31"}
+    pair.run("13", "put", LICENCE, json.dumps(correction, ensure_ascii=False), "--area", "1301")
+    pair.until("the city has the correction", lambda: pair.records("1301")[0] == 2 * ROWS + 1)
+    pair.until("the province has all", lambda: pair.records("13") == pair.records("1301"))
+    whole = pair.records("1301")
+    for name in ("13", "1301"):
+        pair.kill(name, signal.SIGTERM)
+    for path in home.glob("*.db*"):
+        path.unlink()
+    for path in kept.iterdir():
+        shutil.copy2(path, home)
+    key = home / "keys" / "root.pem"
+    away = key.rename(tmp_path / "root.pem")
+    assert pair.run("13", "recover", "--yes", expect=5)["error"]["code"] == "FN-5331"
+    assert pair.run("13", "recover", "--dry-run")["plan"]["begun"] is False, "nothing was begun without the key"
+    for lang, words in (("en", "stands under nobody"), ("zh", "没有上级")):
+        assert words in pair.text("13", "recover", "--dry-run", lang=lang)
+    shown = pair.text("13", "recover", "--yes", "--root-key", str(away), lang="en")
+    assert ", from its own store" in shown
+    assert "not fenced" not in shown
+    assert pair.run("13", "verify", "--full")["problems"] == []
+    for name in ("13", "1301"):
+        pair.start(name)
+    pair.until("the city has given it back", lambda: pair.records("13") == whole)
+    pair.run("13", "put", LICENCE, json.dumps({**correction, "xk_wsh": "after"}, ensure_ascii=False), "--area", "1301")
+    pair.until("more comes down", lambda: pair.records("1301") == pair.records("13"))
+    for name in ("13", "1301"):
+        assert pair.run(name, "refused")["refused"] == []
+        assert pair.run(name, "verify", "--full")["problems"] == []
 
 
 def test_keys_that_are_lost(pair: Processes) -> None:
