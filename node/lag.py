@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.lag")
 FILE = "lag.json"
+NEAR_MAX = 1_000  # changes that a standby lacks
 FRESH_MS = 70_000  # a session is silent for no longer (sync.exchange)
 SAMPLES_MAX = 4096
 TRY_AGAIN_MS = 3_600_000
@@ -106,7 +107,6 @@ class LagWatch:
         if not standbys:
             return
         now_ms = app.now_ms()
-        self._digest(now_ms)
         self._samples.note(now_ms, store.lsn)
         peers = {node: store.peer(node) for node in standbys}
         acked = {node: peer.acked if peer else 0 for node, peer in peers.items()}
@@ -115,6 +115,8 @@ class LagWatch:
         if found != self._words:
             keep(self._run_dir, found)
         self._words = found
+        if any(word.changes <= NEAR_MAX for word in found.values()):  # else it would slow down who catches up
+            self._digest(now_ms)
         places, records = admission.places(store, app.trust, ""), digests.to_tell(store)
         for session in [one for one in self._engine.sessions if not one.exchange.dials]:
             word = found.get(session.shown)

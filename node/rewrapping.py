@@ -25,6 +25,7 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
+from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
 from fednode.node import rewraps
 from fednode.node.fence import standing
@@ -65,6 +66,7 @@ class Rewrapping:
         self._mine = SUITE_1.hash(keys.seal.public)[:KEY_ID_BYTES]
         self._takers: dict[LogName, list[tuple[bytes, Identity]]] = {}
         self._told: dict[str, int] = {}
+        self._edges: dict[int, Frontier] = {}  # log -> its tree up to what was opened last, in this transaction
         self.on_given: Callable[[Transaction, str, int], None] = lambda tx, node, segments: None
         stripping.on_resealed = self._resealed
 
@@ -72,6 +74,7 @@ class Rewrapping:
         """A transaction begins: what one that was rolled back had to tell is forgotten."""
         self._told.clear()
         self._takers.clear()
+        self._edges.clear()
 
     def tell(self, tx: Transaction) -> None:
         """At the end of a transaction, when its clock stands: what was given in it (rule 5)."""
@@ -292,7 +295,7 @@ class Rewrapping:
         before = store.rows(sql, held.log_id, held.first)
         if before and columns.hlcs[0] <= before[0][0]:
             raise PeerError("FN-6409", log=str(held.name), first=held.first)
-        edge = frontier_at(store, held.log_id, held.first)
+        edge = self._edge(held.log_id, held.first)
         grown, nodes = edge.grow(seg.leaf_hashes(columns, header.suite)) if edge is not None else (None, [])
         if grown is not None and grown.root() != header.root:
             raise PeerError("FN-6411", log=str(held.name), first=held.first, size=header.end)
@@ -304,9 +307,16 @@ class Rewrapping:
         rewraps.add(tx, lsn, found, up=False, down="", opened=held.lsn)
         tx.execute("update segment set content_key = ? where lsn = ?", store.stash(content_key, lsn), held.lsn)
         tx.keep_nodes(held.log_id, nodes)
+        if grown is not None:
+            self._edges[held.log_id] = grown
         self._whole(tx, held)
         self._stripping.arrived(tx, header, columns, held.lsn, peer, announce=True)
         self._give(tx, held.lsn)
+
+    def _edge(self, log_id: int, size: int) -> Frontier | None:
+        """A log's tree up to a size; None where it is not known. Segments of a log are opened one after the other."""
+        known = self._edges.get(log_id)
+        return known if known is not None and known.size == size else frontier_at(self._store, log_id, size)
 
     def _whole(self, tx: Transaction, held: Held) -> None:
         """Rule 3, where this segment may have been the last."""
@@ -320,6 +330,6 @@ class Rewrapping:
             )
             if not after:
                 return
-        edge = frontier_at(self._store, held.log_id, size)
+        edge = self._edge(held.log_id, size)
         if edge is not None and edge.root() == root:
             tx.execute("update log set frontier = ? where id = ?", edge.to_bytes(), held.log_id)

@@ -1,7 +1,8 @@
 """scripts/bench promotion: what a standby is worth, on this machine. Prints one JSON document; progress goes to stderr.
 
 A province, a city with 100 counties and a million records of theirs, and the city's standby, on loopback. City and
-standby are processes of their own, the counties' daemons share one. Mutual TLS, durable on a real disk at every hop.
+standby are processes of their own, the counties' daemons (real ones, real gRPC) share four. Mutual TLS, durable on a
+real disk at every hop.
 
     hop_ack_per_s      `scripts/bench hop`, first, in the same run
     catch_up_per_s     a fresh standby, from the moment it dials until the city has its acknowledgement of everything
@@ -11,12 +12,13 @@ standby are processes of their own, the counties' daemons share one. Mutual TLS,
     promotion          the city is killed (SIGKILL); `fednode promote --yes` at the standby at once, then its daemon
       verify_s         before that: `fednode audit verify` at the standby, as on any day; the promotion verifies what
                        came after
+      stopped_s        until the standby's daemon has stopped, for the command
       promote_s        from the kill until the command's end
       serving_s        until the standby's ports are open
       first_s, median_s, all_s   until the first, half, all of the counties have a change acknowledged that they wrote
                        when the city was killed (bar: 10 s for all)
 
-    _bench_promotion.py children FOLDER     the counties' process: orders in, events out, as _bench_node.py
+    _bench_promotion.py children FOLDER PART     a process of counties: orders in, events out, as _bench_node.py
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from typing import Any
 
 import _bench_data
 import _bench_hop
+import msgspec
 from _bench_hop import listening, machine, note, one_value, until
 from _bench_node import DATASET, change, say
 
@@ -54,6 +57,8 @@ from fednode.sync.enrol import Token
 FEDNODE = Path(sys.executable).with_name("fednode")
 CITY, STANDBY = "1301", "1301-s1"
 WRITE_AT_ONCE = 10_000
+PROCESSES = 4  # for the counties' daemons
+LOOK_S = 0.25  # often enough for a bar of 10 s, and little beside what is measured
 LAST = f"select max(s.lsn) from segment s join log l on l.id = s.log_id where l.origin <> '{STANDBY}'"
 
 
@@ -62,9 +67,15 @@ class Node(_bench_hop.Node):
 
 
 class Children(_bench_hop.Node):
-    """The counties' process."""
+    """Some of the counties, in one process."""
 
     script = "_bench_promotion.py"
+
+    def tell(self, **order: Any) -> None:
+        if self.process.stdin is None:
+            raise RuntimeError("no stdin")
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
 
 
 def county(number: int) -> str:
@@ -122,9 +133,9 @@ def write(app: App, r: random.Random) -> None:
     app.poke()
 
 
-async def steady(apps: list[App], rate: int, seconds: int) -> int:
+async def steady(apps: list[App], rate: float, seconds: int) -> int:
     """Single changes, from one county after the other, so many a second."""
-    r, loop, count = random.Random(time.time_ns()), asyncio.get_running_loop(), rate * seconds
+    r, loop, count = random.Random(time.time_ns()), asyncio.get_running_loop(), round(rate * seconds)
     start = loop.time()
     for number in range(count):
         write(apps[number % len(apps)], r)
@@ -141,7 +152,7 @@ async def one_each(apps: list[App]) -> list[float]:
         waiting[app.trust.node] = (app, app.store.lsn)
     acked = []
     while waiting:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(LOOK_S)
         for node, (app, lsn) in list(waiting.items()):
             peer = app.store.peer(CITY)
             done = app.store.rows("select first_time from segment where lsn >= ? order by lsn limit 1", lsn)
@@ -183,7 +194,7 @@ def fill(app: App, rows: Any, count: int) -> None:
     left = count
     while left:
         part = [next(rows) for _ in range(min(left, WRITE_AT_ONCE))]
-        changes = [Change(one["uscc"].encode(), json.dumps(one, sort_keys=True).encode()) for one in part]
+        changes = [Change(one["uscc"].encode(), msgspec.json.encode(dict(sorted(one.items())))) for one in part]
         writer.local(DATASET, app.trust.area, changes)
         left -= len(part)
 
@@ -221,7 +232,7 @@ def lags(folder: Path, seconds: float) -> list[float]:
     return found
 
 
-def promotion(folder: Path, nodes: dict[str, Any], counties: Children) -> dict[str, Any]:
+def promotion(folder: Path, nodes: dict[str, Any], counties: list[Children]) -> dict[str, Any]:
     """The city is killed; how long it takes."""
     home = folder / STANDBY
     began = time.monotonic()
@@ -230,17 +241,19 @@ def promotion(folder: Path, nodes: dict[str, Any], counties: Children) -> dict[s
     standby, city = nodes["standby"], nodes["city"]
     city.process.send_signal(signal.SIGKILL)
     killed = time.monotonic()
-    counties.process.stdin.write(json.dumps({"do": "one"}) + "\n")
-    counties.process.stdin.flush()
+    for some in counties:
+        some.tell(do="one")
     standby.end()
+    stopped = time.monotonic()
     run(home, "promote", "--yes", "--primary-is-gone")
     promoted = time.monotonic()
     nodes["standby"] = Node("daemon", home)
     serving = nodes["standby"].event("ready")["at"]
-    acked = sorted(at - killed for at in counties.event("one")["acked"])
+    acked = sorted(at - killed for some in counties for at in some.event("one")["acked"])
     return {
         "verify_s": round(verify_s, 2),
         "verified_changes": verified.get("changes"),
+        "stopped_s": round(stopped - killed, 2),
         "promote_s": round(promoted - killed, 2),
         "serving_s": round(serving - killed, 2),
         "first_s": round(acked[0], 2),
@@ -263,8 +276,9 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     for one in nodes.values():
         one.event("ready")
     began = time.monotonic()
-    counties = Children("children", folder / "children")
-    counties.event("ready")
+    counties = [Children("children", folder / "children", str(part)) for part in range(PROCESSES)]
+    for some in counties:
+        some.event("ready")
     until(
         folder / CITY / "log.db",
         f"select sum(size) from log where dataset = '{DATASET}'",
@@ -286,10 +300,11 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     until(folder / STANDBY / "state.db", f"select count(*) from record where {_bench_hop.OF_THE_DATASET}", changes)
     run(folder / "13", "standby", "allow", STANDBY)
     os.sync()
-    counties.process.stdin.write(json.dumps({"do": "steady", "rate": rate, "seconds": seconds}) + "\n")
-    counties.process.stdin.flush()
+    for some in counties:
+        some.tell(do="steady", rate=rate / PROCESSES, seconds=seconds)
     told = sorted(lags(folder, seconds))
-    counties.event("steady")
+    for some in counties:
+        some.event("steady")
     result |= {
         "lag_samples": len(told),
         "lag_p50_ms": round(told[len(told) // 2], 1),
@@ -298,7 +313,8 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     }
     note(f"lag p99 {result['lag_p99_ms']} ms")
     result["promotion"] = promotion(folder, nodes, counties)
-    counties.end()
+    for some in counties:
+        some.end()
     for name in ("standby", "province"):
         nodes[name].end()
     return result
@@ -311,7 +327,8 @@ async def join_standby(folder: Path, token: Token) -> None:
 
 def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] == "children":
-        asyncio.run(children(sorted(path for path in Path(sys.argv[2]).iterdir() if path.is_dir())))
+        homes = sorted(path for path in Path(sys.argv[2]).iterdir() if path.is_dir())
+        asyncio.run(children(homes[int(sys.argv[3]) :: PROCESSES]))
         return
     parser = argparse.ArgumentParser(prog="scripts/bench promotion", description=__doc__.split("\n\n")[0])
     parser.add_argument("--records", type=int, default=1_000_000)
