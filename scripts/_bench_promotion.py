@@ -276,9 +276,7 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     for one in nodes.values():
         one.event("ready")
     began = time.monotonic()
-    counties = [Children("children", folder / "children", str(part)) for part in range(PROCESSES)]
-    for some in counties:
-        some.event("ready")
+    counties = started(folder)
     until(
         folder / CITY / "log.db",
         f"select sum(size) from log where dataset = '{DATASET}'",
@@ -287,6 +285,8 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     note(f"the city has all after {time.monotonic() - began:.1f} s")
     result["fill_per_s"] = round(records / (time.monotonic() - began))
     until(folder / "13" / "log.db", f"select sum(size) from log where dataset = '{DATASET}'", records // count * count)
+    for some in counties:
+        some.end()  # a hop is two processes on this machine, and so is what is compared with it
     token = Token.decode(run(folder / CITY, "standby", "invite")["token"])
     asyncio.run(join_standby(folder, token))
     nodes["standby"] = Node("daemon", folder / STANDBY)
@@ -299,6 +299,8 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     note(f"the standby has all after {took:.1f} s: {result['catch_up_per_s']} a second")
     until(folder / STANDBY / "state.db", f"select count(*) from record where {_bench_hop.OF_THE_DATASET}", changes)
     run(folder / "13", "standby", "allow", STANDBY)
+    counties = started(folder)
+    rest(folder)
     os.sync()
     for some in counties:
         some.tell(do="steady", rate=rate / PROCESSES, seconds=seconds)
@@ -318,6 +320,22 @@ def measure(folder: Path, count: int, records: int, hop_changes: int, rate: int,
     for name in ("standby", "province"):
         nodes[name].end()
     return result
+
+
+def started(folder: Path) -> list[Children]:
+    """The counties' daemons."""
+    counties = [Children("children", folder / "children", str(part)) for part in range(PROCESSES)]
+    for some in counties:
+        some.event("ready")
+    return counties
+
+
+def rest(folder: Path) -> None:
+    """Until every node has projected what it holds, full text, too: on machines of their own that would slow nobody."""
+    for home in [folder / "13", folder / CITY, folder / STANDBY, *sorted((folder / "children").iterdir())]:
+        last = one_value(home / "state.db", "select max(id) from record")
+        until(home / "state.db", "select value from meta where key = 'text_id'", last)
+    note("all are at rest")
 
 
 async def join_standby(folder: Path, token: Token) -> None:
