@@ -182,7 +182,8 @@ class Drill:
             peer = store.peer(me.stands_for)
         finally:
             store.close()
-        told = lag.of_myself(word, self._report.daemon, peer.last_ms if peer else None, self._report.at_ms)
+        now_ms = max(self.clock(), word.at_ms)  # a word may come while the copy is made
+        told = lag.of_myself(word, self._report.daemon, peer.last_ms if peer else None, now_ms)
         self._report.rpo_changes, self._report.rpo_ms = told
 
     def _verify(self, store: Store, real: Trust, *, full: bool = True) -> dict[str, Any]:
