@@ -74,18 +74,28 @@ class Entry:
 class Greeted:
     """What a greeting says to this peer alone. `knows`: the peer's incarnation as known here; `chain`: this node's, for
     a peer that does not know its incarnation; `addresses`: of a standby, or of this node's standbys; `issuers`: where
-    this node dials its parent, for a standby."""
+    this node dials its parent, for a standby; `above`: the incarnations of those above as known here; `lives`: later
+    ones of this node, and of those above it, than its child knows."""
 
     knows: int = 0
     chain: tuple[bytes, ...] = ()
     addresses: tuple[str, ...] = ()
     issuers: tuple[str, ...] = ()
+    above: tuple[int, ...] = ()
+    lives: tuple[bytes, ...] = ()
+
+
+def to_parent(trust: Trust, addresses: tuple[str, ...] = ()) -> Greeted:
+    """What this node says to its parent alone."""
+    above = tuple(one.incarnation for one in reversed(trust.directory.path(trust.node)[:-1]))
+    return Greeted(above[0] if above else 0, addresses=addresses, above=above)
 
 
 def to_child(store: Store, trust: Trust, child: Identity, greeting: wire.Hello, issuers: tuple[str, ...]) -> Greeted:
     """What this node says to a child alone."""
     chain = trust.directory.chain(trust.node) if 0 < greeting.knows < trust.me.incarnation else ()
-    return Greeted(0, chain, places(store, trust, child.node), issuers if child.stands_for == trust.node else ())
+    found, lives = places(store, trust, child.node), later_lives(trust, greeting.above)
+    return Greeted(0, chain, found, issuers if child.stands_for == trust.node else (), lives=lives)
 
 
 def places(store: Store, trust: Trust, child: str) -> tuple[str, ...]:
@@ -99,6 +109,11 @@ def successors(store: Store, addresses: tuple[str, ...]) -> None:
     """The parent has said where its standbys can be dialled from now on."""
     with store.write() as tx:
         note_addresses(tx, SUCCESSORS, addresses)
+
+
+def later_lives(trust: Trust, known: Sequence[int]) -> tuple[bytes, ...]:
+    """The certificates of this node's lives, and of those above it, that a child does not know."""
+    return tuple(one.der for one in trust.directory.later(trust.node, known)[-wire.LIVES_MAX :])
 
 
 def reached(store: Store, address: str) -> None:
@@ -164,6 +179,8 @@ def hello(
         to.knows,
         to.addresses,
         to.issuers,
+        to.above,
+        to.lives,
     )
 
 
@@ -199,6 +216,8 @@ def check_parent(trust: Trust, greeting: wire.Hello, judge: Judge) -> Identity:
     parent = trust.parent
     if parent is None or greeting.node != parent.node:
         raise PeerError("FN-5510", node=greeting.node, certificate=parent.node if parent else "")
+    trust.hear(greeting.lives)
+    parent = trust.parent or parent
     if greeting.incarnation > parent.incarnation and greeting.chain:
         parent = _later_life(trust, parent, greeting)
     if trust.directory.is_revoked(parent.node):
@@ -217,7 +236,7 @@ def _later_life(trust: Trust, known: Identity, greeting: wire.Hello) -> Identity
         raise PeerError("FN-5510", node=greeting.node, certificate=known.node) from error
     if (shown.node, shown.incarnation, shown.issuer) != (known.node, greeting.incarnation, known.issuer):
         raise PeerError("FN-5510", node=greeting.node, certificate=shown.node)
-    trust.directory.seed(greeting.chain)
+    trust.hear(greeting.chain[-2::-1])
     return trust.directory.get(known.node) or shown
 
 
@@ -276,6 +295,7 @@ def enter(
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
         if from_parent:
+            trust.keep_heard(tx)
             demotion.settle(store, trust, tx)
             note_addresses(tx, SUCCESSORS, greeting.addresses)
             note_addresses(tx, ISSUERS, greeting.issuers)
@@ -388,12 +408,14 @@ def _refilled(link: Link, feed: Callable[..., tuple[list[Item], bool]]) -> Feed:
     return next_items
 
 
-def hurry(store: Store, link: Link) -> Callable[[int, int], urgent.Found]:
+def hurry(store: Store, trust: Trust, link: Link) -> Callable[[int, int], urgent.Found]:
     """What of a peer's feed goes ahead of its turn. Nothing to a child that takes its history back: it takes all."""
     if link.restoring:
         return lambda _after, beyond: ([], beyond, False)
     if link.from_parent:
         return store.hurry_up
+    if link.peer.stands_for == trust.node:
+        return partial(store.hurry_all, link.peer.node)
     scope = link.peer.scope
     return lambda after, beyond: store.hurry_down(scope, after, beyond)
 

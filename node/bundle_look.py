@@ -221,21 +221,29 @@ def open_for(app: App, one: Look) -> Opened:
         manifest.check(sender.sign_key)
     opened = Opened(one, app.keys.seal.private)
     if newer:
-        sender = _new_life(app, one.header, opened.opening.chain)
+        sender = _new_life(app, one.header, opened.opening)
         manifest.check(sender.sign_key)
     if opened.opening.hello.node != sender.node:
         raise PeerError("FN-5510", node=opened.opening.hello.node, certificate=sender.node)
     opened.sender, opened.from_parent = sender, trust.directory.parent_of(trust.node) == sender.node
+    if opened.from_parent:
+        trust.hear(opened.opening.hello.lives)
     for _ in opened.messages():
         pass
     return opened
 
 
-def _new_life(app: App, header: vol.Header, chain: tuple[bytes, ...]) -> Identity:
-    """The parent in a life that is news here: this node's chain, as the parent sends it, leads through it."""
+def _new_life(app: App, header: vol.Header, opening: bun.Opening) -> Identity:
+    """The parent in a life that is news here: it says so in its greeting; or (a program that does not) this node's
+    chain, as the parent sends it, leads through it."""
+    app.trust.hear(opening.hello.lives)
+    if (found := app.trust.directory.life(header.sender, header.incarnation)) is not None:
+        return found
+    chain = opening.chain
     above = certs.check_chain(chain, app.trust.root_sha256)[1:2]
     if not above or (above[0].node, above[0].incarnation) != (header.sender, header.incarnation):
         raise IntegrityError("FN-6502", node=header.sender)
+    app.trust.hear(chain[-2:0:-1])
     return above[0]
 
 

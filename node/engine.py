@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.daemon")
 LOOK_S = 0.2  # who waits for something of the store looks so often, whatever it hears
+MEET_AGAIN_MS = 200
 
 
 class Engine(Hooks):
@@ -66,6 +67,7 @@ class Engine(Hooks):
         self._halves: tuple[object, object] = (None, None)  # what the last exchange with the parent left half done
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
+        self._heard = app.trust.heard
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
         self.acks, self.lags = Acks(self), LagWatch(self)
         self._progress = asyncio.Event()
@@ -77,6 +79,7 @@ class Engine(Hooks):
     def moved(self) -> None:
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         self._progress.set()
+        self._pass_on()
         for session in list(self.sessions):
             if session.peer is not None and (error := self._out_of_force(session.peer, session.link)) is not None:
                 session.end(error)
@@ -169,7 +172,7 @@ class Engine(Hooks):
         granted = replace(entry.admission, renew=self._renewal(session, from_parent, restoring))
         one = mending.one(self.store, self.app.trust, entry.link)
         return Welcome(
-            *(entry.link, granted, feed, again, one, admission.hurry(self.store, entry.link)),
+            *(entry.link, granted, feed, again, one, admission.hurry(self.store, self.app.trust, entry.link)),
             partial(witness.owed, self.store, self.app.trust, identity),
             lambda writer: refill.holdings(writer, entry.link, self.app.now_ms()),
             entry.owed,
@@ -218,10 +221,20 @@ class Engine(Hooks):
         """Check the parent; TLS has verified its name."""
         parent = admission.check_parent(self.app.trust, hello, self.app.judge())
         self.parent_full = not hello.wants
+        self._pass_on()
         welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
         if address and address != self.app.parent_addresses()[0]:
             await self.writer.call(lambda writer: admission.reached(writer.store, address))
         return replace(welcome, feed=lambda _after, _bytes_max: ([], True)) if errand else welcome
+
+    def _pass_on(self) -> None:
+        """Where this node has heard of a later life of somebody above, its children must, too, before they get what was
+        written in it: in the greeting of a new session."""
+        if self.app.trust.heard == self._heard:
+            return
+        self._heard = self.app.trust.heard
+        for one in [one for one in self.sessions if not one.exchange.dials]:
+            one.end(Unavailable("FN-4526", retry_after_ms=MEET_AGAIN_MS, parent=self.app.trust.node), MEET_AGAIN_MS)
 
     # ------------------------------------------------------------ sessions
 
@@ -250,7 +263,7 @@ class Engine(Hooks):
         pacer = self._pacer(limit)
         window = pacer.window if pacer is not None else ex.WINDOW_BYTES
         mine = app.exchange_addresses() if app.trust.me.stands_for else ()
-        to = admission.Greeted(knows=parent.incarnation, addresses=mine)
+        to = admission.to_parent(app.trust, mine)
         hello = admission.hello(*place, feeds, wants, restoring is not None, window, not app.reference.sure, to)
         exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half, paced=pacer is not None)
         session = Session(

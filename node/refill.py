@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from fednode.crypto import checkpoint
 from fednode.node import witness
 from fednode.node.checker import cosigned
+from fednode.node.fence import Place
 from fednode.node.store import CHECK_BYTES, Store
 from fednode.node.trust import Trust
 from fednode.sync import effects as fx
@@ -102,6 +103,8 @@ def _gives(trust: Trust, link: Link, origin: str) -> bool:
 def compare(writer: Writer, link: Link, part: fx.Compare) -> None:
     """Take in what the peer holds; after the last part, find out what it lacks (`Link.refill`)."""
     store = writer.store
+    if link.from_parent and any(_lost(store, writer.trust, one) for one in part.entries):
+        writer.fence(Place.BEHIND.code)
     with store.write() as tx:
         keeper = witness.Keeper(tx, writer.trust)
         for one in part.entries:
@@ -133,6 +136,13 @@ def _keep(keeper: witness.Keeper, store: Store, trust: Trust, link: Link, one: w
     given = wire.Cosignature(one.cosignature.time_s, one.cosignature.signature, link.peer.node)
     if cosigned(checkpoint.Checkpoint(one.log, one.size, place[2]), trust.directory.lives(link.peer.node), given):
         keeper.keep(name, one.size, given)
+
+
+def _lost(store: Store, trust: Trust, one: wire.Holding) -> bool:
+    """Whether a parent holds more of this life's own logs than there is here: the store was rolled back, and the cursor
+    that shows it (`admission.enter`) went with the parent's predecessor."""
+    mine = one.log.startswith(f"{trust.domain}/{trust.node}/{trust.me.incarnation}/")
+    return mine and one.size > store.log_state(LogName.parse(one.log)).size
 
 
 def _agreed(store: Store, one: wire.Holding) -> int | None:

@@ -29,7 +29,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
 from fednode.node import audit, syncing
-from fednode.node.admission import ISSUERS, STOOD_FOR, json_list
+from fednode.node.admission import GATHERS, ISSUERS, STOOD_FOR, json_list
 from fednode.node.app import ROOT_DAYS, App, encoded
 from fednode.node.demotion import COMES_BACK, REACHED_LAST, SUCCESSORS, reroute
 from fednode.node.salvage import Salvage
@@ -369,6 +369,7 @@ def settle(app: App) -> int:
         _cosign_own(app, tx, standby)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)  # other standbys of the primary: of this node, now
+        tx.set_meta(GATHERS, 1)  # what of the primary's own only a child has
         for lsn in tail:
             tx.hold_back(lsn)
     again = make_again(writer, tail)

@@ -5,7 +5,10 @@ Rules
 1. Belief is a projection of verified system logs; it is rebuilt at start and follows them, never the other way round.
 2. Nothing here decides by itself: signatures and chains are `crypto.certs`, precedence is `sync.identity` and
    `sync.catalog`.
-3. Another process may append system logs; `refresh` costs one small query when nothing came.
+3. Another process may append system logs; `refresh` costs two small queries when nothing came.
+4. That a node above goes on in a new life is also heard from the parent (`hear`), whose feed may have what was written
+   in that life before it has the word of it. It is kept (`LATER_LIVES`) until a log here says it, and passed on in
+   greetings, so that every level below believes what it gets.
 
 >>> # trust = Trust.load(store, chain=(own_der, ..., root_der), node="130102")
 >>> # trust.readers(dataset, "130102001001")
@@ -13,20 +16,26 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import msgspec
 
 from fednode.crypto import certs
-from fednode.crypto.certs import Identity
+from fednode.crypto.certs import ROOT, Identity
+from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.sync.catalog import Catalog, Dataset, check_succession, system_datasets
 from fednode.sync.change import CATALOG, NODES, UPSERT, Columns, LogName
 from fednode.sync.errors import StoreError
 from fednode.sync.feed import Route, Side, route
-from fednode.sync.identity import Directory
+from fednode.sync.identity import Directory, node_payload
 from fednode.sync.segment import Reader
 
 READ_AT_ONCE = 200
+LATER_LIVES = "later_lives"  # certificates of lives of nodes above that no log here has said yet (meta)
 
 
 class Trust:
@@ -42,6 +51,9 @@ class Trust:
         self.catalog: Catalog | None = None
         self._readers_then: dict[int, dict[str, tuple[str, ...]]] = {}
         self._seen = 0
+        self._unsaid: dict[tuple[str, int], bytes] = {}
+        self._heard_of = ""  # `LATER_LIVES`, as it was read
+        self.heard = 0  # how often something was heard
 
     @classmethod
     def load(cls, store: Store, chain: tuple[bytes, ...], node: str) -> Trust:
@@ -58,6 +70,10 @@ class Trust:
     def refresh(self, store: Store) -> bool:
         """Take in system segments that came since; True when there were any."""
         upto = int(store.meta("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
+        told = str(store.meta(LATER_LIVES) or "")
+        if told != self._heard_of:
+            self._heard_of = told
+            self.hear([bytes.fromhex(one) for one in told.split()])
         if upto <= self._seen:
             return False
         for dataset in (NODES, CATALOG):
@@ -77,6 +93,8 @@ class Trust:
         nothing between.
         """
         fresh = Trust.load(store, self._seed, self.node)
+        fresh.hear(list(self._unsaid.values()))
+        self._unsaid, self._heard_of = fresh._unsaid, fresh._heard_of
         self._readers_then = fresh._readers_then
         self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
 
@@ -85,13 +103,43 @@ class Trust:
         self._seed = chain
         self.directory.seed(chain)
 
+    def hear(self, lives: Sequence[bytes]) -> None:
+        """What the parent says of those above, the highest first: certificates of later lives. What their issuers could
+        not have said counts for nothing."""
+        above = {one.node for one in self.directory.path(self.node)[:-1]}
+        for der in lives:
+            with suppress(FednodeError):
+                one = certs.parse(der)
+                place = (one.node, one.incarnation)
+                if one.node not in above or self.directory.life(*place) is not None:
+                    continue
+                origin, payload = one.node if one.issuer == ROOT else one.issuer, node_payload(der)
+                self.directory.check(origin, payload)
+                self.directory.apply(origin, payload)
+                self._unsaid = {**self._unsaid, place: der}  # other threads look at it
+                self.directory.heard = frozenset(self._unsaid)
+                self.heard += 1
+
+    def keep_heard(self, tx: Transaction) -> None:
+        """What was heard is still known after a start."""
+        text = " ".join(der.hex() for der in self._unsaid.values())
+        if text != str(tx.store.meta(LATER_LIVES) or ""):
+            tx.set_meta(LATER_LIVES, text or None)
+            self._heard_of = text
+
     def take(self, name: LogName, columns: Columns) -> None:
         """Apply the changes of one verified system segment."""
         for position, payload in enumerate(columns.payloads):
             if columns.ops[position] != UPSERT or position in columns.leaves:
                 continue
             if name.dataset == NODES:
-                self.directory.apply(name.origin, msgspec.json.decode(payload))
+                said = msgspec.json.decode(payload)
+                self.directory.apply(name.origin, said)
+                if self._unsaid and said.get("kind") == "node":
+                    one = certs.parse(bytes.fromhex(said["certificate"]))
+                    said_now = (one.node, one.incarnation)
+                    self._unsaid = {place: der for place, der in self._unsaid.items() if place != said_now}
+                    self.directory.heard = frozenset(self._unsaid)
             elif name.dataset == CATALOG:
                 catalog = Catalog.from_json(payload)
                 self._readers_then[catalog.version] = {one.name: one.readers for one in catalog.datasets.values()}

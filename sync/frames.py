@@ -40,7 +40,8 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`unsure`: the sender has not learnt the time from its own parent since it booted."""
+    """`unsure`: the sender has not learnt the time from its own parent since it booted; `above`: a child knows these
+    incarnations of those above it, its parent first; `lives`: the certificates of their later ones."""
 
     node: str
     chain: tuple[bytes, ...]
@@ -63,6 +64,8 @@ class Hello:
     knows: int = 0
     addresses: tuple[str, ...] = ()
     issuers: tuple[str, ...] = ()
+    above: tuple[int, ...] = ()
+    lives: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class Directory:
         self._sealed: dict[tuple[str, int, str], str] = {}  # (node, incarnation, certificate) -> standby
         self._revoked: dict[str, dict[int, Revocation]] = {}
         self._acted_s: dict[str, int] = {}  # node -> when it last certified or revoked somebody (rule 5)
+        self.heard: frozenset[tuple[str, int]] = frozenset()  # lives that no log has said yet
 
     # ------------------------------------------------------------ following the logs
 
@@ -241,6 +242,13 @@ class Directory:
         """A node as it was in one of its lives, by the latest certificate of that; its logs outlive it."""
         return self._lives.get(node, {}).get(incarnation)
 
+    def said(self, node: str) -> int:
+        """The latest incarnation of a node that a log has said, or this node's own chain: what was written in earlier
+        ones is late from then on. What was only heard takes nothing away: whoever told has accepted what it gives of
+        the life before in good order, and the word of the log comes after that."""
+        lives = self._lives.get(node, {})
+        return max((one for one in lives if (node, one) not in self.heard), default=0)
+
     def lives(self, node: str | None) -> list[Identity]:
         """Every life known of a node, the newest first."""
         lives = self._lives.get(node, {}) if node else {}
@@ -297,6 +305,14 @@ class Directory:
             return issuer
         _, signed_by = certs.key_ids(child.der)
         return next((one for one in lives if certs.key_ids(one.der)[0] == signed_by), issuer)
+
+    def later(self, node: str, known: Sequence[int]) -> list[Identity]:
+        """The later lives of the nodes from the province down to one, for who knows those incarnations of them (of
+        `node` first, then of its parent): whoever stands higher first, the earlier life first."""
+        found: list[Identity] = []
+        for one, incarnation in zip(reversed(self.path(node)), known, strict=False):
+            found[:0] = [life for life in reversed(self.lives(one.node)) if life.incarnation > incarnation]
+        return found
 
     def node_covering(self, area: str) -> Identity | None:
         """The node with the narrowest scope that an area lies in; of several the lowest, then the first by name."""

@@ -182,7 +182,8 @@ def _side(origin: Identity, context: Context) -> Side:
     mine = [node.node for node in context.directory.path(context.me.node)]
     gives_back = context.gathers or context.peer.stands_for == context.me.node
     if context.from_parent:
-        if origin.node in mine[:-1] or (not context.me.stands_for and origin.stands_for in mine[:-1]):
+        # a standby stands beside its primary: to it, another standby of that is one of those below
+        if origin.node in mine[:-1] or origin.stands_for in mine[: -2 if context.me.stands_for else -1]:
             return Side.ABOVE
         if context.restoring and context.me.node in path:
             return Side.SELF if origin.node == context.me.node else Side.BELOW
@@ -254,8 +255,8 @@ def _witnessed(
     envelope: seg.Envelope, origin: Identity, side: Side, context: Context, given: Cosignature | None
 ) -> Cosignature | None:
     header, directory = envelope.header, context.directory
-    in_force = directory.get(origin.node)
-    earlier = in_force is not None and origin.incarnation < in_force.incarnation
+    said = directory.said(origin.node)
+    earlier = origin.incarnation < said
     first_hand = side is Side.BELOW and origin.issuer == context.me.node
     if first_hand and not earlier and not context.restoring:
         return None  # this node is the first parent: it cosigns when it stores
@@ -263,9 +264,8 @@ def _witnessed(
     if given is None:
         if late:
             return None
-        if earlier and in_force is not None and origin.issuer != ROOT:  # above the province there is nobody to cosign
-            theirs, ours = origin.incarnation, in_force.incarnation
-            raise PeerError("FN-5412", node=origin.node, theirs=theirs, ours=ours)
+        if earlier and origin.issuer != ROOT:  # above the province there is nobody to cosign
+            raise PeerError("FN-5412", node=origin.node, theirs=origin.incarnation, ours=said)
         if side is not Side.ABOVE:
             raise PeerError("FN-6408", log=str(header.log), first=header.first)
         return None

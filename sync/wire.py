@@ -85,6 +85,7 @@ CHUNK_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
 CHAIN_LENGTH_MAX = 12
 CERTIFICATE_BYTES_MAX = 8 * 1024
+LIVES_MAX = 24  # certificates of later lives in a greeting
 OUTCOMES_MAX = 512
 HEADS_MAX = 8
 WITNESSED_MAX = 512  # cosignatures in one frame
@@ -132,6 +133,8 @@ def _hello_out(m: Hello) -> pb.Frame:
         knows=m.knows,
         addresses=m.addresses,
         issuers=m.issuers,
+        above=m.above,
+        lives=m.lives,
     )
     return pb.Frame(hello=hello)
 
@@ -232,9 +235,9 @@ def _cosignature_in(value: pb.Cosignature) -> Cosignature:
     return Cosignature(value.time_s, value.signature, value.witness)
 
 
-def _chain_in(chain: object) -> tuple[bytes, ...]:
+def _chain_in(chain: object, most: int = CHAIN_LENGTH_MAX) -> tuple[bytes, ...]:
     certificates = tuple(chain)  # type: ignore[arg-type, var-annotated]
-    _limit(len(certificates) > CHAIN_LENGTH_MAX, "chain")
+    _limit(len(certificates) > most, "chain")
     _limit(any(len(certificate) > CERTIFICATE_BYTES_MAX for certificate in certificates), "certificate")
     return certificates
 
@@ -249,6 +252,7 @@ def _hello_in(m: pb.Hello) -> Hello:
     _limit(len(m.store) > 32 or len(m.have.store) > 32 or len(m.have.check) > 8 or len(m.partial.digest) > 32, "hello")
     _number(m.have.lsn, m.acked, m.partial.lsn, m.partial.offset, m.catalog_version, m.witnessed)
     _limit(m.now_ms > WALL_MS_MAX, "clock")
+    _limit(len(m.above) > CHAIN_LENGTH_MAX, "above")
     partial = None
     if m.HasField("partial"):
         partial = Partial(m.partial.lsn, m.partial.digest, m.partial.offset)
@@ -274,6 +278,8 @@ def _hello_in(m: pb.Hello) -> Hello:
         m.knows,
         _addresses_in(m.addresses),
         _addresses_in(m.issuers),
+        tuple(m.above),
+        _chain_in(m.lives, LIVES_MAX),
     )
 
 

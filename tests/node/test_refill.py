@@ -9,7 +9,7 @@ import pytest
 
 from chain import TOWNSHIP, VILLAGE, Chain, Node
 from fednode.crypto import checkpoint
-from fednode.node import refill, witness
+from fednode.node import fence, refill, witness
 from fednode.sync import effects as fx
 from fednode.sync import wire
 from fednode.sync.change import LogName
@@ -232,6 +232,20 @@ def test_a_witness_s_signature_is_not_missed_by_what_is_not_sent(chain: Chain, t
     head = checkpoint.Checkpoint(str(LOG), 2, other.store.log_state(LOG).root)
     checkpoint.verify_cosignature(head, county.keys.sign.public, given.time_s, given.signature)
     other.store.close()
+
+
+def test_a_parent_that_holds_more_of_ones_own_logs_shows_a_rollback(chain: Chain) -> None:
+    """The cursor that would show it was the parent's predecessor's (simulator, promoting, seed 0)."""
+    village = chain[VILLAGE]
+    write(village, "a", "b")
+    link, root = village.link(TOWNSHIP), village.store.log_state(LOG).root[:8]
+    other = wire.Holding(str(LOG).replace("/1/", "/2/"), 7, bytes(8))  # of another life
+    refill.compare(village.writer, link, fx.Compare((wire.Holding(str(LOG), 2, root), other), True))
+    assert fence.standing(village.store) is None
+    refill.compare(village.writer, link, fx.Compare((wire.Holding(str(LOG), 3, bytes(8)),), True))
+    there = fence.standing(village.store)
+    assert there is not None
+    assert there.code == "FN-6422"
 
 
 def test_a_signature_that_does_not_verify_is_not_kept(chain: Chain, tmp_path: Path) -> None:

@@ -88,6 +88,24 @@ async def test_a_standby_confirms_an_erase_to_whoever_asked_for_it(tmp_path: Pat
         assert [one.app.store.refused() for one in (city, county, township, standby)] == [[], [], [], []]
 
 
+async def test_a_receipt_of_a_standby_above_comes_to_a_standby_below(tmp_path: Path) -> None:
+    """Found by the simulator (promoting, seed 3): the township's standby refused it for good (FN-5413)."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, township = await county_with_villages(mesh)
+        write_some(township, 2, 1)
+        await mesh.until(lambda: len(city.records()) == 2 and not township.pending())
+        (name,) = [one for _, one, _ in township.app.store.logs() if one.dataset == DATASET]
+        above, below = await standby_of(mesh, county), await standby_of(mesh, township)
+        await mesh.until(lambda: len(above.records()) == 2 == len(below.records()))
+        await mesh.until(lambda: bool(township.app.trust.directory.standbys_of("130102")))
+        writer = township.app.new_writer()
+        writer.local(DATASET, "130102001", [erase_change(name, 0, "court order")])
+        writer.store.close()
+        township.app.poke()
+        await mesh.until(lambda: "hebei/130102-s1/1/sys.receipts@130102001" in logs(below))
+        assert [one.app.store.refused() for one in (city, county, township, above, below)] == [[]] * 5
+
+
 async def test_a_standby_writes_no_record_and_passes_nothing_on(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         _, county, township = await county_with_villages(mesh)

@@ -13,6 +13,7 @@ from fednode.node.store import Store
 from fednode.sync.change import NODES, Change, LogName
 from fednode.sync.strip import erase_change
 from mesh import Mesh, Running
+from standbys import standby_of
 
 LICENCE, PENALTY = "admin-licence", "admin-penalty"
 NAME = LogName("hebei", "1301", 1, LICENCE, "")
@@ -201,6 +202,25 @@ async def test_what_is_held_back_is_not_sent_ahead_either(tmp_path: Path) -> Non
                 tx.hold_back(one)
         assert found(city.app.store, start)[0] == []
         assert urgent.pending(city.app.store, start) == 0
+
+
+async def test_a_standby_is_not_given_its_own_ahead(tmp_path: Path) -> None:
+    """Found by the simulator (promoting, seed 2): its receipts go down from its primary, and it refused them
+    (FN-5413)."""
+    async with Mesh(tmp_path) as mesh:
+        _, city = await offline(mesh)
+        await mesh.run(city)
+        standby = await standby_of(mesh, city)
+        await mesh.until(lambda: len(standby.records()) == 1)
+        erase(city, NAME, 0)
+        city.app.poke()
+        own = "hebei/1301-s1/1/sys.receipts"
+        await mesh.until(lambda: any(str(name) == own for _, name, _ in city.app.store.logs()))
+        everything = city.app.store.hurry_all("", 0, 0)[0]
+        given = city.app.store.hurry_all("1301-s1", 0, 0)[0]
+        origins = dict(city.app.store.rows("select s.lsn, l.origin from segment s join log l on l.id = s.log_id"))
+        assert [one.lsn for one in given] == [one.lsn for one in everything if origins[one.lsn] != "1301-s1"]
+        assert {origins[one.lsn] for one in everything} - {origins[one.lsn] for one in given} == {"1301-s1"}
 
 
 def test_an_older_store_knows_what_was_urgent_in_it(tmp_path: Path) -> None:

@@ -316,6 +316,32 @@ def test_what_an_issuer_signed_with_the_keys_of_an_earlier_life_is_lawful(world:
     directory.check(COUNTY, node_payload(world.places["130102001"].chain[0]))
 
 
+def test_a_chain_goes_through_the_lives_that_signed_it(world: World) -> None:
+    """The county lost its keys, or a standby with others succeeded it: the township's certificate is by the old
+    ones."""
+    directory = world.directory()
+    take(directory, CITY, node_payload(county(world, life=2)))
+    assert [one.incarnation for one in directory.path(VILLAGE)] == [1, 1, 2, 1, 1]
+    assert directory.chain(VILLAGE) == world.places[VILLAGE].chain
+    certs.check_chain(directory.chain(VILLAGE), world.root_sha256)
+    assert directory.chain(COUNTY) == (county(world, life=2), *world.places[CITY].chain)
+    assert directory.chain("99") == (world.root_der,)
+    assert Directory(world.root_der, world.domain).chain(VILLAGE) == (world.root_der,)
+
+
+def test_the_later_lives_of_those_above(world: World) -> None:
+    directory = world.directory()
+    second, third = county(world, life=2), county(world, life=3)
+    above = world.certificate(CITY, level="city", parent=PROVINCE, scope=(CITY,), life=2)
+    for origin, der in ((CITY, second), (CITY, third), (PROVINCE, above)):
+        take(directory, origin, node_payload(der))
+    assert [one.der for one in directory.later(TOWNSHIP, (1, 1, 1, 1))] == [above, second, third]
+    assert [one.der for one in directory.later(TOWNSHIP, (1, 2, 1, 1))] == [above, third]
+    assert [one.der for one in directory.later(COUNTY, (3, 1))] == [above]
+    assert directory.later(TOWNSHIP, (1, 3, 2, 1)) == [] == directory.later(TOWNSHIP, ())
+    assert directory.later("99", (1,)) == []
+
+
 _WORLDS: list[World] = []
 
 

@@ -45,6 +45,8 @@ messages = st.one_of(
         witnessed=st.none() | NUMBER,
         unsure=st.booleans(),
         restore=st.booleans(),
+        above=st.lists(U32, max_size=wire.CHAIN_LENGTH_MAX).map(tuple),
+        lives=st.lists(st.binary(max_size=50), max_size=wire.LIVES_MAX).map(tuple),
     ),
     st.builds(
         wire.Chunk,
@@ -232,6 +234,17 @@ def test_the_cosignature_limits(given_: wire.Cosignature) -> None:
 )
 def test_the_hello_limits(hello: wire.Hello) -> None:
     refused("FN-5502", wire.encode(1, hello), "hello")
+
+
+def test_the_limits_of_what_is_said_of_those_above() -> None:
+    at = wire.Hello("n", (), 0, b"", above=(1,) * wire.CHAIN_LENGTH_MAX, lives=(b"x",) * wire.LIVES_MAX)
+    assert wire.decode(wire.encode(1, at)) == (1, at)
+    longest = wire.Hello("n", (), 0, b"", lives=(bytes(wire.CERTIFICATE_BYTES_MAX),))
+    assert wire.decode(wire.encode(1, longest)) == (1, longest)
+    refused("FN-5502", wire.encode(1, wire.Hello("n", (), 0, b"", above=(1,) * (wire.CHAIN_LENGTH_MAX + 1))), "above")
+    refused("FN-5502", wire.encode(1, wire.Hello("n", (), 0, b"", lives=(b"x",) * (wire.LIVES_MAX + 1))), "chain")
+    over = wire.Hello("n", (), 0, b"", lives=(bytes(wire.CERTIFICATE_BYTES_MAX + 1),))
+    refused("FN-5502", wire.encode(1, over), "certificate")
 
 
 @pytest.mark.parametrize(("root", "log"), [(bytes(31), "l"), (bytes(33), "l"), (bytes(32), "l" * 257)])

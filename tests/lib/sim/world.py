@@ -141,7 +141,7 @@ class End:
             self.exchange.half = entry.half
         self.link, self._child = entry.link, identity
         self._feed, self._again = admission.feeds(node.store, node.trust, entry.link)
-        self._hurried = admission.hurry(node.store, entry.link)
+        self._hurried = admission.hurry(node.store, node.trust, entry.link)
         renew = node.recovery.asks() if restoring else None
         self.handle(self.exchange.admitted(replace(entry.admission, renew=renew), now))
         node.watch_alarms()
