@@ -92,7 +92,9 @@ def comes_back(nodes: Processes, old: str, successor: str) -> None:
     nodes.until("it is fenced", lambda: nodes.run(old, "status")["status"]["fenced"] is not None)
     nodes.kill(old, signal.SIGTERM)
     file = nodes.home(old) / "config.toml"  # where its parent was is not where its successor is
-    file.write_text("".join(line for line in file.open() if not line.startswith("parent_addresses")))
+    file.write_text(
+        "\n".join(line for line in file.read_text().splitlines() if not line.startswith("parent_addresses"))
+    )
     nodes.run(old, "join", nodes.run(successor, "standby", "invite")["token"])
     nodes.start(old)
 
