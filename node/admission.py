@@ -74,8 +74,8 @@ class Entry:
 class Greeted:
     """What a greeting says to this peer alone. `knows`: the peer's incarnation as known here; `chain`: this node's, for
     a peer that does not know its incarnation; `addresses`: of a standby, or of this node's standbys; `issuers`: where
-    this node dials its parent, for a standby; `above`: the incarnations of those above as known here; `lives`: later
-    ones of this node, and of those above it, than its child knows."""
+    this node dials its parent, for a standby; `above`: up to which incarnation those above are known here;
+    `lives`: later ones of this node, and of those above it, than its child knows."""
 
     knows: int = 0
     chain: tuple[bytes, ...] = ()
@@ -87,8 +87,9 @@ class Greeted:
 
 def to_parent(trust: Trust, addresses: tuple[str, ...] = ()) -> Greeted:
     """What this node says to its parent alone."""
-    above = tuple(one.incarnation for one in reversed(trust.directory.path(trust.node)[:-1]))
-    return Greeted(above[0] if above else 0, addresses=addresses, above=above)
+    above = list(reversed(trust.directory.path(trust.node)[:-1]))
+    known = tuple(trust.directory.unbroken(one.node) for one in above)
+    return Greeted(above[0].incarnation if above else 0, addresses=addresses, above=known)
 
 
 def to_child(store: Store, trust: Trust, child: Identity, greeting: wire.Hello, issuers: tuple[str, ...]) -> Greeted:

@@ -306,6 +306,14 @@ class Directory:
         _, signed_by = certs.key_ids(child.der)
         return next((one for one in lives if certs.key_ids(one.der)[0] == signed_by), issuer)
 
+    def unbroken(self, node: str) -> int:
+        """Up to which incarnation all lives of a node are known, from the first on. Who joined in its third knows that
+        one alone, and gets logs of the others."""
+        known, count = {life.incarnation for life in self.lives(node)}, 0
+        while count + 1 in known:
+            count += 1
+        return count
+
     def later(self, node: str, known: Sequence[int]) -> list[Identity]:
         """The later lives of the nodes from the province down to one, for who knows those incarnations of them (of
         `node` first, then of its parent): whoever stands higher first, the earlier life first."""

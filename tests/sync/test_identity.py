@@ -342,6 +342,22 @@ def test_the_later_lives_of_those_above(world: World) -> None:
     assert directory.later("99", (1,)) == []
 
 
+def test_who_joined_in_a_later_life_of_its_parent_does_not_know_those_before(world: World) -> None:
+    """A standby that came two lives later was given what was written in the second, and refused it (FN-5412)."""
+    second, third = county(world, life=2), county(world, life=3)
+    directory = world.directory()
+    assert directory.unbroken(COUNTY) == 1
+    take(directory, CITY, node_payload(third))
+    assert directory.unbroken(COUNTY) == 1
+    assert [one.der for one in directory.later(COUNTY, (directory.unbroken(COUNTY), 1, 1))] == [third]
+    take(directory, CITY, node_payload(second))
+    assert directory.unbroken(COUNTY) == 3
+    alone = Directory(directory.root.der, directory.domain)
+    alone.seed((third, *directory.chain(CITY)))
+    assert alone.unbroken(COUNTY) == 0
+    assert [one.incarnation for one in directory.later(COUNTY, (alone.unbroken(COUNTY), 1, 1))] == [1, 2, 3]
+
+
 _WORLDS: list[World] = []
 
 
