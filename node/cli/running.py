@@ -97,10 +97,17 @@ def sync(session: Session, up: bool, down: bool, limit: str | None) -> None:
     fence = standing(app.store)
     if fence is not None:
         age = session.words("status.ago", age=human_ms(max(0, app.now_ms() - fence.at_ms), session.lang))
-        lines.append(session.words("status.fenced", code=fence.code, age=age))
+        lines.append(session.words(_fence_words(fence.code), code=fence.code, age=age))
     shown["fenced"] = fence.code if fence is not None else None
     code = 6 if fence is not None else 5 if report.refused else 7 if low else 0
     session.done({"sync": shown}, lines, code)
+
+
+def _fence_words(code: str) -> str:
+    """Which words a fence takes: what to do differs where another installation goes on as this node."""
+    from fednode.node.fence import SUPERSEDED
+
+    return "status.superseded" if code in SUPERSEDED else "status.fenced"
 
 
 def _pending(app: Any) -> int:
@@ -147,8 +154,8 @@ def _status_lines(session: Session, app: Any, found: dict[str, Any]) -> list[str
     ]
     if found["handing"]:
         lines.append(words("status.handing", standby=found["handing"]["standby"], age=age(found["handing"]["at_ms"])))
-    elif found["fenced"]:
-        lines.append(words("status.fenced", code=found["fenced"]["code"], age=age(found["fenced"]["at_ms"])))
+    elif fence := found["fenced"]:
+        lines.append(words(_fence_words(fence["code"]), code=fence["code"], age=age(fence["at_ms"])))
     if parent is None:
         lines.append(words("status.top"))
     else:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from fednode.node import fence
+from fednode.node.app import App
 from fednode.node.cli import LOADERS, cli, invoke
+from fednode.node.config import Config
 from fednode.node.shipped import catalog
 from sample_data import records, write
 
@@ -317,3 +320,19 @@ def test_a_read_only_home(province: Run, tmp_path: Path) -> None:
         pytest.skip("the other user cannot even run the program here")
     assert done.returncode == 7, done.stdout + done.stderr
     assert json.loads(done.stdout)["error"]["code"] == "FN-7631"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("FN-5514", "`fednode recover` has been run"), ("FN-5513", "`fednode join TOKEN` here")]
+)
+def test_behind_the_fence_status_says_what_to_do(
+    province: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], code: str, said: str
+) -> None:
+    """It named `recover` to whoever had been succeeded, too."""
+    app = App.open(tmp_path / "home", Config())
+    with app.store.write() as tx:
+        fence.put_up(tx, app.trust.me, code, app.now_ms())
+    app.close()
+    assert province("status")[1]["status"]["fenced"]["code"] == code
+    assert invoke(["--home", str(tmp_path / "home"), "--lang", "en", "status"], {}) == 0
+    assert said in capsys.readouterr().out.replace("\n", " ")
