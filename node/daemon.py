@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
 SWITCH_S = 0.0005
-PROJECT_DELAY_S = 0.003  # an ack goes out first: projecting would hold Python's lock in between
+PROJECT_DELAY_S = 0.02  # acks go out, and come in, first: projecting would hold Python's lock meanwhile
 
 
 class Daemon:

@@ -43,6 +43,7 @@ log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
 TICK_S = 5.0
 AHEAD_CHUNKS = 4  # a few seconds of the line
+ANSWER_TURNS = 3  # of the event loop: a report comes in, it is answered, the answer is written
 STORE_RETRY_MS = 30_000
 
 
@@ -104,11 +105,18 @@ class WriterThread:
                 self._at_work = False
                 before, lsn = lsn, self._lsn(writer)
                 if lsn != before:
-                    self._post(self._on_group)
+                    self._post(self._after_answers if group else self._on_group)
                 if last is None and group and self._ended:
                     return
         finally:
             writer.store.close()
+
+    def _after_answers(self, turns: int = ANSWER_TURNS) -> None:
+        """What peers sent is answered first, then others hear that there is more."""
+        if turns:
+            self._loop.call_soon(self._after_answers, turns - 1)
+        else:
+            self._on_group()
 
     _ended = _at_work = False
 

@@ -50,12 +50,8 @@ class Room:
         self, folder: Path | None = None, reserve_bytes: int = 0, free: Callable[[Path], int] = free_bytes
     ) -> None:
         self.folder, self.reserve_bytes = folder, reserve_bytes if folder else 0
-        self._free = free
-
-    @property
-    def path(self) -> Path:
-        """The reserve."""
-        return (self.folder or Path()) / RESERVE
+        self.path = (folder or Path()) / RESERVE  # the reserve
+        self._free, self._name = free, str(self.path)
 
     def free(self) -> int:
         """Bytes that are free now; without a reserve nobody asks."""
@@ -69,7 +65,7 @@ class Room:
     def held(self) -> int:
         """Bytes that the reserve holds."""
         try:
-            return self.path.stat().st_size if self.reserve_bytes else 0
+            return os.stat(self._name).st_size if self.reserve_bytes else 0
         except OSError:
             return 0
 

@@ -138,6 +138,10 @@ class Store:
         rows = self._rows("select value from meta where key = ?", key)
         return rows[0][0] if rows else default
 
+    def metas(self, *keys: str) -> dict[str, Any]:
+        """Those of some values of the `meta` table that there are, in one look."""
+        return dict(self._rows(f"select key, value from meta where key in ({', '.join('?' * len(keys))})", *keys))
+
     @property
     def lsn(self) -> int:
         """The last arrival number given out."""

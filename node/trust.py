@@ -69,8 +69,9 @@ class Trust:
 
     def refresh(self, store: Store) -> bool:
         """Take in system segments that came since; True when there were any."""
-        upto = int(store.meta("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
-        told = str(store.meta(LATER_LIVES) or "")
+        found = store.metas("system_lsn", LATER_LIVES)
+        upto = int(found.get("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
+        told = str(found.get(LATER_LIVES) or "")
         if told != self._heard_of:
             self._heard_of = told
             self.hear([bytes.fromhex(one) for one in told.split()])
