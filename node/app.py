@@ -309,11 +309,18 @@ class App:
 
     async def _rejoin(self, token: Token, addresses: tuple[str, ...]) -> bool:
         """A fresh certificate for a node that keeps its home. Whether it is another node's now: its successor's
-        standby's."""
-        replaced = self.trust.node != token.node and fence.superseded(self.store)
-        if (self.trust.node != token.node and not replaced) or self.trust.root_sha256 != token.root_sha256:
+        standby's, which the successor's own certificate proves, whether or not this one was fenced yet (the province
+        meets nobody above who would)."""
+        if self.trust.root_sha256 != token.root_sha256:
             raise StoreError("FN-7616", path=str(self.home.path))
-        joined = await _converse(token, self.keys, addresses, self.config, self.clock(), lambda: None)
+        replaced = self.trust.node != token.node
+        me = self.trust.me
+
+        def judge(parent: Identity) -> None:
+            if replaced and (parent.node != me.node or parent.incarnation <= me.incarnation):
+                raise StoreError("FN-7616", path=str(self.home.path))
+
+        joined = await _converse(token, self.keys, addresses, self.config, self.clock(), lambda: None, judge)
         delta_ms = self.clock() + joined.skew_ms - self.now_ms()
         if self.reference.learn(delta_ms, unsure=False):
             with self.store.write() as tx:
@@ -602,7 +609,13 @@ class App:
 
 
 async def _converse(
-    token: Token, keys: NodeKeys, addresses: tuple[str, ...], config: Config, wall_ms: int, keep: Callable[[], None]
+    token: Token,
+    keys: NodeKeys,
+    addresses: tuple[str, ...],
+    config: Config,
+    wall_ms: int,
+    keep: Callable[[], None],
+    judge: Callable[[Identity], None] = lambda _parent: None,
 ) -> enrol.Joined:
     """Carry a `joining` to its end over gRPC. `keep` is called before anything secret is sent."""
     from fednode.node import carrier
@@ -610,7 +623,7 @@ async def _converse(
 
     last: Exception = Unavailable("FN-4506", parent=token.node)
     for address in addresses or token.addresses:
-        conversation = enrol.joining(token, enrol.Keys(keys.sign, keys.seal, keys.tls), wall_ms)
+        conversation = enrol.joining(token, enrol.Keys(keys.sign, keys.seal, keys.tls), wall_ms, judge)
         try:
             asked = next(conversation)
             while True:

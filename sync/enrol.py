@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,8 +158,12 @@ Ask = AskChain | AskJoin
 Answer = ChainSeen | JoinSeen
 
 
-def joining(token: Token, keys: Keys, wall_ms: int) -> Generator[Ask, Answer, Joined]:
-    """Join with a token. `wall_ms`: this machine's clock. It may be years off: all is judged by the parent's. Raises
+def joining(
+    token: Token, keys: Keys, wall_ms: int, judge: Callable[[Identity], None] = lambda _parent: None
+) -> Generator[Ask, Answer, Joined]:
+    """Join with a token. `wall_ms`: this machine's clock. It may be years off: all is judged by the parent's. `judge`:
+    looks at who invites, proved under the token's root, before anything secret is sent, and raises where that is
+    nobody to join. Raises
     PeerError FN-6110 (another root), FN-5505 or FN-5518 (no common version), FN-5130 or FN-5131 (a certificate does not
     hold), Refused FN-5103 (the token has expired), FN-5113 (TLS will refuse certificates of release 0.1 at this
     machine's time), PeerError with the parent's code when it refuses, IntegrityError when what it sent does not
@@ -177,6 +181,7 @@ def joining(token: Token, keys: Keys, wall_ms: int) -> Generator[Ask, Answer, Jo
     if seen.tls_leaf != parent.der:
         raise PeerError("FN-6111", node=parent.node)
     agree(SPOKEN, seen.speaks, "")
+    judge(parent)
     _check_dates(chain, seen.now_ms, wall_ms)
     old = seen.speaks.high < WIDE_DATES  # it will certify with dates around its own time
     if old and not now_s - certs.BACKDATE_S <= wall_ms // 1000 <= now_s + DATED_LIFE_S_MIN:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -219,9 +219,12 @@ def join(
     fresh = not Home.exists(session.home)
     if not fresh:
         session.app()  # a node that joins again has a store: a refusal goes into its audit
-    config, operator = session.config()[0], session.operator
-    joining = App.join(session.home, config, Token.decode(given), addresses=addresses, operator=operator)
-    app = asyncio.run(joining)
+    config, operator, asked = session.config()[0], session.operator, Token.decode(given)
+    joining = App.join(session.home, config, asked, addresses=addresses, operator=operator)
+    # who comes back as another node is nobody's daemon meanwhile
+    other = not fresh and session.app().trust.node != asked.node
+    with Home.load(session.home).lock() if other else nullcontext():
+        app = asyncio.run(joining)
     found = _identity(app)
     parent = app.trust.parent
     former = app.trust.me.incarnation - 1 if fresh else 0  # lives of which nothing is here

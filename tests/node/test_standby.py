@@ -22,7 +22,7 @@ from fednode.node.schedule import RETRY_MAX_S
 from fednode.node.status import collect
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
-from fednode.sync.errors import PeerError, Refused, Unavailable
+from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
 from sample_data import records, write
@@ -579,6 +579,47 @@ async def test_an_old_primary_gives_what_only_it_has_and_follows(tmp_path: Path)
         sizes = {str(name): size for _, name, size in city.app.store.logs()}
         assert (sizes["hebei/130102/1/admin-licence"], sizes["hebei/130102/2/admin-licence"]) == (1, 3)
         assert [one.app.store.refused() for one in (city, standby, township)] == [[], [], []]
+
+
+async def test_the_province_s_old_machine_joins_its_successor_though_nobody_fenced_it(tmp_path: Path) -> None:
+    """Regression: nobody is above the province who would, and `join` refused a home that was not fenced (FN-7616)."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        standby = await standby_of(mesh, province)
+        await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("13")))
+        await mesh.until(lambda: standby.app.config.listen in city.app.parent_addresses())
+        write_some(city, 3, 1)
+        await mesh.until(lambda: len(standby.records()) == 3)
+        root_key = province.app.home.root_key(None)
+        await mesh.halt(standby)
+        write_some(province, 2, 2)  # nobody else has these
+        await mesh.until(lambda: len(province.records()) == 5)
+        token = Token.decode(province.app.invite_standby())
+        with pytest.raises(StoreError, match="FN-7616"):  # its own: nobody has succeeded it
+            await App.join(province.app.home.path, province.app.config, token, clock=mesh.clock)
+        await mesh.halt(province)
+        await succession.promote(standby.app, root_key=root_key)
+        standby.app.close()
+        standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+        await mesh.run(standby)
+        write_some(city, 1, 3)
+        await mesh.until(lambda: len(standby.records()) == 4)
+        assert not fence.superseded(province.app.store)
+        with pytest.raises(StoreError, match="FN-7616"):  # it is not the city that succeeded it
+            await App.join(
+                province.app.home.path,
+                province.app.config,
+                Token.decode(city.app.invite_standby()),
+                clock=mesh.clock,
+            )
+        await come_back(mesh, province, standby)
+        assert province.app.trust.me.stands_for == "13"
+        await mesh.until(lambda: len(standby.records()) == 6 and province.records() == standby.records())
+        await mesh.until(lambda: held_by(province, standby))
+        write_some(city, 1, 4)
+        await mesh.until(lambda: len(province.records()) == 7)
+        assert [one.app.store.refused() for one in (city, standby, province)] == [[], [], []]
 
 
 async def test_an_old_primary_reads_what_was_written_while_it_was_away(tmp_path: Path) -> None:
