@@ -28,7 +28,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
-from fednode.node import clocks, fence, heap, poke, profile, waiting
+from fednode.node import clocks, heap, poke, profile, waiting
 from fednode.node.admission import STOOD_FOR, json_list
 from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config

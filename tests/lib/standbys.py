@@ -5,7 +5,7 @@ standby = await standby_of(mesh, county); write_some(county, 3, 1); await mesh.u
 
 from __future__ import annotations
 
-from fednode.node import succession
+from fednode.node import erasures, succession
 from fednode.node.app import App
 from fednode.sync.enrol import Token
 from mesh import Mesh, Running, configuration
@@ -63,3 +63,15 @@ async def with_standby(mesh: Mesh) -> tuple[Running, Running, Running, Running]:
     await mesh.until(lambda: standby.app.trust.directory.is_heir(standby.app.trust.me))
     await mesh.until(lambda: standby.app.config.listen in township.app.parent_addresses())
     return city, county, township, standby
+
+
+def waiting(node: Running) -> list[str]:
+    """Who has not confirmed the one erase of a node."""
+    projector = node.app.new_projector()
+    try:
+        projector.catch_up()
+        (found,) = erasures.own_erasures(projector.store, node.app.trust, erasures.receipts(projector))
+        return [one.node for one in found.waiting]
+    finally:
+        projector.close()
+        projector.store.close()
