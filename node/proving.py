@@ -30,17 +30,17 @@ from fednode.crypto.checkpoint import Checkpoint, Cosigner
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
 from fednode.node import witness
+from fednode.node.proof_words import titles_of
 from fednode.node.records import Records
 from fednode.node.rows import Held
 from fednode.node.tree import LogTree, remake
 from fednode.node.witness import Given
 from fednode.sync import proof_file
 from fednode.sync import segment as seg
-from fednode.sync.catalog import Field
 from fednode.sync.change import DELETE, ERASE, NODES, UPSERT, Columns, LogName
 from fednode.sync.clock import HybridClock, milliseconds
 from fednode.sync.errors import Refused
-from fednode.sync.proof_file import Checked, FieldTitle, Head, Leaf, Titles
+from fednode.sync.proof_file import Checked, Head, Leaf
 from fednode.sync.wire import Cosignature
 
 PLACES_AT_ONCE = 200
@@ -86,8 +86,9 @@ class Prover:
         hashes, segments_read = self._path(held.log_id, leaf, row.seq, head.checkpoint)
         certificates = self._certificates(held.name, head, milliseconds(row.hlc) // 1000)
         root = self._trust.directory.root
+        titles = titles_of(self._trust.dataset(dataset), msgspec.json.decode(leaf.payload) if leaf.op == UPSERT else {})
         data = proof_file.compose(
-            *(leaf, row.seq, hashes, head, self._titles(dataset, leaf), certificates, self._trust.root_sha256),
+            *(leaf, row.seq, hashes, head, titles, certificates, self._trust.root_sha256),
             *(self._trust.me, self._key.sign, self._now_ms()),
         )
         return Proved(data, proof_file.check(data, root.der), segments_read)
@@ -212,15 +213,6 @@ class Prover:
                         yield certs.parse(bytes.fromhex(der))
             after = places[-1][1]
 
-    # ------------------------------------------------------------ words
-
-    def _titles(self, dataset: str, leaf: Leaf) -> Titles:
-        declared = self._trust.dataset(dataset)
-        record = msgspec.json.decode(leaf.payload) if leaf.op == UPSERT else {}
-        fields = [one for one in (declared.fields if declared else ()) if one.code in record]
-        titles = tuple(_title(field, record[field.code]) for field in fields)
-        return Titles(declared.zh if declared else "", declared.en if declared else "", titles)
-
 
 def _leaf(columns: Columns, position: int) -> Leaf:
     return Leaf.of(
@@ -231,8 +223,3 @@ def _leaf(columns: Columns, position: int) -> Leaf:
         seg.salt_of(columns, position),
         columns.payloads[position],
     )
-
-
-def _title(field: Field, value: object) -> FieldTitle:
-    known = next((one for one in field.values if one.value == value), None)
-    return FieldTitle(field.code, field.zh, field.en, known.zh if known else "", known.en if known else "")

@@ -18,6 +18,7 @@ from fednode.node.cli.progress import Update, bar
 from fednode.node.importing import COUNTS
 from fednode.node.ingest.rejects import Rejects, rejects_paths
 from fednode.node.ingest.source import open_source
+from fednode.node.proof_words import in_words, titles_of
 from fednode.sync.change import DELETE, ERASE, UPSERT
 from fednode.sync.errors import Refused
 
@@ -179,7 +180,8 @@ def get(session: Session, dataset: str, key: str, area: str | None, history: boo
     if not history or (versions and versions[0].op == UPSERT):
         found = records.get(dataset, key, area, withdrawn=withdrawn)
         data |= dataclasses.asdict(found)
-        lines.append(msgspec.json.format(msgspec.json.encode(found.record)).decode())
+        titles = titles_of(records.declared(dataset), found.record)
+        lines += [f"{title}: {value}" for title, value in in_words(found.record, titles, session.lang)]
         held = found.standing.held_by_parent
         if held is not None:
             lines.append(session.words("get.saved", held=session.words("yes" if held else "no")))
@@ -248,13 +250,14 @@ def find(
         cursor=after,
         withdrawn=withdrawn,
     )
-    codes = [field.code for field in records.declared(dataset).fields]
+    fields = records.declared(dataset).fields
     if as_csv:
-        lines = [_csv_text(page.items, codes)]
+        lines = [_csv_text(page.items, [field.code for field in fields])]
     elif page.items:
-        shown = codes[:FIND_COLUMNS]
-        rows = [(one.key, *(one.record.get(code, "") for code in shown)) for one in page.items]
-        lines = table(rows, [session.words("head.key"), *shown])
+        shown = fields[:FIND_COLUMNS]
+        rows = [(one.key, *(one.record.get(field.code, "") for field in shown)) for one in page.items]
+        titles = [field.zh if session.lang == "zh" else field.en for field in shown]
+        lines = table(rows, [session.words("head.key"), *titles])
         if hidden := sum(bool(one.withdrawn) for one in page.items):
             lines.append(session.words("find.withdrawn", count=hidden))
     else:

@@ -147,6 +147,30 @@ def test_import_find_get_history_delete(province: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lang", "company", "state"),
+    [
+        ("en", "Name of the organisation", "Current state: not valid (2)"),
+        ("zh", "行政相对人名称", "当前状态: 无效 (2)"),
+    ],
+)
+def test_people_read_titles_and_may_write_them(
+    province: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], lang: str, company: str, state: str
+) -> None:
+    """Regression: `find` and `get` showed the codes of the fields to people, too."""
+    assert province("import", "admin-licence", str(sample(tmp_path, 5)))[0] == 0
+    key = province("find", "admin-licence", "--withdrawn")[1]["records"][0]["key"]
+    assert province("put", "admin-licence", "--key", key, "--field", "当前状态=2")[0] == 0
+    capsys.readouterr()
+    home = ["--home", str(tmp_path / "home"), "--lang", lang]
+    assert invoke([*home, "find", "admin-licence", "--withdrawn", "--where", "当前状态=2"], {}) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert company in heading
+    assert "xk_" not in heading
+    assert invoke([*home, "get", "admin-licence", key, "--withdrawn"], {}) == 0
+    assert state in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
     ("lang", "hint", "mark"),
     [("en", "--withdrawn", "withdrawn since 2020-01-02"), ("zh", "--withdrawn", "已于 2020-01-02 撤下")],
 )
