@@ -282,5 +282,8 @@ def check_time(identity: Identity, now_s: int) -> None:
 
 
 def iso(seconds: int) -> str:
-    """Unix seconds as UTC ISO 8601."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Unix seconds as UTC ISO 8601; as they are where no calendar has them: they may come from a peer."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 
 from fednode.crypto.errors import IntegrityError
@@ -29,6 +30,7 @@ LINES_MAX = 100
 KEY_BYTES = 32
 TIME_MAX_S = 2**63 - 1
 _DASH = "\u2014 "
+_CONTROL = re.compile("[\x00-\t\x0b-\x1f]")  # all but the line feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def parse_verifier_key(text: str) -> tuple[str, int, bytes]:
     name, _, rest = text.partition("+")
     given, _, encoded = rest.partition("+")
     data = _decode(encoded)
-    if not _is_name(name) or len(data) != 1 + KEY_BYTES or data[0] not in (ED25519, COSIGNATURE):
+    if not _is_name(name) or not _is_text(name) or len(data) != 1 + KEY_BYTES or data[0] not in (ED25519, COSIGNATURE):
         raise IntegrityError("FN-6208", reason="verifier key")
     if key_id(name, data[0], data[1:]).hex() != given:
         raise IntegrityError("FN-6208", reason="key id")
@@ -90,7 +92,7 @@ def parse(text: str) -> Note:
     if cut < 0 or size > NOTE_BYTES_MAX or not text.endswith("\n"):
         raise IntegrityError("FN-6208", reason="form")
     body, rest = text[: cut + 1], text[cut + 2 :]
-    if any(ord(character) < 0x20 and character != "\n" for character in text):
+    if _CONTROL.search(text):
         raise IntegrityError("FN-6208", reason="control character")
     lines = rest.split("\n")[:-1]
     if not 1 <= len(lines) <= LINES_MAX:
@@ -142,6 +144,11 @@ def _by(note: Note, name: str, kind: int, public: bytes) -> list[bytes]:
 
 def _is_name(name: str) -> bool:
     return bool(name) and "+" not in name and not any(map(str.isspace, name))
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: half a surrogate pair cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _decode(encoded: str) -> bytes:

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fednode.node import toml
 from fednode.node.ackgate import ALONE, HOLD
 from fednode.node.profile import AUTO, NORMAL_NAME, SMALL_NAME
 from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
@@ -107,6 +107,7 @@ NUMBERS = {  # least, greatest
     "scrub_days": (0, 365),
     "reserve_mib": (0, 65_536),
     "jobs_jitter": (0, 50),
+    "drill_days": (0, 3660),
     "serve_sessions": (1, 6000),
     "backup_keep": (1, 1000),
 }
@@ -169,9 +170,9 @@ def _file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError("FN-7619", path=str(path), reason=str(error)[:200]) from error
     try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Refused("FN-2603", path=str(path), reason=str(error)) from error
+        found = toml.loads(text)
+    except ValueError as error:
+        raise Refused("FN-2603", path=str(path), reason=str(error)[:200]) from error
     flat: dict[str, Any] = {}
     for name, value in found.items():
         # [log] level = "info" is the same as log_level = "info"

@@ -85,8 +85,8 @@ def fts_text(text: str) -> str:
 
 
 def fts_phrase(text: str) -> str:
-    """The full-text query that finds `text` as a phrase."""
-    return '"' + fts_text(text).replace('"', '""') + '"'
+    """The full-text query that finds `text` as a phrase. A zero character would end the query in its middle."""
+    return '"' + fts_text(text.replace("\0", " ")).replace('"', '""') + '"'
 
 
 class Projector:

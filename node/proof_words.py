@@ -22,10 +22,13 @@ def grouped(sha256: str) -> str:
 
 
 def record_of(checked: Checked) -> dict[str, Any] | None:
-    """The record, None for a deletion."""
+    """The record, None for a deletion. What is signed as a record and is none is shown as it stands."""
     if checked.leaf.op != UPSERT:
         return None
-    found = msgspec.json.decode(checked.leaf.payload)
+    try:
+        found = msgspec.json.decode(checked.leaf.payload)
+    except (msgspec.DecodeError, RecursionError):
+        found = checked.leaf.payload
     return found if isinstance(found, dict) else {"": found}
 
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import csv
 import io
 import lzma
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from fednode.node import toml
 from fednode.sync.catalog import Catalog
 from fednode.sync.errors import Refused
 from fednode.sync.identity import LEVELS
@@ -42,7 +42,7 @@ class Division:
 def catalog() -> Catalog:
     """The shipped catalog."""
     text = resources.files("fednode.node").joinpath("data/catalogs/organisations.toml").read_text(encoding="utf-8")
-    return Catalog.from_toml_dict(tomllib.loads(text))
+    return Catalog.from_toml_dict(toml.loads(text))
 
 
 def read_catalog(path: Path, levels: Sequence[str] = LEVELS) -> Catalog:
@@ -56,9 +56,9 @@ def read_catalog(path: Path, levels: Sequence[str] = LEVELS) -> Catalog:
     if len(data) > CATALOG_BYTES_MAX:
         raise Refused("FN-3201", reason=f"> {CATALOG_BYTES_MAX} bytes")
     try:
-        document = tomllib.loads(data.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused("FN-3201", reason=str(error)) from error
+        document = toml.loads(data.decode("utf-8-sig"))
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise Refused("FN-3201", reason=str(error)[:200]) from error
     return Catalog.from_toml_dict(document, levels)
 
 

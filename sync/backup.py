@@ -127,7 +127,7 @@ def open_object(data: bytes, private: bytes) -> tuple[Header, tuple[Table, ...]]
     body = seal.open_with_key(commit, ciphertext, raw, content_key, known)
     try:
         found = msgspec.msgpack.decode(packing.unpack(body), type=list[tuple[str, list[str], list[list[Any]]]])
-    except (msgspec.DecodeError, FednodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FednodeError) as error:
         raise broken("object", "body") from error
     if any(len(row) != len(columns) for _, columns, rows in found for row in rows):
         raise broken("object", "columns")
@@ -135,7 +135,10 @@ def open_object(data: bytes, private: bytes) -> tuple[Header, tuple[Table, ...]]
 
 
 def _header(raw: bytes) -> tuple[Header, Any]:
-    value = canonical.loads(raw)
+    try:
+        value = canonical.loads(raw)
+    except IntegrityError as error:
+        raise broken("object", "header") from error
     names = {"v": int, "suite": int, "domain": str, "node": str, "store": str, "kind": str, "first": int, "last": int}
     if not isinstance(value, dict) or {name: type(one) for name, one in value.items()} != names:
         raise broken("object", "header")

@@ -39,6 +39,8 @@ ACTIONS = ("keep", "withdraw", "strip")
 SUBJECTS = ("organisation", "person", "place", "thing")
 
 CATALOG_KEY = b"catalog"
+VERSION_MAX = (1 << 32) - 1  # what a leaf and a segment can name (`schema_version`)
+RETENTION_DAYS_MAX = 366_000  # a thousand years: any day that far from another is a date
 DATASETS_MAX = 200
 FIELDS_MAX = 200
 TEXT_MAX = 20_000
@@ -166,8 +168,8 @@ class Catalog:
         """A catalog out of a change of `sys.catalog`. Raises Refused FN-32xx."""
         try:
             document = msgspec.json.decode(payload)
-        except msgspec.DecodeError as error:
-            raise Refused("FN-3201", reason=str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused("FN-3201", reason=str(error)[:200]) from error
         return cls._checked(document, None)
 
     @classmethod
@@ -179,6 +181,9 @@ class Catalog:
             raise Refused("FN-3202", where=_where(plain, where.strip("`")), reason=what) from error
         if document.version < 1:
             raise Refused("FN-3203", version=document.version)
+        if document.version > VERSION_MAX:
+            allowed = f"1-{VERSION_MAX}"
+            raise Refused("FN-3209", where="catalog", attribute="version", value=document.version, allowed=allowed)
         most = BODIES_MAX if levels is not None else document.bodies  # whoever publishes; a newer node may know more
         if not 1 <= document.bodies <= most:
             allowed = f"1-{BODIES_MAX}"
@@ -314,6 +319,9 @@ def _check_dataset(dataset: Dataset, levels: Sequence[str] | None) -> None:
     ):
         if value not in allowed:
             raise Refused("FN-3209", where=name, attribute=attribute, value=value, allowed=", ".join(allowed))
+    if not 0 <= dataset.retention.days <= RETENTION_DAYS_MAX:
+        days, limit = dataset.retention.days, f"0-{RETENTION_DAYS_MAX}"
+        raise Refused("FN-3209", where=name, attribute="retention.days", value=days, allowed=limit)
     for attribute, named in (
         ("writers", dataset.writers),
         ("readers", dataset.readers),

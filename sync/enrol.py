@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,7 @@ ADDRESSES_MAX = 8
 RENEW_AT = 2 / 3  # of a certificate's life
 CHECK_BYTES = 4
 DATED_LIFE_S_MIN = 86400  # a certificate with dates of its own holds for a day at least
+_EXPIRES = re.compile("0|[1-9][0-9]{0,10}")  # Unix seconds, up to the year 5138
 _STICK = b"fednode invitation by stick v1\n"
 
 
@@ -69,6 +71,8 @@ class Token:
             if len(body) < 32 + SECRET_BYTES + 3 or _check(body) != check or _text(data) != encoded:
                 raise ValueError("checksum, or another spelling of the same bytes")
             node, expires, *addresses = body[32 + SECRET_BYTES :].decode().split("\n")
+            if not _EXPIRES.fullmatch(expires):
+                raise ValueError("a time that no calendar has, or another spelling of it")
             return cls(body[:32], body[32 : 32 + SECRET_BYTES], node, int(expires), tuple(addresses[:ADDRESSES_MAX]))
         except (ValueError, binascii.Error) as error:
             raise Refused("FN-3102") from error

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from operator import mul
 
 from stdnum.cn import uscc
-from stdnum.exceptions import InvalidChecksum, InvalidLength, ValidationError
+from stdnum.exceptions import InvalidChecksum, InvalidLength
 
 from fednode.sync.catalog import Dataset, Field
 
@@ -257,7 +257,7 @@ def _make_uscc(_: Field) -> Parser:
             raise _Bad("uscc_length", str(len(uscc.compact(value)))) from None
         except InvalidChecksum:
             raise _Bad("uscc_check", uscc.calc_check_digit(uscc.compact(value)[:17])) from None
-        except ValidationError:
+        except ValueError:  # ValidationError is one; so is what it raises for a line break among the digits
             raise _Bad("uscc_format") from None
 
     return code

@@ -30,6 +30,7 @@ from fednode.crypto import certs
 from fednode.crypto.certs import ROOT, Identity, covers
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
+from fednode.sync.clock import WALL_MS_MAX
 from fednode.sync.errors import PeerError
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
 LEVELS = ("province", "city", "county", "township", "village")
 CERTIFICATE_HEX_MAX = 2 * 8 * 1024
 DEPTH_MAX = 16
+INCARNATION_MAX = 10**9  # as in certificates and names of logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,9 @@ class Directory:
             self._check_node(origin, payload)
         elif kind == "revoke":
             found = self._revocation(origin, payload)
+            # not in `apply`: what was taken in before this was looked at stays
+            if not 0 < found.incarnation < INCARNATION_MAX or not 0 <= found.at_ms <= WALL_MS_MAX:
+                raise PeerError("FN-6402", reason="revocation")
             if origin not in [one.node for one in self.path(found.node)[:-1]]:
                 raise PeerError("FN-5431", node=found.node, origin=origin)
         elif kind == "heir":

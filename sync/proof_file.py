@@ -339,7 +339,7 @@ class _Pool:
         for one in (*path, self.root):
             if not _valid(one, time_s):
                 span = {"valid_from": iso(one.not_before), "valid_to": iso(one.not_after)}
-                raise IntegrityError("FN-6227", node=one.node, **span, at=_iso(time_s))
+                raise IntegrityError("FN-6227", node=one.node, **span, at=iso(time_s))
         return path
 
     def _issuer(self, child: Identity, time_s: int) -> Identity:
@@ -358,14 +358,6 @@ class _Pool:
 
 def _valid(one: Identity, time_s: int) -> bool:
     return one.not_before <= time_s <= one.not_after
-
-
-def _iso(seconds: int) -> str:
-    """As `certs.iso`, for any number that a file may hold."""
-    try:
-        return iso(seconds)
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)
 
 
 def _text(data: bytes) -> str:

@@ -1,0 +1,1 @@
+"""Fuzzing: what bytes from outside do to whoever reads them. Begin with `target`."""
