@@ -31,6 +31,7 @@ from fednode.node import drills, files, retention, scrub
 from fednode.node.config import Config
 from fednode.node.erasing import clean
 from fednode.node.journal import DONE, FAILED, REFUSED
+from fednode.node.table_scrub import Tables
 from fednode.node.timetable import Timetable, parse_duration, parse_limit, parse_rate, parse_span, rate_at
 from fednode.node.withdrawal import day_of
 from fednode.sync.enrol import renewal_due
@@ -219,7 +220,9 @@ def _scrub(app: App) -> dict[str, Any]:
         raise Refused("FN-3704", job="scrub", setting="scrub_days")
     from time import monotonic
 
-    one = scrub.Scrub(app.store, app.trust.directory, app.trust.node, app.config.scrub_days, lambda: monotonic() * 1000)
+    tables = Tables(app.store, app.home.state_db, app.trust.dataset)
+    place = (app.store, app.trust.directory, app.trust.node, app.config.scrub_days)
+    one = scrub.Scrub(*place, lambda: monotonic() * 1000, tables)
     before = one.state.done
     problems = one.step(app.now_ms())
     scrub.save(app.store, one.state)

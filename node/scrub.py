@@ -7,6 +7,7 @@ Rules
 3. Where it stands (`State`) is a value that the caller keeps, so a restart goes on. The root that it goes on from is
    compared with what the origin signed there; when it does not agree, the log is taken from its first change again.
 4. A problem is told once a round, and the round goes on.
+5. After the logs, what state.db says is compared with them (`node.table_scrub`).
 
 >>> due(total=1_000, started_ms=0, now_ms=DAY_MS, days=10)
 100
@@ -23,6 +24,7 @@ from fednode.node import audit
 from fednode.node.audit import Edge, Fold, Problem, Report
 from fednode.node.checker import Checker
 from fednode.node.store import Store
+from fednode.node.table_scrub import Tables
 from fednode.node.tree import KeptNodes
 from fednode.sync.identity import Directory
 
@@ -34,7 +36,8 @@ META = "scrub"
 
 class State(msgspec.Struct):
     """Where the scrub stands: the log under way, its edge there, whether a problem was found in it; and how the round
-    goes, and the last one went. Times are 0 for never, the log 0 where a round begins."""
+    goes, and the last one went; `row`, `rows`: of the record table, the last that was looked at, and how many were.
+    Times are 0 for never, the log 0 where a round begins."""
 
     log_id: int = 0
     edge: Edge = Edge()
@@ -46,6 +49,8 @@ class State(msgspec.Struct):
     last_ended_ms: int = 0
     last_changes: int = 0
     last_problems: int = 0
+    row: int = 0
+    rows: int = 0
 
 
 def load(store: Store) -> State:
@@ -67,10 +72,20 @@ def due(total: int, started_ms: int, now_ms: int, days: int) -> int:
 
 
 class Scrub:
-    """Scrubs one store, in one thread. `days`: for a round. `clock_ms`: any clock that runs steadily."""
+    """Scrubs one store, in one thread. `days`: for a round. `clock_ms`: any clock that runs steadily. `tables`: what is
+    compared with the logs."""
 
-    def __init__(self, store: Store, directory: Directory, me: str, days: int, clock_ms: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        me: str,
+        days: int,
+        clock_ms: Callable[[], float],
+        tables: Tables | None = None,
+    ) -> None:
         self._store, self._directory, self._me, self._days, self._clock_ms = store, directory, me, days, clock_ms
+        self._tables = tables
         self.state = load(store)
         self.altered: list[tuple[int, list[TreeNode]]] = []  # for whoever may write: `audit.mend`
 
@@ -81,9 +96,10 @@ class Scrub:
         state, store = self.state, self._store
         checker, report = Checker(store, self._directory, self._me), Report()
         until, total = self._clock_ms() + STEP_MS, audit.size_of_all(store)
+        total += self._tables.count() if self._tables is not None else 0
 
         def go_on() -> bool:
-            enough = state.done >= due(total, state.started_ms, now_ms, self._days)
+            enough = state.done + state.rows >= due(total, state.started_ms, now_ms, self._days)
             return not enough and self._clock_ms() < until and may_go_on()
 
         while (log := audit.log_from(store, state.log_id)) is not None:
@@ -102,8 +118,9 @@ class Scrub:
             report.problems += audit.witnesses(store, checker, fold)
             state.log_id, state.edge, state.broken = log.id + 1, Edge(), False
         else:
-            report.problems += audit.strays(store)
-            self._end(now_ms, len(state.problems) + len(report.problems))
+            if self._compare(report, go_on):
+                report.problems += audit.strays(store)
+                self._end(now_ms, len(state.problems) + len(report.problems))
         state.problems = (state.problems + report.problems)[:PROBLEMS_MAX]
         return report.problems
 
@@ -115,6 +132,19 @@ class Scrub:
                     return False
                 fold.take(checker.check(run.name, *place))
                 self.state.done += place[2]
+        return True
+
+    def _compare(self, report: Report, go_on: Callable[[], bool]) -> bool:
+        """Compare what is left of the tables, a few rows at least; whether that was all."""
+        tables, state = self._tables, self.state
+        while tables is not None:
+            state.row, count, problems = tables.check(state.row)
+            state.rows += count
+            report.problems += problems
+            if not state.row:
+                break
+            if not go_on():
+                return False
         return True
 
     def _in_round(self, now_ms: int) -> bool:

@@ -26,6 +26,7 @@ from fednode.node.audit import Problem
 from fednode.node.driver import WriterThread
 from fednode.node.journal import DONE, FAILED
 from fednode.node.scrub import Scrub
+from fednode.node.table_scrub import Tables
 from fednode.node.writer import Writer
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Scrubber:
         self._app, self._writer, self._mend = app, writer, mend
         self._store = app.new_store()
         self._scrub = Scrub(
-            self._store, app.trust.directory, app.trust.node, app.config.scrub_days, lambda: time.monotonic() * 1000
+            *(self._store, app.trust.directory, app.trust.node, app.config.scrub_days),
+            lambda: time.monotonic() * 1000,
+            Tables(self._store, app.home.state_db, app.trust.dataset),
         )
         self._turn = asyncio.Lock()
         self._stopping = threading.Event()

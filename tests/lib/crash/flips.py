@@ -20,7 +20,9 @@ from crash.life import LOG, STATE, Life
 from fednode.crypto.errors import FednodeError
 from fednode.node import audit, sqlite
 from fednode.node.app import App
+from fednode.node.audit import Problem
 from fednode.node.config import Config
+from fednode.node.table_scrub import Tables
 
 
 @dataclass
@@ -48,6 +50,16 @@ def whole(life: Life, rng: Random) -> Image:
     return next(images(life.before, life.trace, rng, [last - 2]))
 
 
+def compared(app: App) -> list[Problem]:
+    """What the scrub finds in the record table."""
+    found, after = [], 0
+    while True:
+        after, _, problems = Tables(app.store, app.home.state_db, app.trust.dataset).check(after)
+        found += problems
+        if not after:
+            return found
+
+
 def _noticed(life: Life, home: Path, before: dict[str, dict[str, str]], name: str) -> tuple[str, str]:
     """(by what, which tables changed)."""
     base = LOG if name.startswith(LOG) else STATE
@@ -73,6 +85,8 @@ def _noticed(life: Life, home: Path, before: dict[str, dict[str, str]], name: st
                     return "sqlite", changed
                 records.projector.catch_up()
                 records.digest()
+                if compared(app):
+                    return "scrub", changed
         met = go_on(life, len(life.trace), home, home.parent) if base == LOG else []
     except (FednodeError, sqlite.Error) as error:
         return f"refused: {getattr(error, 'code', type(error).__name__)}", changed
