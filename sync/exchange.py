@@ -20,6 +20,8 @@ Rules
 7. A PeerError ends the session with a Bye that carries its code. Any other exception is a bug.
 8. Tables, not branches, say which message is legal when (`fednode.sync.states`).
 9. What the parent sends while the child still admits it waits, bounded, and is handled as soon as it is admitted.
+10. What a peer wants again is looked up one by one, while little of it waits to be sent (`AGAIN_BYTES_MAX`): a few
+   bytes that ask for much do not fill the memory of whoever is asked.
 """
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ from fednode.sync.effects import (
     Acked,
     Admission,
     Admit,
-    Again,
     Alert,
     Behind,
     Close,
@@ -49,7 +50,7 @@ from fednode.sync.effects import (
     Standbys,
 )
 from fednode.sync.errors import PeerError, Unavailable
-from fednode.sync.side import Side
+from fednode.sync.side import WANTS_MAX, Side
 from fednode.sync.states import LEGAL, State
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -149,7 +150,7 @@ class Exchange(Side):
         if self.state is not State.OPEN:
             return []
         beat = [self._send(wire.Beat(now_ms, self._lag), now_ms)] if now_ms - self._last_sent_ms >= BEAT_MS else []
-        return [*beat, *self._tell_more()]
+        return [*beat, *self._tell_more(), *self._look_up()]
 
     # ------------------------------------------------------------ the driver's reports
 
@@ -189,7 +190,8 @@ class Exchange(Side):
     def ready(self, room: int, now_ms: int, chunk_bytes: int = wire.CHUNK_BYTES_MAX) -> list[Effect]:
         """The line takes so many bytes of segments now, in chunks of at most so many."""
         self._outbox.room, self._outbox.chunk_bytes = room, chunk_bytes
-        return self._pump(now_ms) if self.state is State.OPEN and not self._outbox.empty else []
+        pumped = self._pump(now_ms) if self.state is State.OPEN and not self._outbox.empty else []
+        return [*pumped, *self._look_up()]
 
     def grant(self, bytes_max: int, now_ms: int) -> tuple[list[Effect], int]:
         """Under a limit on what comes in: give the peer credit, `bytes_max` at most. And how much that was."""
@@ -308,7 +310,7 @@ class Exchange(Side):
 
     def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:
         self._outbox.credit = min(self._outbox.credit + credit.bytes, WINDOW_BYTES)
-        effects = self._pump(now_ms)
+        effects = [*self._pump(now_ms), *self._look_up()]
         return [*effects, *self._tell_more()] if self._tell_starved and self._idle_sent else effects
 
     def _on_idle(self, idle: wire.Idle, now_ms: int) -> list[Effect]:
@@ -317,7 +319,10 @@ class Exchange(Side):
         return self._finish_once(now_ms)
 
     def _on_want(self, want: wire.Want, now_ms: int) -> list[Effect]:
-        return [Again(want.log, want.first, self._outbox.position, want.restore)]
+        if len(self._wanted) >= WANTS_MAX and want not in self._wanted:
+            raise PeerError("FN-5506", over=len(self._wanted))
+        self._wanted[want] = None
+        return self._look_up()
 
     def _on_missing(self, missing: wire.Missing, now_ms: int) -> list[Effect]:
         self._inbox.missing(missing.log, missing.first)

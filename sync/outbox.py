@@ -64,6 +64,11 @@ class Outbox:
         return self._next() is None
 
     @property
+    def bytes_again(self) -> int:
+        """What waits to be sent once more."""
+        return sum(len(one.item.data) - one.offset for one in self._again)
+
+    @property
     def hurrying(self) -> bool:
         """Whether something urgent still waits."""
         return bool(self._urgent)

@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from fednode.sync import versions, wire
 from fednode.sync.effects import (
+    Again,
     Close,
     Compare,
     Effect,
@@ -44,6 +45,8 @@ HURRY_FROM_BYTES = 64 * 1024
 HURRY_SINCE = 2  # the protocol version that knows Chunk.ahead
 PULL_BYTES = 2 * 1024 * 1024
 TELL_MS = 60_000
+AGAIN_BYTES_MAX = 4 * 1024 * 1024
+WANTS_MAX = 10_000  # that wait to be looked up
 LOGS_MAX = 1_000_000  # that a peer may say it holds
 
 
@@ -74,6 +77,7 @@ class Side:
         self._hurried = 0  # up to where the feed was looked through for what is urgent
         self._hurrying, self._urgent = False, True
         self._in_vain = 0  # how often the peer asked for what this side no longer holds
+        self._wanted: dict[wire.Want, None] = {}  # by the peer, not looked up yet
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._hello_sent_ms = self._last_sent_ms = self._last_received_ms = 0
@@ -98,7 +102,8 @@ class Side:
     @property
     def quiet(self) -> bool:
         """Whether both sides have said all that they have, and all of it is answered."""
-        return self._drained and self._outbox.empty and not self._outbox.unacked and not self._inbox.busy
+        told = self._drained and self._outbox.empty and not self._outbox.unacked and not self._wanted
+        return told and not self._inbox.busy
 
     def knows(self, kind: type) -> bool:
         """Whether the peer's version has this kind of message: no other may be sent to it."""
@@ -138,6 +143,14 @@ class Side:
             self._pulling = True
             effects.append(Pull(outbox.position, PULL_BYTES))
         return effects + self._finish_once(now_ms)
+
+    def _look_up(self) -> list[Effect]:
+        """The oldest of what the peer wants (`Exchange`, rule 10)."""
+        if self.state is not State.OPEN or not self._wanted or self._outbox.bytes_again >= AGAIN_BYTES_MAX:
+            return []
+        want = next(iter(self._wanted))
+        del self._wanted[want]
+        return [Again(want.log, want.first, self._outbox.position, want.restore)]
 
     def _tell_more(self) -> list[Effect]:
         """Rule 5, after the first time."""
@@ -222,7 +235,9 @@ class Side:
         outbox = self._outbox
         if not self._once or self.state is not State.OPEN or not self._drained or not outbox.empty:
             return []
-        if len(outbox.unacked) > self._in_vain:  # what the peer cannot take without what is lost here stays unanswered
+        if (
+            self._wanted or len(outbox.unacked) > self._in_vain
+        ):  # what the peer cannot take without what is lost here stays unanswered
             return []
         takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
         if (takes and not self._inbox.idle) or self._inbox.waiting or self._renewing:

@@ -13,12 +13,14 @@ from fednode.sync import exchange as ex
 from fednode.sync import wire
 from fednode.sync.effects import (
     Admission,
+    Again,
     Alert,
     Commit,
     Done,
 )
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.exchange import Exchange
+from fednode.sync.side import AGAIN_BYTES_MAX, WANTS_MAX
 from fednode.sync.states import State
 from sides import NOW, Side, broken, hello, item, pair, settle
 
@@ -208,3 +210,58 @@ def test_what_comes_early_is_held_to_the_same_rules() -> None:
     assert child.closed is None
     child.admit()
     broken(child, "FN-5504")
+
+
+# ---------------------------------------------------------------- who asks for much
+
+
+def test_regression_a_few_bytes_that_ask_for_much_do_not_fill_the_memory() -> None:
+    """Each Want of 40 bytes had two MiB looked up, and kept until the peer gave credit: it need not."""
+    child, parent = pair(down=[item(lsn, 200_000) for lsn in range(1, 11)], child={"window": 0})
+    settle(child, parent)
+    asked = [wire.Want("hebei/13/1/x", first % 10 + 1) for first in range(2_000)]
+    for want in asked:
+        number = parent.exchange._received_number + 1
+        parent.do(parent.exchange.receive(wire.encode(number, want), NOW))
+    outbox = parent.exchange._outbox
+    assert outbox.bytes_again < AGAIN_BYTES_MAX + 10 * 200_000
+    assert len(parent.exchange._wanted) == 10
+    assert parent.closed is None
+    assert len(parent.of(Again)) == 3, "2.0, 1.8 and 1.6 MB: then the rest waits"
+    for _ in range(12):
+        parent.do(parent.exchange.tick(NOW))
+    assert len(parent.of(Again)) == 3
+    while not outbox.empty:  # with credit all of it goes out, and the rest is looked up in its turn
+        number = parent.exchange._received_number + 1
+        parent.do(parent.exchange.receive(wire.encode(number, wire.Credit(1 << 20)), NOW))
+    assert len(parent.of(Again)) == 13
+    assert not parent.exchange._wanted
+
+
+def test_the_limit_of_what_waits_to_be_looked_up() -> None:
+    child, parent = pair(down=[item(1, 200_000)] * 30, child={"window": 0})
+    settle(child, parent)
+
+    def want(first: int) -> None:
+        number = parent.exchange._received_number + 1
+        parent.do(parent.exchange.receive(wire.encode(number, wire.Want("hebei/13/1/x", first)), NOW))
+
+    want(0)
+    assert parent.exchange._outbox.bytes_again >= AGAIN_BYTES_MAX
+    for first in range(1, WANTS_MAX + 1):
+        want(first)
+    want(1)  # the same again is no more
+    assert parent.closed is None
+    want(0)
+    broken(parent, "FN-5506")
+
+
+def test_a_session_does_not_end_while_the_peer_waits_for_what_it_wants() -> None:
+    child, parent = pair(down=[item(1, 200_000)] * 30, child={"window": 0}, parent={"once": True})
+    settle(child, parent)
+    for first in (0, 1):
+        number = parent.exchange._received_number + 1
+        parent.do(parent.exchange.receive(wire.encode(number, wire.Want("hebei/13/1/x", first)), NOW))
+    assert parent.exchange._wanted
+    assert not parent.exchange.quiet
+    assert parent.closed is None

@@ -24,6 +24,7 @@ from fednode.sync import exchange as ex
 from fednode.sync import wire
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.segment import ENVELOPE_BYTES_MAX
+from fednode.sync.side import AGAIN_BYTES_MAX, WANTS_MAX
 from fednode.sync.states import State
 from fuzz.alter import varint
 from fuzz.target import Target, law
@@ -130,6 +131,8 @@ class Watched(Driven):
         """The bounds."""
         one = self.exchange
         law(one._outbox.credit <= WINDOW, "credit is bounded")
+        law(one._outbox.bytes_again < AGAIN_BYTES_MAX + 6 * SIZES[-1], "what is to be sent again is bounded")
+        law(len(one._wanted) <= WANTS_MAX, "what is wanted is bounded")
         law(one._early_bytes <= ex.EARLY_BYTES_MAX + wire.FRAME_BYTES_MAX, "what came early is bounded")
         if one.state is State.OPEN:
             law(one._inbox.allowed >= -2 * wire.CHUNK_BYTES_MAX, "who sends more than it may is cut off")
@@ -278,6 +281,13 @@ class Play:
             number = side.exchange._received_number + 1
             side.receive(wire.encode(number, wire.Chunk(n + 1, 0, data, len(data), b"")))
 
+    def clamour(self, side: Watched) -> None:
+        """Many wants, whatever the credit."""
+        self.forged = True
+        for n in range(self.script.byte() % 90):
+            number = side.exchange._received_number + 1
+            side.receive(wire.encode(number, wire.Want(f"{LOG}{n // 5}", n % 5)))
+
     def commit(self, side: Watched) -> None:
         count = self.script.byte() % 4
         side.done_for |= {one.lsn for one in side.commits[: count or None]}
@@ -366,7 +376,7 @@ _KINDS = _messages(0, 0)
 _ACTS: tuple[Callable[[Play, Watched], None], ...] = (
     *(Play.deliver, Play.deliver, Play.commit, Play.deliver, Play.say, Play.lose, Play.repeat, Play.overtake),
     *(Play.alter, Play.cut, Play.say_raw, Play.say, Play.refuse_some, Play.miss, Play.pass_time, Play.wake),
-    *(Play.ready, Play.ask, Play.learn, Play.admit, Play.end, Play.hurry, Play.flood, Play.deliver),
+    *(Play.ready, Play.ask, Play.learn, Play.admit, Play.end, Play.hurry, Play.flood, Play.clamour),
 )
 
 
