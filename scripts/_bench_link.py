@@ -10,7 +10,8 @@ are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and 
     open_...      1,000 more in the session that is open then
     cut_...       6,000 more, in the same session when the line is cut in the middle: the dial after it is in all of
                   its figures
-    ..._ratio     bytes of both directions / sealed bytes of the segments                              (bar 1.15)
+    ..._ratio     bytes of both directions / sealed bytes of the licences' segments                    (bar 1.15)
+    ..._ratio_of_all        the same / sealed bytes of all segments that went up: what the audit says of the import, too
     ..._of_json   the same / bytes of the licences' JSON                                               (bar 0.30)
     ..._share     bytes up / what the line could carry from the first of them until the last was off it (bar 0.90);
                   at 5 % loss 0.95 is all there is: what was lost takes the line twice
@@ -55,10 +56,11 @@ from shaper import Line, Shaper
 
 DATASET = "admin-licence"
 RATE, DELAY_S, LOSS, CUT_S = 8000.0, 0.3, 0.05, 60.0
-SEALED = (
+SEALED_OF_ALL = (
     "select coalesce(sum(length(s.data)), 0) from segment s join log l on l.id = s.log_id"
-    f" where l.dataset = '{DATASET}' and s.lsn > {{after}}"
+    " where l.up = 1 and s.lsn > {after}"
 )
+SEALED = f"{SEALED_OF_ALL} and l.dataset = '{DATASET}'"
 
 
 def write_licences(folder: Path, count: int, seed: int) -> int:
@@ -100,6 +102,7 @@ class Measured:
         ended = await asyncio.to_thread(until, self.log, "select max(acked) from peer", last)
         line = self.line
         sealed = one_value(self.log, SEALED.format(after=self.held))
+        of_all = one_value(self.log, SEALED_OF_ALL.format(after=self.held))
         up, down = line.bytes_up - self.up, line.bytes_down - self.down
         took = RATE * (line.last_up_at - line.first_up_at)
         note(f"{name}: {ended - started:.1f} s, {up} up, {down} down, {sealed} sealed")
@@ -109,6 +112,7 @@ class Measured:
             f"{name}_bytes_up": up,
             f"{name}_bytes_down": down,
             f"{name}_ratio": round((up + down) / sealed, 3),
+            f"{name}_ratio_of_all": round((up + down) / of_all, 3),
             f"{name}_of_json": round((up + down) / made, 3),
             f"{name}_share": round(up / took, 3),
             f"{name}_share_of_left": round(up / (took - line.repeated_up + self.repeated), 3),
