@@ -29,7 +29,7 @@ HOLD, ALONE = "hold", "alone"
 
 @dataclass(slots=True)
 class Go:
-    """What may be told to one session. `unheard`: also what it had not heard of when it began."""
+    """What may be told to one session. `unheard`: also, and first, what it had not heard of when it began."""
 
     who: Hashable
     reports: list[Done] = field(default_factory=list)
@@ -100,11 +100,17 @@ class AckGate:
     def take(self, who: Hashable, reports: Sequence[Done], now_ms: int) -> list[Done]:
         """The writer's reports for a session: those that may be told now. The others wait."""
         self._highest = max(self._highest, *(one.at for one in reports), 0)
-        may = self.may(0)
-        waits = [_Waiting(one.at, now_ms, one) for one in reports if not may(one.at)]
+        may, behind = self.may(0), self._owed(who)
+        goes = [one.gap is not None if behind else may(one.at) for one in reports]
+        waits = [_Waiting(one.at, now_ms, one) for one, now in zip(reports, goes, strict=True) if not now]
         if waits:
             self._waiting.setdefault(who, []).extend(waits)
-        return [one for one in reports if may(one.at)]
+        return [one for one, now in zip(reports, goes, strict=True) if now]
+
+    def _owed(self, who: Hashable) -> bool:
+        """Whether a session has yet to hear of what was sent before it began. Nothing that was sent later is told
+        first: its sender takes all before that for told, and would never hear of the rest, were the line cut then."""
+        return any(one.done is None for one in self._waiting.get(who, ()))
 
     def owe(self, who: Hashable, at: int, now_ms: int) -> None:
         """A session began that is yet to hear of what it sent before, the last of it stored at this number."""
@@ -151,7 +157,7 @@ class AckGate:
         for who in list(self._waiting):
             waiting = self._waiting[who]
             freed = [one for one in waiting if free(one)]
-            if not freed:
+            if not freed or any(one.done is None and not free(one) for one in waiting):
                 continue
             self._waiting[who] = [one for one in waiting if not free(one)]
             if not self._waiting[who]:

@@ -99,6 +99,7 @@ class Acks:
         self._engine, self._app = engine, engine.app
         self._gate = gate(self._app.config, engine.store, self._app.trust)
         self._away = self._gate is not None and self._gate.away
+        self._telling: dict[Session, list[fx.Done]] = {}  # to whom it is being told what they had not heard of
 
     def may(self, peer: Identity, from_parent: bool) -> May | None:
         """What a peer may be told at its admission; None where nothing waits for a standby."""
@@ -126,7 +127,11 @@ class Acks:
         """The writer's reports: those that may be told now."""
         if self._gate is None or session.link is None or not self._waits(session.link):
             return reports
-        return self._gate.take(session, reports, self._engine.clock_ms())
+        may = self._gate.take(session, reports, self._engine.clock_ms())
+        if session in self._telling:  # behind what was sent before
+            self._telling[session].extend(may)
+            return []
+        return may
 
     def heard(self, session: Session, effect: fx.Acked) -> None:
         """A peer has acknowledged."""
@@ -136,6 +141,7 @@ class Acks:
 
     def ended(self, session: Session) -> None:
         """Whoever it was asks again."""
+        self._telling.pop(session, None)
         if self._gate is not None:
             self._gate.forget(session)
 
@@ -162,12 +168,16 @@ class Acks:
     def _go(self, found: Sequence[Go]) -> None:
         for one in found:
             session: Any = one.who
-            session.answer(one.reports)
+            if one.unheard or session in self._telling:
+                self._telling.setdefault(session, []).extend(one.reports)
+            else:
+                session.answer(one.reports)
             if one.unheard:
                 session.spawn(self._tell_unheard(session, session.link))
 
     async def _tell_unheard(self, session: Session, link: Link) -> None:
-        """What the peer had sent before this session began, and was not told at its beginning."""
+        """What the peer had sent before this session began, and was not told at its beginning; then what it has sent
+        since."""
         allowed = self.may(link.peer, link.from_parent)
 
         def outcomes(writer: Writer) -> Sequence[wire.Outcome]:
@@ -180,6 +190,7 @@ class Acks:
         with contextlib.suppress(FednodeError):
             found = await self._engine.writer.call(outcomes)
             session.answer([fx.Done(one.lsn, one.cosignature, one.refused) for one in found])
+            session.answer(self._telling.pop(session, []))
 
     def _say(self) -> None:
         """Where a standby has gone away, or is back."""

@@ -37,7 +37,7 @@ from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
-from fednode.sync import versions, wire
+from fednode.sync import frames, versions, wire
 from fednode.sync.change import LogName
 from fednode.sync.effects import Admission, HalfSegment, Item
 from fednode.sync.errors import PeerError
@@ -49,7 +49,7 @@ REACHED_AT = "reached_at/"  # + a standby's id: where it can be dialled (meta)
 STOOD_FOR = "stood_for"  # the id of a standby that has taken its primary's name, until all that follows is done (meta)
 ISSUERS = "issuers"  # at a standby: where its primary's parent can be dialled
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
-GATHERS = "gathers"  # this node's life began from less than it had: children give what they hold of its earlier ones
+GATHERS = "gathers"  # this node's life began from less than it had: its neighbours give what they hold of earlier ones
 CHILD = "child"
 OUTCOMES_PAGE = 1024
 NO_ROOM = "FN-4505"  # a parent that takes nothing in has no room on its disk
@@ -182,6 +182,7 @@ def hello(
         to.issuers,
         to.above,
         to.lives,
+        frames.GATHERS if store.meta(GATHERS) else frames.GATHERS_NOT,
     )
 
 
@@ -277,7 +278,8 @@ def enter(
     sound = place is Place.SAME
     with store.write() as tx:
         peer = tx.ensure_peer(identity.node, "parent" if from_parent else CHILD)
-        if peer.have.store != greeting.store and not greeting.restore:
+        # a child that takes its history back sends nothing yet; a parent that gathers does
+        if peer.have.store != greeting.store and (from_parent or not greeting.restore):
             before = store.peer_with_store(greeting.store) if identity.stands_for == trust.node else None
             tx.meet_store(peer.id, greeting.store)
             if before is not None:  # the old primary: its order was followed to here
@@ -306,14 +308,16 @@ def enter(
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
     link.since, link.restoring = peer.since, restoring
-    link.gathers = not from_parent and bool(store.meta(GATHERS))
-    link.gives_back = identity.incarnation if from_parent and greeting.restore else 0
+    link.gathers = bool(store.meta(GATHERS))
+    gathers = greeting.gathers == frames.GATHERS or (from_parent and greeting.restore)
+    link.gives_back = identity.incarnation if gathers else 0
+    as_ever = link.gathers and greeting.gathers == frames.GATHERS_UNKNOWN
     half = store.partial(identity.node)
     to = None if from_parent else to_child(store, trust, identity, greeting, issuers)
     reply = (
         None
         if from_parent
-        else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=link.gathers)
+        else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=as_ever)
     )
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
     owed = 0 if may is None else store.newest_from(peer, greeting.acked)
@@ -390,7 +394,9 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         until: int = 1 << 62,
         only: Sequence[int] | None = None,
     ) -> tuple[list[Item], bool]:
-        also = _subtree(store, trust, link.peer.node) if link.restoring else ()
+        also = (
+            _subtree(store, trust, link.peer.node) if link.restoring else store.lives(link.peer.node, link.gives_back)
+        )
         return store.feed_down(scope, after, size, log, first, until, also, only, back)
 
     return _refilled(link, down), _again(down)

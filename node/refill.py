@@ -3,7 +3,8 @@ or made anew. Only that is sent, not all that is held (`Holdings`, sync/side, ru
 
 Rules
 1. Who tells, tells of the logs that the other's feed may have: from below, those of that part of the tree; from above,
-   those from above; to and from a standby, all that is not the standby's own.
+   those from above; to and from a standby, all that is not the standby's own. Who gathers what others hold of its
+   earlier lives tells of its own, too.
 2. What is believed is a log's size together with its root there. What does not fit (a fork) counts as not held: it is
    sent, and found by whoever verifies it.
 3. No signature is missed by what is not sent. Of its own logs a node also sends again what has no first parent's
@@ -90,6 +91,8 @@ def _gives(trust: Trust, link: Link, origin: str) -> bool:
     peer, me, directory = link.peer, trust.me, trust.directory
     if link.from_parent and me.stands_for:
         return origin != me.node
+    if link.gathers and origin == me.node:
+        return True
     if link.from_parent:
         return origin in [one.node for one in directory.path(me.node)[:-1]]
     if peer.stands_for:  # an old primary, that gives what only it has
@@ -176,11 +179,12 @@ def _missing(store: Store, trust: Trust, link: Link) -> Iterator[int]:
 def _feed_logs(store: Store, trust: Trust, link: Link) -> list[tuple[int, str, int]]:
     """(number, origin, size) of the logs in the feed for a peer."""
     what = "select id, origin, size from log where size > 0 and "
+    back = (link.peer.node, link.gives_back)
     if link.from_parent:
-        rows = store.rows(what + "up = 1")
+        rows = store.rows(what + "(up = 1 or (origin = ? and incarnation < ?))", *back)
     elif link.peer.stands_for == trust.node:
         rows = store.rows(what + "origin <> ?", link.peer.node)
     else:
-        ids = ",".join(map(str, store.down_logs(link.peer.scope)))
+        ids = ",".join(map(str, (*store.down_logs(link.peer.scope), *store.lives(*back))))
         rows = store.rows(what + f"id in ({ids})")
     return [(log_id, origin, size) for log_id, origin, size in rows]

@@ -4,7 +4,8 @@ transaction.
 Rules
 1. Nobody asks. Who lacks a key follows from the catalog, the nodes that are known and the header of a segment. Where
    this node is the one that gives (`giver_of`), and reads the segment itself, it does: each segment when it arrives,
-   and all that is held when a node's key is new (`due`), in steps of `STEP_SEGMENTS`.
+   and all that is held when a node's key is new (`due`), in steps of `STEP_SEGMENTS`. Whose keys were replaced gives
+   no more of what was sealed to the old ones: those that waited for it are due again, from the next.
 2. A rewrap that comes is checked by everyone whom it passes. Who carries it passes it on; the one whom it is for opens
    the segment by it: the gates of `sync.verify` from 11 on, then it is like any segment that was sealed to this node.
 3. When nothing of a log is unreadable any more, the log is whole: from then on its root is checked here.
@@ -64,7 +65,7 @@ class Rewrapping:
     def __init__(self, store: Store, trust: Trust, keys: NodeKeys, stripping: Stripping) -> None:
         self._store, self._trust, self._keys, self._stripping = store, trust, keys, stripping
         self._mine = SUITE_1.hash(keys.seal.public)[:KEY_ID_BYTES]
-        self._takers: dict[LogName, list[tuple[bytes, Identity]]] = {}
+        self._takers: dict[LogName, list[tuple[bytes, Identity, list[Identity]]]] = {}
         self._told: dict[str, int] = {}
         self._edges: dict[int, Frontier] = {}  # log -> its tree up to what was opened last, in this transaction
         self.on_given: Callable[[Transaction, str, int], None] = lambda tx, node, segments: None
@@ -119,8 +120,21 @@ class Rewrapping:
                 self._new_key(tx, one)
 
     def _new_key(self, tx: Transaction, one: Identity) -> None:
-        sql = "insert or ignore into rewrap_key (key_id, node, upto) values (?, ?, ?)"
-        tx.execute(sql, key_id(one), one.node, self._store.lsn)
+        place = (key_id(one), one.node)
+        if self._store.rows("select 1 from rewrap_key where key_id = ? and node = ?", *place):
+            return
+        upto = self._store.lsn
+        tx.execute("insert into rewrap_key (key_id, node, upto) values (?, ?, ?)", *place, upto)
+        if not self._renewed(one):
+            return
+        for other in self._trust.directory.all():  # it gave them what was sealed to its old key
+            if other.node != one.node and self._renewed(other):
+                sql = "update rewrap_key set upto = ?, after_lsn = 0, given = 0 where key_id = ? and node = ?"
+                tx.execute(sql, upto, key_id(other), other.node)
+
+    def _renewed(self, one: Identity) -> bool:
+        """Whether a node had other keys in an earlier life."""
+        return any(life.seal_key != one.seal_key for life in self._trust.directory.lives(one.node))
 
     def _related(self, one: Identity) -> bool:
         """Whether a node stands above or below this one: no other reads what this one does, by way of it."""
@@ -161,7 +175,7 @@ class Rewrapping:
             *(after, upto, room),
         )
         for (lsn,) in rows:
-            given += self._give(tx, lsn, tell=False)
+            given += self._give(tx, lsn, untold=node)
         if len(rows) == room:
             place = "where key_id = ? and node = ?"
             tx.execute(f"update rewrap_key set after_lsn = ?, given = ? {place}", rows[-1][0], given, key, node)
@@ -180,28 +194,34 @@ class Rewrapping:
             condition = f"audience <> '' and ({ranges})"
             parameters = [edge for prefix in taker.scope for edge in (prefix, prefix + ":")]  # ':' follows '9'
         rows = self._store.rows(f"select id, name from log where {condition} order by id", *parameters)
-        return [
-            number
-            for number, name in rows
-            if any(one.node == taker.node for _, one in self._takers_of(LogName.parse(name)))
-        ]
+        return [number for number, name in rows if self._may_give(LogName.parse(name), taker.node)]
 
-    def _takers_of(self, name: LogName) -> list[tuple[bytes, Identity]]:
-        """To whom this node gives what they lack of a log, with their keys' ids."""
+    def _may_give(self, name: LogName, taker: str) -> bool:
+        """Whether this node may be the one that gives a node something of a log: it is the first to be asked, or the
+        keys of all before it were replaced."""
+        for _, one, givers in self._takers_of(name):
+            if one.node == taker:
+                before = [giver.node for giver in givers].index(self._trust.node)
+                return all(self._renewed(giver) for giver in givers[:before])
+        return False
+
+    def _takers_of(self, name: LogName) -> list[tuple[bytes, Identity, list[Identity]]]:
+        """To whom this node may give what they lack of a log, with their keys' ids and all who could give it."""
         if name not in self._takers:
             trust = self._trust
             dataset = None if name.is_open else trust.dataset(name.dataset)
             readers = rewrap.readers_of(name, dataset, trust.directory) if dataset is not None else []
             found = []
             for one in readers:
-                giver = rewrap.giver_of(one.node, readers, trust.directory)
-                if giver is not None and giver.node == trust.node:
-                    found.append((key_id(one), one))
+                givers = rewrap.givers_of(one.node, readers, trust.directory)
+                if any(giver.node == trust.node for giver in givers):
+                    found.append((key_id(one), one, givers))
             self._takers[name] = found
         return self._takers[name]
 
-    def _give(self, tx: Transaction, lsn: int, *, tell: bool = True) -> int:
-        """Give what is lacking of one held segment that this node reads. How many rewraps were made."""
+    def _give(self, tx: Transaction, lsn: int, *, untold: str = "") -> int:
+        """Give what is lacking of one held segment that this node reads. How many rewraps were made for `untold`, of
+        which the caller tells."""
         if standing(self._store) is not None:
             return 0
         try:
@@ -221,13 +241,16 @@ class Rewrapping:
                 continue
             raw = rewrap.give(envelope, sha256, content_key, one, self._trust.me, self._keys.sign.sign)
             rewraps.add(tx, tx.next_lsn(), rewrap.parse(raw), **self._route(one))
-            made += 1
-            if tell:
+            if one.node == untold:
+                made += 1
+            else:
                 self._told[one.node] = self._told.get(one.node, 0) + 1
         return made
 
     def _lacking(self, name: LogName, header: seg.Header) -> list[tuple[bytes, Identity]]:
-        return [(key, one) for key, one in self._takers_of(name) if key not in header.readers]
+        lacking = [found for found in self._takers_of(name) if found[0] not in header.readers]
+        by = [(key, one, rewrap.giver_of(givers, header.readers)) for key, one, givers in lacking]
+        return [(key, one) for key, one, giver in by if giver is not None and giver.node == self._trust.node]
 
     def _route(self, taker: Identity) -> dict[str, Any]:
         """Which way to a node (as `rewraps.add` takes it)."""

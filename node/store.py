@@ -347,6 +347,10 @@ class Store:
             row[0] for row in self._rows(f"select id from log where down <> '' and (down = '*' or {likes})", *ranges)
         ]
 
+    def lives(self, node: str, before: int) -> list[int]:
+        """Numbers of a node's own logs of incarnations before one."""
+        return [row[0] for row in self._rows("select id from log where origin = ? and incarnation < ?", node, before)]
+
     def hurry_up(self, after: int, beyond: int) -> urgent.Found:
         """What of the parent's feed goes ahead of its turn (`node.urgent`)."""
         return urgent.find(self, "l.up = 1", after, beyond)

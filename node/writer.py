@@ -62,8 +62,8 @@ class Link:
     what precedes
     them has come; `position`: the greatest that was looked at, `check`: the head of the root of what lay there, `seen`:
     of what was looked at last; `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the
-    peer has said that it fenced itself; `gathers`: this node takes from a child what that holds of its own earlier
-    lives; `gives_back`: the parent does so, of its lives before this one; `told`: what it has said that it holds, by
+    peer has said that it fenced itself; `gathers`: this node takes from the peer what that holds of its own earlier
+    lives; `gives_back`: the peer does so, of its lives before this one; `told`: what it has said that it holds, by
     the number of the log here; `refill`: what it lacks."""
 
     peer: Identity

@@ -125,7 +125,7 @@ class Cursor(_message.Message):
     def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure", "incarnation", "knows", "addresses", "issuers", "above", "lives")
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure", "incarnation", "knows", "addresses", "issuers", "above", "lives", "gathers")
     VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +149,7 @@ class Hello(_message.Message):
     ISSUERS_FIELD_NUMBER: _ClassVar[int]
     ABOVE_FIELD_NUMBER: _ClassVar[int]
     LIVES_FIELD_NUMBER: _ClassVar[int]
+    GATHERS_FIELD_NUMBER: _ClassVar[int]
     version_min: int
     version_max: int
     software: str
@@ -172,7 +173,8 @@ class Hello(_message.Message):
     issuers: _containers.RepeatedScalarFieldContainer[str]
     above: _containers.RepeatedScalarFieldContainer[int]
     lives: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ..., incarnation: _Optional[int] = ..., knows: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., issuers: _Optional[_Iterable[str]] = ..., above: _Optional[_Iterable[int]] = ..., lives: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    gathers: int
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ..., incarnation: _Optional[int] = ..., knows: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., issuers: _Optional[_Iterable[str]] = ..., above: _Optional[_Iterable[int]] = ..., lives: _Optional[_Iterable[bytes]] = ..., gathers: _Optional[int] = ...) -> None: ...
 
 class Partial(_message.Message):
     __slots__ = ("lsn", "digest", "offset")

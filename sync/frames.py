@@ -38,6 +38,9 @@ class Partial:
     offset: int
 
 
+GATHERS_UNKNOWN, GATHERS_NOT, GATHERS = 0, 1, 2  # Hello.gathers
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """`unsure`: the sender has not learnt the time from its own parent since it booted; `above`: a child knows these
@@ -66,6 +69,9 @@ class Hello:
     issuers: tuple[str, ...] = ()
     above: tuple[int, ...] = ()
     lives: tuple[bytes, ...] = ()
+    gathers: int = (
+        0  # `GATHERS`: its life began from less than it had, so the peer gives what it holds of the earlier ones
+    )
 
 
 @dataclass(frozen=True, slots=True)

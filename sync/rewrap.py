@@ -9,8 +9,10 @@ Rules
    the root down to the log's area at a level that reads, and the origin itself, which are not revoked (`readers_of`).
    A catalog that lets more levels read opens nothing that was written before: the level must read by the catalog that
    the changes were written under, too (`open_with`).
-3. One reader gives: the nearest above the one who lacks it, else the nearest below (`giver_of`). Others that may read
-   are believed as well (they could give it away by any means); who may not read, and who is revoked, is not.
+3. One reader gives: of those to whose key in force the segment was sealed the nearest above the one who lacks it, else
+   the nearest below; where it was sealed to none of them, the nearest of all (`giver_of`): whoever took another's place
+   may lack it, too. Others that may read are believed as well (they could give it away by any means); who may not
+   read, and who is revoked, is not.
 4. A rewrap cannot make anybody read anything else: the envelope commits to its key, the sealer has signed the envelope.
    So a false one is refused, and harms nobody.
 5. A segment that was stripped and sealed again has other bytes and another key: no rewrap of the old ones fits.
@@ -28,7 +30,7 @@ The bytes (version 1, integers big-endian; kept and passed on as they came):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from fednode.crypto import seal
@@ -129,7 +131,8 @@ def parse(raw: bytes) -> Rewrap:
 
 
 def readers_of(name: LogName, dataset: Dataset, directory: Directory) -> list[Identity]:
-    """Who may read a log now, from the root down, each with its standbys (rule 2)."""
+    """Who may read a log now, from the root down, each with its standbys (rule 2); not one that has succeeded it, whose
+    keys are its own now."""
     origin = directory.get(name.origin)
     area = name.audience or (origin.scope[0] if origin else "")
     target = directory.node_covering(area) if area else None
@@ -138,16 +141,22 @@ def readers_of(name: LogName, dataset: Dataset, directory: Directory) -> list[Id
         path = [*path, origin]
     reading = [one for one in path if one.level in dataset.readers or one.node == name.origin]
     good = [one for one in reading if not directory.is_revoked(one.node)]
-    return [two for one in good for two in (one, *directory.standbys_of(one.node))]
+    standbys = {one.node: directory.standbys_of(one.node) for one in good}
+    return [two for one in good for two in (one, *(s for s in standbys[one.node] if s.seal_key != one.seal_key))]
 
 
-def giver_of(node: str, readers: list[Identity], directory: Directory) -> Identity | None:
-    """Who gives a reader what it lacks (rule 3); None where nobody is left who could."""
+def givers_of(node: str, readers: list[Identity], directory: Directory) -> list[Identity]:
+    """Who could give a reader what it lacks, the first to be asked first (rule 3)."""
     above = {one.node for one in directory.path(node)[:-1]}
     over = [one for one in readers if one.node in above]
-    if over:
-        return over[-1]
-    return next((one for one in readers if node in [step.node for step in directory.path(one.node)[:-1]]), None)
+    under = [one for one in readers if node in [step.node for step in directory.path(one.node)[:-1]]]
+    return over[::-1] + under
+
+
+def giver_of(givers: Sequence[Identity], sealed_to: Collection[bytes]) -> Identity | None:
+    """Who of `givers_of` gives of a segment that was sealed to keys with these ids; None where nobody is left."""
+    reads = (one for one in givers if suite_of(1).hash(one.seal_key)[:KEY_ID_BYTES] in sealed_to)
+    return next(reads, givers[0] if givers else None)
 
 
 def give(
@@ -170,8 +179,8 @@ def give(
 def check(found: Rewrap, directory: Directory, dataset_of: Callable[[str], Dataset | None]) -> Identity:
     """All that can be said without the segment: the giver is known, in force and may read the log; its signature holds;
     the reader may have the key, and it is wrapped to its key in force. Returns the reader. Raises PeerError FN-5440
-    (who gives), FN-5441 (who is given), FN-5443 (the giver, or that key, was in force once), FN-6406 (signature),
-    FN-6403 (suite)."""
+    (who gives), FN-5441 (who is given), FN-5443 (the giver, or that key, was in force once, or under another name),
+    FN-6406 (signature), FN-6403 (suite)."""
     name = found.log
     dataset = dataset_of(name.dataset)
     readers = readers_of(name, dataset, directory) if dataset is not None and not name.is_open else []
@@ -190,8 +199,9 @@ def check(found: Rewrap, directory: Directory, dataset_of: Callable[[str], Datas
     except IntegrityError as error:
         raise PeerError("FN-6406", log=str(name), first=found.first) from error
     reader = next((one for one in readers if one.node == found.node), None)
-    if reader is None:
-        raise PeerError("FN-5441", giver=found.giver, log=str(name), node=found.node)
+    if reader is None:  # a standby that succeeded its primary has its keys under another name now: no cause for alarm
+        succeeded = found.key_id in [suite.hash(one.seal_key)[:KEY_ID_BYTES] for one in readers]
+        raise PeerError("FN-5443" if succeeded else "FN-5441", giver=found.giver, log=str(name), node=found.node)
     if suite.hash(reader.seal_key)[:KEY_ID_BYTES] != found.key_id:
         raise PeerError("FN-5443", giver=found.giver, log=str(name), node=found.node)
     return reader

@@ -189,6 +189,8 @@ def _side(origin: Identity, context: Context) -> Side:
             return Side.SELF if origin.node == context.me.node else Side.BELOW
         if context.me.stands_for == context.peer.node in path and context.me.node not in path:
             return Side.BELOW
+        if context.gathers and origin.node == context.me.node and origin.incarnation < context.me.incarnation:
+            return Side.SELF
     elif context.peer.node in path or context.peer.stands_for == context.me.node in path[:-1]:
         return Side.BELOW
     elif gives_back and origin.node == context.me.node and origin.incarnation < context.me.incarnation:

@@ -86,15 +86,13 @@ FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
 CHAIN_LENGTH_MAX = 12
 CERTIFICATE_BYTES_MAX = 8 * 1024
 LIVES_MAX = 24  # certificates of later lives in a greeting
-OUTCOMES_MAX = 512
-HEADS_MAX = 8
+OUTCOMES_MAX, HEADS_MAX = 512, 8
 WITNESSED_MAX = 512  # cosignatures in one frame
 HOLDINGS_MAX = 200  # logs in one frame
 LOG_CHARACTERS_MAX = 256
 CHECK_BYTES = 8
 DIGEST_CHARACTERS = 64
-ADDRESSES_MAX = 16
-ADDRESS_CHARACTERS_MAX = 260
+ADDRESSES_MAX, ADDRESS_CHARACTERS_MAX = 16, 260
 HEAD_CHARACTERS_MAX = 2048
 NUMBER_MAX = (1 << 63) - 1  # SQLite's integers are signed
 LENGTH_DELIMITED = 2  # the wire type of messages
@@ -135,6 +133,7 @@ def _hello_out(m: Hello) -> pb.Frame:
         issuers=m.issuers,
         above=m.above,
         lives=m.lives,
+        gathers=m.gathers,
     )
     return pb.Frame(hello=hello)
 
@@ -280,6 +279,7 @@ def _hello_in(m: pb.Hello) -> Hello:
         _addresses_in(m.issuers),
         tuple(m.above),
         _chain_in(m.lives, LIVES_MAX),
+        m.gathers,
     )
 
 

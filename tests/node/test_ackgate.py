@@ -63,6 +63,21 @@ def test_hold_gives_nothing_until_a_standby_has_it() -> None:
     assert gate.may(10)(10) is True
 
 
+def test_regression_nothing_is_told_before_what_was_sent_before_the_session() -> None:
+    """Simulator (promoting, seed 21): an outcome of a later thing was told first, the line was cut right after, and its
+    sender took all before it for told: the cosignatures of that never came."""
+    gate = AckGate(WAIT_MS, hold=True)
+    gate.reached("s1", 8)
+    gate.owe("a", 10, 0)
+    want = wire.Want("log", 0)
+    assert gate.take("a", [Done(5, at=7), Done(6, refused="FN-6406"), Done(7, gap=want)], 0) == [Done(7, gap=want)]
+    assert gate.reached("s1", 9) == []
+    assert gate.take("a", [Done(8, at=11)], 0) == []
+    (go,) = gate.reached("s1", 10)
+    assert (go.unheard, [one.lsn for one in go.reports]) == (True, [5, 6])
+    assert lsns(gate.reached("s1", 11)) == {"a": [8]}
+
+
 def test_alone_gives_everything_until_a_standby_has_all_that_was_given() -> None:
     gate = AckGate(WAIT_MS, hold=False)
     gate.take("a", [Done(1, at=10)], 0)

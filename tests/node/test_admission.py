@@ -13,6 +13,7 @@ from fednode.node import admission
 from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
+from fednode.sync import frames
 from fednode.sync.change import Change
 from fednode.sync.effects import Commit
 from sim.hierarchy import START_MS, copy_to, members
@@ -104,6 +105,31 @@ def test_what_was_refused_last_does_not_stay_pending_for_ever(pair: tuple[Writer
     peer = child.store.peer(PARENT)
     assert peer is not None
     assert child.store.backlog_up(peer.acked).segments == 0
+
+
+@pytest.mark.parametrize("program", ["this one", "one that says restore"])
+def test_regression_a_successor_that_gathers_is_met_as_a_store_of_its_own(
+    pair: tuple[Writer, Writer], program: str
+) -> None:
+    """Simulator (promoting, seed 0): the child kept the numbers of the old parent's store, and acknowledged by them
+    what the successor had at the same places."""
+    parent, child = pair
+    meet(parent, child)
+    with parent.store.write() as tx:
+        tx.set_meta("store_id", b"another store...")
+        tx.set_meta(admission.GATHERS, 1)
+    parent.store.store_id = b"another store..."
+    child.local(dataset_of(child), CHILD, [Change(b"k", b"{}")])
+    greeting = greet(child, PARENT)
+    if program != "this one":
+        greeting = replace(greeting, gathers=frames.GATHERS_UNKNOWN)
+    there = admission.enter(parent, child.trust.me, greeting, False, START_MS, "test")
+    reply = there.admission.reply
+    assert reply is not None
+    assert reply.restore is (program != "this one")
+    here = admission.enter(child, parent.trust.me, reply, True, START_MS, "test")
+    assert (here.peer.have, here.peer.since) == (frames.Cursor(parent.store.store_id), child.store.lsn)
+    assert here.link.gives_back == parent.trust.me.incarnation
 
 
 def test_a_parent_has_nothing_to_take_back_from_its_child(pair: tuple[Writer, Writer]) -> None:

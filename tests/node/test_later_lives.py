@@ -72,6 +72,25 @@ async def test_what_only_a_child_has_of_its_primary_is_not_lost(tmp_path: Path) 
         assert [one.app.store.refused() for one in (city, standby, township)] == [[], [], []]
 
 
+async def test_what_only_the_level_above_has_of_its_primary_comes_back(tmp_path: Path) -> None:
+    """Simulator (promoting, seed 3): the standby lagged; what the county had written itself had gone up, and the
+    successor never had it."""
+    async with Mesh(tmp_path) as mesh:
+        city, county, _, standby = await with_standby(mesh)
+        await mesh.halt(standby)
+        write_some(county, 2, 7)
+        await mesh.until(lambda: len(city.records()) == 2)
+        await mesh.halt(county)
+        assert standby.records() == {}
+        chain, addresses = await succession.ask(standby.app)
+        succession.take(standby.app, chain, addresses)
+        await succeed(mesh, standby)
+        await mesh.until(lambda: standby.records() == city.records())
+        own = [name for _, name, _ in standby.app.store.logs() if name.origin == "130102" and not name.is_system]
+        assert {name.incarnation for name in own} == {1}
+        assert [one.app.store.refused() for one in (city, standby)] == [[], []]
+
+
 async def test_what_a_promoted_province_writes_reaches_the_counties(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         province = await mesh.found()

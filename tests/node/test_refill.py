@@ -10,6 +10,7 @@ import pytest
 from chain import TOWNSHIP, VILLAGE, Chain, Node
 from fednode.crypto import checkpoint
 from fednode.node import fence, refill, witness
+from fednode.node.admission import GATHERS
 from fednode.sync import effects as fx
 from fednode.sync import wire
 from fednode.sync.change import LogName
@@ -78,6 +79,21 @@ def test_only_what_a_successor_lacks_is_sent(chain: Chain, tmp_path: Path) -> No
     child, parent = exchange(village, other)
     assert (chunks(child), chunks(parent)) == (0, 0)
     assert not any(isinstance(one, wire.Holdings) for one in parent.sent)  # its cursor is of use now
+    other.store.close()
+
+
+def test_regression_a_successor_that_gathers_is_sent_what_it_lacks_alone(chain: Chain, tmp_path: Path) -> None:
+    """Every promoted node gathers, and since it did each child sent it everything again."""
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b", "c")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    with other.store.write() as tx:
+        tx.set_meta(GATHERS, 1)
+    write(village, "d")
+    child, _ = exchange(village, other)
+    assert chunks(child) == 1
+    assert sorted(other.records()) == ["a", "b", "c", "d"]
     other.store.close()
 
 

@@ -255,6 +255,26 @@ def test_what_arrives_without_the_new_key_is_given_it_at_once(province: Node, co
     assert "late" in county.records()
 
 
+@pytest.mark.parametrize("order", [(COUNTY, PROVINCE), (PROVINCE, COUNTY)])
+def test_who_took_another_s_place_lacks_what_the_next_one_gives(
+    tmp_path: Path, nodes: list[Node], order: Sequence[str]
+) -> None:
+    """Simulator (promoting, seed 2): a city and the province were succeeded, and what a village had sealed to those
+    before them neither could read. Each was to be given it by the other; the county, which reads it, gave nothing."""
+    township = Node(TOWNSHIP, tmp_path / "township")
+    nodes.append(township)
+    assert refusals(township.take(VILLAGE, *HISTORY)) == {""}
+    said = {
+        COUNTY: WORLD.segment(CITY, [enrolment(LOST)], dataset=NODES).raw,
+        PROVINCE: WORLD.segment(PROVINCE, [enrolment(rekeyed(WORLD, PROVINCE))], dataset=NODES).raw,
+    }
+    assert refusals(township.take(COUNTY, said[order[0]])) == {""}
+    assert township.given == [], "the other one reads it still, and is nearer"
+    assert refusals(township.take(COUNTY, said[order[1]])) == {""}
+    assert sorted(township.given) == [(PROVINCE, 3), (COUNTY, 3)]
+    assert len(township.rewraps()) == 6
+
+
 def test_what_was_given_to_a_key_that_was_replaced_since_goes_nowhere(city: Node, province: Node) -> None:
     """A county changes places with its standby, and back: the standby's key, for which it was given, is gone."""
     province.take(CITY, nodes_log())

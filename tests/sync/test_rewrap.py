@@ -22,7 +22,7 @@ from fednode.sync import segment as seg
 from fednode.sync.errors import PeerError
 from fednode.sync.identity import Directory, revocation_payload
 from fednode.sync.log import OwnSegment
-from fednode.sync.rewrap import REWRAP_BYTES_MAX, Rewrap, giver_of, readers_of
+from fednode.sync.rewrap import REWRAP_BYTES_MAX, Rewrap, giver_of, givers_of, readers_of
 from rekeyed import identity, knowing, rekeyed
 from world import NOW_S, World, shop
 
@@ -97,14 +97,19 @@ def test_who_reads_is_who_the_origin_would_seal_to() -> None:
 
 def test_the_nearest_above_gives_else_the_nearest_below() -> None:
     readers = readers_of(WORLD.log(VILLAGE), WORLD.catalog.datasets["shop"], DIRECTORY)
-    assert {one.node: getattr(giver_of(one.node, readers, DIRECTORY), "node", "") for one in readers} == {
-        PROVINCE: COUNTY,
-        COUNTY: PROVINCE,
-        TOWNSHIP: COUNTY,
-        VILLAGE: TOWNSHIP,
-    }
+
+    def givers(*sealed_to: str) -> dict[str, str]:
+        keys = [SUITE_1.hash(one.seal_key)[:8] for one in readers if one.node in sealed_to]
+        found = {one.node: giver_of(givers_of(one.node, readers, DIRECTORY), keys) for one in readers}
+        return {node: giver.node if giver is not None else "" for node, giver in found.items()}
+
+    nearest = {PROVINCE: COUNTY, COUNTY: PROVINCE, TOWNSHIP: COUNTY, VILLAGE: TOWNSHIP}
+    assert givers(PROVINCE, COUNTY, TOWNSHIP, VILLAGE) == nearest
+    # whoever took another's place may lack it, too
+    assert givers(TOWNSHIP, VILLAGE) == {**nearest, PROVINCE: TOWNSHIP, COUNTY: TOWNSHIP, TOWNSHIP: VILLAGE}
+    assert givers() == nearest
     alone = readers_of(WORLD.log(PROVINCE), WORLD.catalog.datasets["shop"], DIRECTORY)
-    assert giver_of(PROVINCE, alone, DIRECTORY) is None
+    assert giver_of(givers_of(PROVINCE, alone, DIRECTORY), ()) is None
 
 
 def test_who_was_revoked_neither_reads_nor_gives() -> None:
@@ -156,6 +161,7 @@ def test_who_may_not_be_given() -> None:
     refused("FN-5441", checked, given_by(PROVINCE, to="130104"))
     refused("FN-5443", checked, given_by(PROVINCE, directory=WORLD.directory()))
     refused("FN-5443", checked, given_by(PROVINCE, to=TOWNSHIP, node=COUNTY))
+    refused("FN-5443", checked, given_by(PROVINCE, to=COUNTY, node=f"{COUNTY}-s1"))  # a standby that succeeded it
 
 
 def test_a_forged_signature() -> None:
