@@ -150,9 +150,10 @@ def _parse(der: bytes) -> Identity:
         (not DOMAIN_NAME.fullmatch(domain), "domain"),
         (not NODE_NAME.fullmatch(node), "node"),
         (not 1 <= len(scope) <= SCOPE_MAX or not all(AREA.fullmatch(area) for area in scope), "scope"),
-        (not isinstance(profile["inc"], int) or not 1 <= profile["inc"] < 10**9, "incarnation"),
+        (type(profile["inc"]) is not int or not 1 <= profile["inc"] < 10**9, "incarnation"),
         (not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey), "key"),
-        (len(profile["name"]) > TITLE_MAX, "name"),
+        (type(profile["name"]) is not str or len(profile["name"]) > TITLE_MAX, "name"),
+        (any(type(level) is not str for level in profile.get("levels", ())), "levels"),
         (der[-len(certificate.signature) - 1] != 0, "signature"),  # unused bits, which a reader may pass over
         (not isinstance(profile.get("for", ""), str) or (may_issue and bool(profile.get("for"))), "for"),
     )

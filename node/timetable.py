@@ -108,7 +108,7 @@ def rate_text(rate: int) -> str:
     """A rate as it is written."""
     for unit in ("g", "m", "k"):
         if rate >= _UNITS[unit] and rate % (_UNITS[unit] // 1000 or 1) == 0:
-            return f"{rate / _UNITS[unit]:g}{unit if unit == 'k' else unit.upper()}"
+            return f"{rate / _UNITS[unit]:.3f}".rstrip("0").rstrip(".") + (unit if unit == "k" else unit.upper())
     return str(rate)
 
 

@@ -141,16 +141,19 @@ def _seeds(names: list[str]) -> int:
     return 0
 
 
-MERGED_FILES_MAX, MERGED_BYTES_MAX = 24, 4096
+MERGED_FILES_MAX, MERGED_BYTES_MAX = 10, 2048  # the ordinary tests try each file 200 times
 
 
 def _merge(name: str) -> None:
-    """What libFuzzer found that gets further, the smallest of it, beside what is there."""
-    there, made = CORPUS / name, sorted((BUILD / name).glob("*"), key=lambda path: (path.stat().st_size, path.name))
+    """Some of what libFuzzer found to get further, small and large, beside what is there."""
+    there = CORPUS / name
     there.mkdir(parents=True, exist_ok=True)
     room = MERGED_FILES_MAX - len(list(there.iterdir()))
-    for path in [one for one in made if one.stat().st_size <= MERGED_BYTES_MAX][: max(0, room)]:
-        (there / path.name[:16]).write_bytes(path.read_bytes())
+    small = [path for path in (BUILD / name).glob("*") if 0 < path.stat().st_size <= MERGED_BYTES_MAX]
+    made = sorted(small, key=lambda path: (path.stat().st_size, path.name))
+    if room > 0 and made:
+        for path in made[:: -(-len(made) // room)]:
+            (there / path.name[:16]).write_bytes(path.read_bytes())
 
 
 if __name__ == "__main__":

@@ -109,7 +109,8 @@ def seal_object(header: Header, tables: Iterable[Table], public: bytes, rng: Cal
 
 
 def open_object(data: bytes, private: bytes) -> tuple[Header, tuple[Table, ...]]:
-    """What is in an object. Raises IntegrityError FN-6640 (no object, or altered), FN-6204 (another key)."""
+    """What is in an object. Raises IntegrityError FN-6640 (no object, or altered), FN-6204 (another key), FN-6202
+    (a suite that is not known here)."""
     if not data.startswith(MAGIC) or not _OVERHEAD < len(data) <= OBJECT_BYTES_MAX:
         raise broken("object", "form")
     start = len(MAGIC) + 2

@@ -320,7 +320,7 @@ class Exchange(Side):
 
     def _on_want(self, want: wire.Want, now_ms: int) -> list[Effect]:
         if len(self._wanted) >= WANTS_MAX and want not in self._wanted:
-            raise PeerError("FN-5506", over=len(self._wanted))
+            raise PeerError("FN-5504", state="open", message="Want")
         self._wanted[want] = None
         return self._look_up()
 

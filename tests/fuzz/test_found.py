@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fednode.crypto import certs, note
+from fednode.crypto import canonical, certs, note
 from fednode.crypto.errors import FednodeError
-from fednode.node import config, proof_words, shipped
+from fednode.node import config, proof_words, shipped, timetable
 from fednode.node.projection import fts_phrase
 from fednode.sync import proof_file
 from fednode.sync.catalog import RETENTION_DAYS_MAX, VERSION_MAX, Catalog, Field
@@ -22,7 +22,7 @@ from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError
 from fednode.sync.formats import Problem, parse
 from fednode.sync.identity import revocation_payload
-from fuzz import file_targets, sync_targets
+from fuzz import crypto_targets, file_targets, sync_targets
 from fuzz.crypto_targets import world
 from world import NOW_S
 
@@ -38,6 +38,16 @@ def test_regression_a_verifier_key_with_half_a_character() -> None:
     refused("FN-6208", lambda: note.parse_verifier_key(text.replace("13", "\udc88")))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("inc", True), ("levels", [["city"]]), ("levels", [True]), ("name", ["x"]), ("name", {})]
+)
+def test_regression_a_certificate_whose_profile_is_of_other_kinds(name: str, value: object) -> None:
+    """`true` was an incarnation, a list a name; a list as a level ended the look at the chain in a TypeError."""
+    profile = canonical.loads(next(iter(crypto_targets._profile_seeds())))
+    crypto_targets._certificate_inside(canonical.dumps(profile))
+    refused("FN-6101", lambda: crypto_targets._certificate_inside(canonical.dumps({**profile, name: value})))
+
+
 @pytest.mark.parametrize("payload", [b'{"version":1,"zh":"\xff"}', b"[" * 100_000, b'{"a":' * 100_000])
 def test_regression_a_catalog_that_is_no_text_or_too_deep(payload: bytes) -> None:
     refused("FN-3201", lambda: Catalog.from_json(payload))
@@ -48,8 +58,7 @@ def catalog_with(**changed: object) -> Catalog:
 
 
 def test_regression_a_catalogs_version_fits_a_segment() -> None:
-    """A version like 20261126120000 was published, and then nobody in the trust domain could write a record any more:
-    and versions never go down."""
+    """Publishing one like 20261126120000 ended in a traceback; from a log it would have stopped all writing here."""
     assert catalog_with(version=VERSION_MAX).version == VERSION_MAX
     for version in (VERSION_MAX + 1, 20261126120000, 1 << 70):
         refused("FN-3209", lambda version=version: catalog_with(version=version))
@@ -139,6 +148,16 @@ def test_regression_every_number_of_the_settings_is_read_as_one(tmp_path: Path) 
     assert config.load(tmp_path, {})[0].drill_days == 90
     assert config.load(tmp_path, {"FEDNODE_DRILL_DAYS": "0"})[0].drill_days == 0
     refused("FN-2602", lambda: config.load(tmp_path, {"FEDNODE_DRILL_DAYS": "3661"}))
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(949_672_900, "949672.9k"), (1_234_567_000, "1234.567M"), (2400, "2.4k"), (10**12, "1000G"), (64_001, "64.001k")],
+)
+def test_regression_a_rate_is_shown_as_it_is_set(rate: int, text: str) -> None:
+    """949,672,900 was shown as 949673k."""
+    assert timetable.rate_text(rate) == text
+    assert timetable.parse_rate(text) == rate
 
 
 TOO_MUCH = {

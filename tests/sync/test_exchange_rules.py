@@ -253,7 +253,7 @@ def test_the_limit_of_what_waits_to_be_looked_up() -> None:
     want(1)  # the same again is no more
     assert parent.closed is None
     want(0)
-    broken(parent, "FN-5506")
+    broken(parent, "FN-5504")
 
 
 def test_a_session_does_not_end_while_the_peer_waits_for_what_it_wants() -> None:

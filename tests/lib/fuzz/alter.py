@@ -11,9 +11,11 @@ b'\\x08\\x07\\x12\\x02ab'
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fuzz.target import PROTOBUF, TEXT
 
@@ -183,9 +185,43 @@ def _line(data: bytes, rng: random.Random, _: Sequence[bytes]) -> bytes:
     return mark.join(lines)
 
 
+# Values of each kind, to put in each other's places.
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 1.5, 1e300, "", "x", "130102", "\u202e", "x" * 300, [], {}, [[]], [True], ["x"]),
+    *({"a": 1}, {"a": []}, [{}], (1 << 53) - 1, 1 << 53, 1 << 63, 1 << 64, -(1 << 63), ["130102"] * 70),
+)
+
+
+def _json(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
+    """A value of another kind somewhere in a JSON document, a member less or more."""
+    try:
+        value = json.loads(data) if data[:1] in (b"{", b"[") else None
+    except (ValueError, RecursionError):
+        value = None
+    if not value:
+        return rng.choice(_ANY)(data, rng, others)
+    node = value
+    while True:
+        places = list(node) if isinstance(node, dict) else list(range(len(node)))
+        place = rng.choice(places)
+        if not (isinstance(node[place], dict | list) and node[place] and rng.random() < 0.7):
+            break
+        node = node[place]
+    act = rng.random()
+    if act < 0.15:
+        del node[place]
+    elif act < 0.3 and isinstance(node, dict):
+        node[rng.choice(("x", "v", "kind", "name", ""))] = rng.choice(VALUES)
+    elif act < 0.45 and isinstance(node, list):
+        node.append(rng.choice((node[place], *VALUES)))
+    else:
+        node[place] = rng.choice(VALUES)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "replace")
+
+
 Change = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 _ANY: tuple[Change, ...] = (_flip, _flip, _set, _number, _insert, _remove, _repeat, _swap, _splice, _word)
-_TEXTUAL: tuple[Change, ...] = (_decimal, _line, _word, _word)
+_TEXTUAL: tuple[Change, ...] = (_decimal, _line, _word, _json)
 
 
 # ---------------------------------------------------------------- protobuf

@@ -22,7 +22,7 @@ from fednode.sync import bundle as bun
 from fednode.sync import enrol, packing, rewrap, verify, versions, wire
 from fednode.sync import segment as seg
 from fednode.sync import volume as vol
-from fednode.sync.catalog import Catalog, Dataset, EnumValue, Field, check_succession
+from fednode.sync.catalog import VERSION_MAX, Catalog, Dataset, EnumValue, Field, check_succession
 from fednode.sync.change import DELETE, ERASE, UPSERT, Change, Columns, LogName
 from fednode.sync.enrol import ChainSeen, JoinSeen, Token
 from fednode.sync.errors import PeerError
@@ -416,7 +416,7 @@ def _catalog(payload: bytes) -> None:
     found = Catalog.from_json(payload)
     law(Catalog.from_json(found.to_json()) == found, "a catalog comes back")
     check_succession(found, found)
-    law(found.version <= 1 << 31, "a catalog's version fits a segment")
+    law(found.version <= VERSION_MAX, "a catalog's version fits a segment")
 
 
 @cache
