@@ -149,9 +149,10 @@ def hello(
     window: int = WINDOW_BYTES,
     unsure: bool = False,
     to: Greeted | None = None,
+    reports: wire.HealthPlace | None = None,
 ) -> wire.Hello:
     """This node's greeting to a peer. `now_ms`: its reference clock, `unsure` of it or not; `window`: bytes that the
-    peer may send before it is given credit."""
+    peer may send before it is given credit; `reports`: how far a child's have come, None: none are taken."""
     to = to or Greeted()
     return wire.Hello(
         trust.node,
@@ -183,6 +184,7 @@ def hello(
         to.above,
         to.lives,
         frames.GATHERS if store.meta(GATHERS) else frames.GATHERS_NOT,
+        reports,
     )
 
 
@@ -266,10 +268,11 @@ def enter(
     unsure: bool = False,
     issuers: tuple[str, ...] = (),
     may: May | None = None,
+    reports: wire.HealthPlace | None = None,
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
     answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back; `unsure`: it has
-    not learnt the time yet; `issuers`: where it dials its parent; `may`: see `outcomes`."""
+    not learnt the time yet; `issuers`: where it dials its parent; `may`: see `outcomes`; `reports`: see `hello`."""
     restoring = restoring or (greeting.restore and not from_parent)  # a parent has nothing to take back here
     store, trust = writer.store, writer.trust
     if not from_parent:
@@ -317,7 +320,7 @@ def enter(
     reply = (
         None
         if from_parent
-        else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=as_ever)
+        else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=as_ever, reports=reports)
     )
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
     owed = 0 if may is None else store.newest_from(peer, greeting.acked)

@@ -25,6 +25,7 @@ from typing import Any
 
 from fednode.node import toml
 from fednode.node.ackgate import ALONE, HOLD
+from fednode.node.mesh.bounds import parse_bound
 from fednode.node.profile import AUTO, NORMAL_NAME, SMALL_NAME
 from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
 from fednode.sync.errors import Refused, StoreError
@@ -51,6 +52,10 @@ class Config:
     scrub_days: int = 7
     reserve_mib: int = 32
     profile: str = AUTO
+    health_interval: str = "1m"
+    health_stale: tuple[str, ...] = ("26h", "city 15m", "county 1h")
+    health_behind: tuple[str, ...] = ("26h", "city 30m", "county 2h")
+    health_behind_changes: int = 10_000
     sync_windows: tuple[str, ...] = ()
     sync_zone: str = ""
     sync_limit: str = ""
@@ -101,7 +106,7 @@ CHOICES = {
     "ack_away": (HOLD, ALONE),
 }
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
-LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits"}
+LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
 NUMBERS = {  # least, greatest
     "scrub_days": (0, 365),
@@ -110,6 +115,7 @@ NUMBERS = {  # least, greatest
     "drill_days": (0, 3660),
     "serve_sessions": (1, 6000),
     "backup_keep": (1, 1000),
+    "health_behind_changes": (0, 100_000_000),
 }
 SWITCHES = frozenset(("sync_urgent",))
 # What reads a text, or raises ValueError; and how one looks.
@@ -124,7 +130,8 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "backup_endpoint": (_endpoint, "https://s3.example.org"),
     "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
-    **dict.fromkeys(("serve_quantum", "ack_wait"), _SPAN_OF_TIME),
+    **dict.fromkeys(("serve_quantum", "ack_wait", "health_interval"), _SPAN_OF_TIME),
+    **dict.fromkeys(("health_stale", "health_behind"), (parse_bound, "26h, county 1h")),
 }
 SECRETS = frozenset(("passphrase", "backup_secret_key"))
 NAMES = tuple(field.name for field in fields(Config))

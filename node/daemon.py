@@ -92,6 +92,7 @@ class Daemon:
             await self._open()
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
+            self.engine.health.begin()
             await self.keeper.look()
             self.projector.wake()
             self._plan()
@@ -134,6 +135,7 @@ class Daemon:
             "cleaning": lambda: IDLE if app.room.low else asyncio.to_thread(clean_up, app),
             "backup": lambda: asyncio.to_thread(save, app, self._stop.is_set),
             "drill": lambda: asyncio.to_thread(note_drills, app),
+            "health": self.engine.health.look,
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step

@@ -254,6 +254,7 @@ class Session:
         self._jobs: set[asyncio.Future[None]] = set()
         self._pacer = pacer
         exchange.hurry_from = HURRY_FROM_BYTES
+        exchange.tells_health = True
         self._queued = 0  # bytes handed over that the line has not taken
         self._more()
 
@@ -331,6 +332,10 @@ class Session:
     def tell_standbys(self, addresses: tuple[str, ...]) -> None:
         """To a child: where this node's standbys can be dialled."""
         self._handle(self.exchange.tell_standbys(addresses, self.now_ms()))
+
+    def news(self) -> None:
+        """To the parent: how nodes are has changed so that it need not wait."""
+        self._handle(self.exchange.news(self.now_ms()))
 
     def wake(self) -> None:
         """The feed may have grown."""
@@ -473,6 +478,22 @@ class Session:
             return
         self._handle(self.exchange.learnt(told, self.now_ms()))
 
+    def _do_pull_health(self, effect: fx.PullHealth) -> None:
+        self.spawn(self._tell_health(effect))
+
+    async def _tell_health(self, effect: fx.PullHealth) -> None:
+        while effect.last and (self._acks or self._acking):  # the last word is of what was acknowledged, too
+            await self._flush_acks()
+        found = await self._hooks.owed_health(self, effect.after, effect.last)
+        self._handle(self.exchange.tell_health(found, self.now_ms()))
+
+    def _do_hear_health(self, effect: fx.HearHealth) -> None:
+        self.spawn(self._hear_health(effect.told))
+
+    async def _hear_health(self, told: wire.Health) -> None:
+        await self._hooks.hear_health(self, told)
+        self._handle(self.exchange.folded(told, self.now_ms()))
+
     def _do_pull_holdings(self, effect: fx.PullHoldings) -> None:
         self.spawn(self._hold())
 
@@ -596,6 +617,8 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.Commit: Session._do_commit,
     fx.PullWitnessed: Session._do_pull_witnessed,
     fx.Learn: Session._do_learn,
+    fx.PullHealth: Session._do_pull_health,
+    fx.HearHealth: Session._do_hear_health,
     fx.PullHoldings: Session._do_pull_holdings,
     fx.Compare: Session._do_compare,
     fx.Acked: Session._do_acked,
@@ -637,6 +660,13 @@ class Hooks:
 
     def mended(self, want: wire.Want) -> None:
         """A damaged segment is whole again."""
+
+    async def owed_health(self, session: Session, after: wire.HealthPlace, last: bool) -> wire.Health | None:
+        """What to tell the parent of how nodes are; None: nothing, or not yet."""
+        return None
+
+    async def hear_health(self, session: Session, told: wire.Health) -> None:
+        """A child tells how nodes are."""
 
     def effect(self, session: Session, effect: fx.Effect) -> None:
         """A clock reading, a renewal, an alert."""

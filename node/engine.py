@@ -26,6 +26,7 @@ from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.lag import LagWatch
 from fednode.node.mending import Mender
+from fednode.node.mesh.watcher import Watcher
 from fednode.node.pacing import Pacer
 from fednode.node.rewrapping import due
 from fednode.node.store import Store
@@ -69,11 +70,12 @@ class Engine(Hooks):
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self._heard = app.trust.heard
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
-        self.acks, self.lags = Acks(self), LagWatch(self)
+        self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
         self._progress = asyncio.Event()
 
     def close(self) -> None:
         self.writer.stop()
+        self.health.close()
         self.store.close()
 
     def moved(self) -> None:
@@ -88,6 +90,8 @@ class Engine(Hooks):
         if self._untold:
             code, self._untold = self._untold, ""
             self.soon(self.tell("store.trouble", FAILED, code=code))
+        if not self._stopping:  # the store is closed in another thread then
+            self.health.note()
         if not self._stopping and due(self.store):
             # step by step: others write in between, and each step that moves something comes by here
             self.soon(quietly(self.writer.call(lambda writer: writer.rewrapping.step())))
@@ -158,12 +162,14 @@ class Engine(Hooks):
             if other is not session and other.peer is not None and other.peer.node == identity.node:
                 await other.keep_half()
         may = self.acks.may(identity, from_parent)
+        reports = None if from_parent else await self.health.reached(identity.node)
         entry: admission.Entry = await self.writer.call(
             lambda writer: admission.enter(
                 *(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None),
                 unsure=not self.app.reference.sure,
                 issuers=self.app.parent_addresses(),
                 may=may,
+                reports=reports,
             )
         )
         if not from_parent:
@@ -276,6 +282,7 @@ class Engine(Hooks):
             self,
             pacer,
         )
+        exchange.tells_health = restoring is None  # who takes its history back has nothing to say yet
         if errand:
             session.errand, exchange.hurry_from = True, -1
         session.shown = parent.node
@@ -420,12 +427,19 @@ class Engine(Hooks):
         self.mender.ask(session)
         self.turns.let_in(session.seat, self.clock_ms())
         self.acks.begun(session, owed)
+        self.health.began(session)
 
     def stored(self, session: Session, reports: Sequence[fx.Done]) -> Sequence[fx.Done]:
         return self.acks.take(session, reports)
 
     def heard(self, session: Session, effect: fx.Acked) -> None:
         self.acks.heard(session, effect)
+
+    async def owed_health(self, session: Session, after: wire.HealthPlace, last: bool) -> wire.Health | None:
+        return await self.health.owed(after, last=last)
+
+    async def hear_health(self, session: Session, told: wire.Health) -> None:
+        await self.health.hear(session, told)
 
     def fed(self) -> None:
         self.mender.look()
@@ -437,6 +451,7 @@ class Engine(Hooks):
 
     def closed(self, session: Session, close: fx.Close) -> None:
         self.acks.ended(session)
+        self.health.ended(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
             self.soon(self._refused(session.shown, close.error))
 

@@ -9,7 +9,7 @@ Rules
    half a minute.
 
 >>> [job.name for job in JOBS]
-['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill']
+['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill', 'health']
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ JOBS = (
     Job("cleaning", "jobs_cleaning"),
     Job("backup", "jobs_backup"),
     Job("drill", "jobs_drill"),
+    Job("health", "health_interval"),
 )
 OF_A_CHILD = ("sync", "renewal")
 BY_NAME = {job.name: job for job in JOBS}
@@ -257,6 +258,21 @@ def note_drills(app: App) -> dict[str, Any]:
         store.close()
 
 
+def look_at_health(app: App) -> dict[str, Any]:
+    """Make this node's own report now."""
+    from fednode.node.lag import Samples
+    from fednode.node.mesh.watcher import Keeping
+
+    store = app.new_store()
+    keeping = Keeping(app, store)
+    try:
+        keeping.look(Samples())
+        return {"reports": keeping.table.place().upto}
+    finally:
+        keeping.close()
+        store.close()
+
+
 _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "watch": lambda app: {"told": app.poke()},
     "sync": _sync,
@@ -266,6 +282,7 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "cleaning": clean_up,
     "backup": save,
     "drill": note_drills,
+    "health": look_at_health,
 }
 
 

@@ -79,6 +79,10 @@ class Samples:
             pairs = zip(self._found[::2], self._found[1::2], strict=False)
             self._found = [(first[0], second[1]) for first, second in pairs] + odd
 
+    def covers(self, lsn: int) -> bool:
+        """Whether it was seen to arrive: it is later than the first sample."""
+        return bool(self._found) and lsn > self._found[0][1]
+
     def since(self, lsn: int) -> int:
         """Since when there has been more than up to this number; 0 where there is no more."""
         return next((at_ms for at_ms, last in self._found if last > lsn), 0)

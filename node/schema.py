@@ -1,4 +1,4 @@
-"""The tables of log.db and state.db, as migrations.
+"""The tables of log.db, state.db and health.db, as migrations.
 
 Rules
 1. A migration that has landed is never edited; a change is a new one. sqlite-utils runs each in a transaction and
@@ -15,6 +15,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due), `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
+health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
+         have come, `meta` the count.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from fednode.sync.errors import StoreError
 
 log_migrations = Migrations("fednode-log")
 state_migrations = Migrations("fednode-state")
+health_migrations = Migrations("fednode-health")
 
 
 @log_migrations()
@@ -218,6 +221,34 @@ def m001_state(db: Database) -> None:
             primary key (dataset, area, key, log, seq)) without rowid""",
         "create index superseded_conflict on superseded (conflict) where conflict = 1",
         "create table stale_text (id integer primary key)",
+    ):
+        db.conn.execute(statement)
+
+
+@health_migrations()
+def m001_health(db: Database) -> None:
+    """The first shape of health.db."""
+    for statement in (
+        "create table meta (key text primary key, value) without rowid",
+        "create table child (id text primary key, epoch integer not null, upto integer not null) without rowid",
+        """create table node (
+            id text not null unique, known integer not null default 0, via text not null default '',
+            name text, level text, area text, parent text, path text, branch text, life integer, stands_for text,
+            revoked integer not null default 0, children integer not null default 0,
+            said_life integer, seen_s integer, up integer not null default 0, load blob, about blob,
+            changes integer, system integer, bytes integer, since_s integer, alerts_critical integer,
+            alerts_warning integer, standbys integer, standby_changes integer, standby_since_s integer,
+            software text, catalog integer, disk_free_mib integer, disk_total_mib integer, clock_ms integer,
+            unsure integer, certificate_s integer, drill_s integer, fenced text,
+            accused integer not null default 0, arrived_ms integer,
+            v_seen integer not null default 0, v_load integer not null default 0, v_about integer not null default 0,
+            version integer not null default 0, urgent integer not null default 0, parked integer not null
+            default 0)""",
+        "create index node_version on node (version)",
+        "create index node_path on node (path)",
+        "create index node_area on node (area)",
+        "create index node_parents on node (path) where children > 0",
+        "create index node_parked on node (via) where known = 0",
     ):
         db.conn.execute(statement)
 

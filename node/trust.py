@@ -63,6 +63,11 @@ class Trust:
         return trust
 
     @property
+    def seen(self) -> int:
+        """Up to which arrival number system logs were read."""
+        return self._seen
+
+    @property
     def may_have_children(self) -> bool:
         """Whether nodes may stand below this one; one of the lowest level issues for its standbys alone."""
         return self.me.may_issue and self.me.level != self.directory.levels[-1]

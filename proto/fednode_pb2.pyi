@@ -79,7 +79,7 @@ class Body(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., seed: _Optional[bytes] = ..., keys: _Optional[bytes] = ..., key_lengths: _Optional[_Iterable[int]] = ..., first_hlc: _Optional[int] = ..., hlc_deltas: _Optional[_Iterable[int]] = ..., ops: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., payload_lengths: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., stripped: _Optional[_Iterable[int]] = ..., leaves: _Optional[bytes] = ..., salts: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced", "holdings", "witnessed")
+    __slots__ = ("number", "hello", "chunk", "ack", "credit", "idle", "beat", "bye", "want", "missing", "renew", "renewed", "late", "fenced", "holdings", "witnessed", "health")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +96,7 @@ class Frame(_message.Message):
     FENCED_FIELD_NUMBER: _ClassVar[int]
     HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     number: int
     hello: Hello
     chunk: Chunk
@@ -112,7 +113,8 @@ class Frame(_message.Message):
     fenced: Fenced
     holdings: Holdings
     witnessed: Witnessed
-    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., holdings: _Optional[_Union[Holdings, _Mapping]] = ..., witnessed: _Optional[_Union[Witnessed, _Mapping]] = ...) -> None: ...
+    health: Health
+    def __init__(self, number: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., idle: _Optional[_Union[Idle, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., missing: _Optional[_Union[Missing, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., holdings: _Optional[_Union[Holdings, _Mapping]] = ..., witnessed: _Optional[_Union[Witnessed, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ...) -> None: ...
 
 class Cursor(_message.Message):
     __slots__ = ("store", "lsn", "check")
@@ -125,7 +127,7 @@ class Cursor(_message.Message):
     def __init__(self, store: _Optional[bytes] = ..., lsn: _Optional[int] = ..., check: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure", "incarnation", "knows", "addresses", "issuers", "above", "lives", "gathers")
+    __slots__ = ("version_min", "version_max", "software", "node", "chain", "now_ms", "catalog_version", "store", "have", "acked", "window", "partial", "feeds", "wants", "restore", "witnessed", "unsure", "incarnation", "knows", "addresses", "issuers", "above", "lives", "gathers", "health")
     VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +152,7 @@ class Hello(_message.Message):
     ABOVE_FIELD_NUMBER: _ClassVar[int]
     LIVES_FIELD_NUMBER: _ClassVar[int]
     GATHERS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     version_min: int
     version_max: int
     software: str
@@ -174,7 +177,8 @@ class Hello(_message.Message):
     above: _containers.RepeatedScalarFieldContainer[int]
     lives: _containers.RepeatedScalarFieldContainer[bytes]
     gathers: int
-    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ..., incarnation: _Optional[int] = ..., knows: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., issuers: _Optional[_Iterable[str]] = ..., above: _Optional[_Iterable[int]] = ..., lives: _Optional[_Iterable[bytes]] = ..., gathers: _Optional[int] = ...) -> None: ...
+    health: HealthPlace
+    def __init__(self, version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., software: _Optional[str] = ..., node: _Optional[str] = ..., chain: _Optional[_Iterable[bytes]] = ..., now_ms: _Optional[int] = ..., catalog_version: _Optional[int] = ..., store: _Optional[bytes] = ..., have: _Optional[_Union[Cursor, _Mapping]] = ..., acked: _Optional[int] = ..., window: _Optional[int] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., feeds: _Optional[bool] = ..., wants: _Optional[bool] = ..., restore: _Optional[bool] = ..., witnessed: _Optional[int] = ..., unsure: _Optional[bool] = ..., incarnation: _Optional[int] = ..., knows: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., issuers: _Optional[_Iterable[str]] = ..., above: _Optional[_Iterable[int]] = ..., lives: _Optional[_Iterable[bytes]] = ..., gathers: _Optional[int] = ..., health: _Optional[_Union[HealthPlace, _Mapping]] = ...) -> None: ...
 
 class Partial(_message.Message):
     __slots__ = ("lsn", "digest", "offset")
@@ -394,6 +398,90 @@ class WitnessedHead(_message.Message):
     size: int
     cosignatures: _containers.RepeatedCompositeFieldContainer[Cosignature]
     def __init__(self, log: _Optional[str] = ..., size: _Optional[int] = ..., cosignatures: _Optional[_Iterable[_Union[Cosignature, _Mapping]]] = ...) -> None: ...
+
+class Health(_message.Message):
+    __slots__ = ("epoch", "upto", "entries")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    UPTO_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    upto: int
+    entries: _containers.RepeatedCompositeFieldContainer[HealthEntry]
+    def __init__(self, epoch: _Optional[int] = ..., upto: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[HealthEntry, _Mapping]]] = ...) -> None: ...
+
+class HealthPlace(_message.Message):
+    __slots__ = ("epoch", "upto")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    UPTO_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    upto: int
+    def __init__(self, epoch: _Optional[int] = ..., upto: _Optional[int] = ...) -> None: ...
+
+class HealthEntry(_message.Message):
+    __slots__ = ("node", "life", "seen", "load", "about")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    ABOUT_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    life: int
+    seen: HealthSeen
+    load: bytes
+    about: bytes
+    def __init__(self, node: _Optional[str] = ..., life: _Optional[int] = ..., seen: _Optional[_Union[HealthSeen, _Mapping]] = ..., load: _Optional[bytes] = ..., about: _Optional[bytes] = ...) -> None: ...
+
+class HealthSeen(_message.Message):
+    __slots__ = ("at_s", "up")
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    at_s: int
+    up: bool
+    def __init__(self, at_s: _Optional[int] = ..., up: _Optional[bool] = ...) -> None: ...
+
+class HealthLoad(_message.Message):
+    __slots__ = ("changes", "system", "bytes", "since_s", "alerts_critical", "alerts_warning", "standbys", "standby_changes", "standby_since_s")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    ALERTS_CRITICAL_FIELD_NUMBER: _ClassVar[int]
+    ALERTS_WARNING_FIELD_NUMBER: _ClassVar[int]
+    STANDBYS_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    changes: int
+    system: int
+    bytes: int
+    since_s: int
+    alerts_critical: int
+    alerts_warning: int
+    standbys: int
+    standby_changes: int
+    standby_since_s: int
+    def __init__(self, changes: _Optional[int] = ..., system: _Optional[int] = ..., bytes: _Optional[int] = ..., since_s: _Optional[int] = ..., alerts_critical: _Optional[int] = ..., alerts_warning: _Optional[int] = ..., standbys: _Optional[int] = ..., standby_changes: _Optional[int] = ..., standby_since_s: _Optional[int] = ...) -> None: ...
+
+class HealthAbout(_message.Message):
+    __slots__ = ("software", "catalog", "disk_free_mib", "disk_total_mib", "clock_ms", "unsure", "certificate_s", "drill_s", "fenced")
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_MIB_FIELD_NUMBER: _ClassVar[int]
+    DISK_TOTAL_MIB_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
+    UNSURE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_S_FIELD_NUMBER: _ClassVar[int]
+    DRILL_S_FIELD_NUMBER: _ClassVar[int]
+    FENCED_FIELD_NUMBER: _ClassVar[int]
+    software: str
+    catalog: int
+    disk_free_mib: int
+    disk_total_mib: int
+    clock_ms: int
+    unsure: bool
+    certificate_s: int
+    drill_s: int
+    fenced: str
+    def __init__(self, software: _Optional[str] = ..., catalog: _Optional[int] = ..., disk_free_mib: _Optional[int] = ..., disk_total_mib: _Optional[int] = ..., clock_ms: _Optional[int] = ..., unsure: _Optional[bool] = ..., certificate_s: _Optional[int] = ..., drill_s: _Optional[int] = ..., fenced: _Optional[str] = ...) -> None: ...
 
 class Volume(_message.Message):
     __slots__ = ("header", "commit", "wrap")

@@ -142,6 +142,22 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class PullHealth:
+    """Look for reports that have changed after a place in this node's count; then call `tell_health`. `last`: it is the
+    last chance in this session, there is no use in waiting for more."""
+
+    after: wire.HealthPlace
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HearHealth:
+    """Fold a child's reports into what is known; then call `folded`."""
+
+    told: wire.Health
+
+
+@dataclass(frozen=True, slots=True)
 class PullHoldings:
     """Look up what this node holds of the logs that the peer's feed may have; then call `hold`."""
 
@@ -226,6 +242,6 @@ class Close:
 
 
 Effect = (
-    Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | PullHoldings | Compare | Acked | PeerClock
-    | RenewAsked | RenewAnswered | PeerFenced | Behind | Standbys | Alert | Close
+    Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | PullHealth | HearHealth | PullHoldings
+    | Compare | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Behind | Standbys | Alert | Close
 )  # fmt: skip

@@ -117,6 +117,7 @@ class Exchange(Side):
         self.state = State.OPEN
         self._outbox.position, self._outbox.partial = admission.start, self._peer.partial
         self._told = admission.told if self.knows(wire.Witnessed) else None
+        self._health = self._peer.health if self._dials and self.tells_health and self.knows(wire.Health) else None
         self._outbox.credit, self._outbox.brief = self._peer.window, self.version >= BRIEF_FROM
         if self._hello is not None:
             self._inbox.open(self._hello.window)
@@ -150,7 +151,7 @@ class Exchange(Side):
         if self.state is not State.OPEN:
             return []
         beat = [self._send(wire.Beat(now_ms, self._lag), now_ms)] if now_ms - self._last_sent_ms >= BEAT_MS else []
-        return [*beat, *self._tell_more(), *self._look_up()]
+        return [*beat, *self._tell_more(), *self._pull_health(), *self._look_up()]
 
     # ------------------------------------------------------------ the driver's reports
 
@@ -292,7 +293,7 @@ class Exchange(Side):
     def _on_witnessed(self, told: wire.Witnessed, now_ms: int) -> list[Effect]:
         if not self._dials:
             raise PeerError("FN-5504", state="open", message="Witnessed")
-        self._inbox.witnessed(told)
+        self._inbox.told(told)
         return [Learn(told)]
 
     def learnt(self, told: wire.Witnessed, now_ms: int) -> list[Effect]:
@@ -369,6 +370,7 @@ _HANDLERS: dict[type, Callable[[Exchange, Any, int], list[Effect]]] = {
     wire.Chunk: Exchange._on_chunk,
     wire.Late: Exchange._on_late,
     wire.Witnessed: Exchange._on_witnessed,
+    wire.Health: Exchange._on_health,
     wire.Ack: Exchange._on_ack,
     wire.Credit: Exchange._on_credit,
     wire.Idle: Exchange._on_idle,

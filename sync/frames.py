@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fednode.sync.health import Health, HealthPlace
 from fednode.sync.versions import SPOKEN
 
 
@@ -72,6 +73,7 @@ class Hello:
     gathers: int = (
         0  # `GATHERS`: its life began from less than it had, so the peer gives what it holds of the earlier ones
     )
+    health: HealthPlace | None = None  # to a child: how far its reports have come; None: it takes none
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +265,9 @@ class Unknown:
 SINCE: dict[type, int] = {
     Witnessed: 2,
     Holdings: 2,
+    Health: 2,
 }  # the version that brought a kind of frame, of those that came after version 1
 Message = (
     Hello | Chunk | Ack | Credit | Idle | Beat | Bye | Want | Missing | Renew | Renewed | Late | Fenced | Witnessed
-    | Holdings
+    | Holdings | Health
 )  # fmt: skip

@@ -99,8 +99,8 @@ class Inbox:
         self._committing[late.lsn] = self._committing.get(late.lsn, 0)
         return Commit(late.lsn, b"", None, late)
 
-    def witnessed(self, told: wire.Witnessed) -> None:
-        """What witnesses have signed: it costs credit, as a segment does. Raises PeerError FN-5506."""
+    def told(self, told: wire.Witnessed | wire.Health) -> None:
+        """What witnesses have signed, or how nodes are: it costs credit, as segments do. Raises PeerError FN-5506."""
         self.allowed -= told.cost
         if self.allowed < -wire.CHUNK_BYTES_MAX:
             raise PeerError("FN-5506", over=-self.allowed)
@@ -109,7 +109,7 @@ class Inbox:
         place = -1 - told.upto  # no arrival number
         self._committing[place] = self._committing.get(place, 0) + told.cost
 
-    def learnt(self, told: wire.Witnessed) -> int:
+    def learnt(self, told: wire.Witnessed | wire.Health) -> int:
         """The writer is through with it. Its bytes."""
         return self.done(-1 - told.upto)
 

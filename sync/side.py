@@ -13,6 +13,9 @@ Rules
    child that says that it takes it (`Hello.witnessed`), and costs credit.
 6. Whose cursor says nothing about the peer's store (it has met another one) says which logs it holds up to where
    (`Holdings`); the peer waits for that, and sends what is lacking. Both read it off the two Hellos.
+7. How this node and those below it are (`Health`) goes to a parent that says that it takes it (`Hello.health`): with
+   the ticks, when it is news (`news`), and as the last word of a session that ends by itself. The driver says what is
+   ripe. Nobody waits for an answer; it costs credit, and without credit it stays here.
 """
 
 from __future__ import annotations
@@ -27,8 +30,10 @@ from fednode.sync.effects import (
     Compare,
     Effect,
     HalfSegment,
+    HearHealth,
     Hurry,
     Pull,
+    PullHealth,
     PullHoldings,
     PullWitnessed,
     Send,
@@ -87,6 +92,9 @@ class Side:
         self._records: wire.RecordsDigest | None = None
         self._told: int | None = None  # how far the child was told what witnesses have signed; None: it is not told
         self._told_first = self._tell_starved = False
+        self.tells_health = False  # a driver that carries out `PullHealth` says so
+        self._health: wire.HealthPlace | None = None  # how far the parent has been told; None: it takes none
+        self._health_asked = self._health_last = False
         self._tell_by_ms: int | None = 0  # when what waits to be told goes, ripe or not; None: nothing waits
 
     @property
@@ -104,6 +112,10 @@ class Side:
         """Whether both sides have said all that they have, and all of it is answered."""
         told = self._drained and self._outbox.empty and not self._outbox.unacked and not self._wanted
         return told and not self._inbox.busy
+
+    def silent_ms(self, now_ms: int) -> int:
+        """Since when the peer was not heard."""
+        return max(0, now_ms - self._last_received_ms)
 
     def knows(self, kind: type) -> bool:
         """Whether the peer's version has this kind of message: no other may be sent to it."""
@@ -197,6 +209,44 @@ class Side:
         self._hello = replace(self._hello, addresses=addresses)
         return [self._send(wire.Beat(now_ms, self._lag, addresses), now_ms)]
 
+    # ------------------------------------------------------------ how nodes are
+
+    def news(self, now_ms: int) -> list[Effect]:
+        """What is known of this node and those below it has changed for the worse, or back: it need not wait."""
+        return self._pull_health()
+
+    def _pull_health(self) -> list[Effect]:
+        """Rule 7."""
+        if self.state is not State.OPEN or self._health is None or self._health_asked or self._outbox.credit <= 0:
+            return []
+        self._health_asked = True
+        return [PullHealth(self._health, self._health_last)]
+
+    def tell_health(self, found: wire.Health | None, now_ms: int) -> list[Effect]:
+        """The answer to PullHealth; None: nothing, or not yet."""
+        self._health_asked = False
+        if self.state is not State.OPEN:
+            return []
+        if found is None:
+            return self._finish_once(now_ms)
+        self._health = found.place
+        if not found.entries:
+            return self._pull_health()
+        self._outbox.credit -= found.cost
+        return [self._send(found, now_ms), *(self._pull_health() or self._finish_once(now_ms))]
+
+    def _on_health(self, told: wire.Health, now_ms: int) -> list[Effect]:
+        if self._dials:
+            raise PeerError("FN-5504", state="open", message="Health")
+        self._inbox.told(told)
+        return [HearHealth(told)]
+
+    def folded(self, told: wire.Health, now_ms: int) -> list[Effect]:
+        """What `HearHealth` gave is folded, or left."""
+        freed = self._inbox.learnt(told)
+        credit = self._inbox.credit(freed) if self.state is State.OPEN else 0
+        return [self._send(wire.Credit(credit), now_ms)] if credit else []
+
     # ------------------------------------------------------------ what is held where a cursor is of no use
 
     def _begin(self) -> list[Effect]:
@@ -240,8 +290,12 @@ class Side:
         ):  # what the peer cannot take without what is lost here stays unanswered
             return []
         takes = bool(self._hello and self._hello.wants and self._peer and self._peer.feeds)
-        if (takes and not self._inbox.idle) or self._inbox.waiting or self._renewing:
+        if (takes and not self._inbox.idle) or self._inbox.waiting or self._renewing or self._health_asked:
             return []
+        if not self._health_last:
+            self._health_last = True
+            if asked := self._pull_health():
+                return asked
         return self._close(None, now_ms)
 
     def _close(self, error: Exception | None, now_ms: int, retry_after_ms: int = 0) -> list[Effect]:

@@ -30,7 +30,7 @@ LEGAL: dict[State, tuple[type, ...]] = {
     State.OPEN: (
         *_ANY_TIME,
         *(wire.Chunk, wire.Late, wire.Ack, wire.Credit, wire.Idle, wire.Want, wire.Missing),
-        *(wire.Renew, wire.Renewed, wire.Fenced, wire.Witnessed, wire.Holdings),
+        *(wire.Renew, wire.Renewed, wire.Fenced, wire.Witnessed, wire.Holdings, wire.Health),
     ),
     State.CLOSED: (),
 }

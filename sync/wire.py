@@ -50,36 +50,15 @@ from fednode.sync.frames import (
     Witnessed,
     WitnessedHead,
 )
+from fednode.sync.health import Health, HealthPlace
 from fednode.sync.versions import HINTS_FROM
+from fednode.sync.wire_health import frame_in, frame_out, place_in, place_out
 
 __all__ = [
-    "SINCE",
-    "Ack",
-    "Beat",
-    "Bye",
-    "Chunk",
-    "Cosignature",
-    "Credit",
-    "Cursor",
-    "Fenced",
-    "Hello",
-    "Holding",
-    "Holdings",
-    "Idle",
-    "Lag",
-    "Late",
-    "Message",
-    "Missing",
-    "Outcome",
-    "Partial",
-    "RecordsDigest",
-    "Renew",
-    "Renewed",
-    "Unknown",
-    "Want",
-    "Witnessed",
-    "WitnessedHead",
-]
+    "SINCE", "Ack", "Beat", "Bye", "Chunk", "Cosignature", "Credit", "Cursor", "Fenced", "Health", "HealthPlace",
+    "Hello", "Holding", "Holdings", "Idle", "Lag", "Late", "Message", "Missing", "Outcome", "Partial",
+    "RecordsDigest", "Renew", "Renewed", "Unknown", "Want", "Witnessed", "WitnessedHead",
+]  # fmt: skip
 
 CHUNK_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = CHUNK_BYTES_MAX + 32 * 1024
@@ -134,6 +113,7 @@ def _hello_out(m: Hello) -> pb.Frame:
         above=m.above,
         lives=m.lives,
         gathers=m.gathers,
+        health=place_out(m.health),
     )
     return pb.Frame(hello=hello)
 
@@ -195,6 +175,7 @@ _OUT: dict[type, Callable[..., pb.Frame]] = {
     Ack: _ack_out,
     Late: _late_out,
     Witnessed: _witnessed_out,
+    Health: frame_out,
     Credit: lambda m: pb.Frame(credit=pb.Credit(bytes=m.bytes)),
     Idle: lambda m: pb.Frame(idle=pb.Idle(lsn=m.lsn)),
     Beat: _beat_out,
@@ -280,6 +261,7 @@ def _hello_in(m: pb.Hello) -> Hello:
         tuple(m.above),
         _chain_in(m.lives, LIVES_MAX),
         m.gathers,
+        place_in(m.health) if m.HasField("health") else None,
     )
 
 
@@ -359,6 +341,7 @@ _IN: dict[str, Callable[..., Message]] = {
     "ack": _ack_in,
     "late": _late_in,
     "witnessed": _witnessed_in,
+    "health": frame_in,
     "credit": lambda m: Credit(m.bytes),
     "idle": lambda m: Idle(m.lsn),
     "beat": _beat_in,

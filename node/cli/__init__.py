@@ -36,6 +36,7 @@ LOADERS = {
     "run": "running:run_",
     "sync": "running:sync",
     "status": "running:status",
+    "mesh": "mesh:mesh",
     "bundle": "bundle:bundle",
     "jobs": "jobs:jobs",
     "refused": "running:refused",

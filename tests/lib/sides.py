@@ -19,9 +19,11 @@ from fednode.sync.effects import (
     Compare,
     Done,
     Effect,
+    HearHealth,
     Item,
     Learn,
     Pull,
+    PullHealth,
     PullHoldings,
     PullWitnessed,
     Send,
@@ -53,16 +55,20 @@ class Side:
     """An exchange with what its driver would have: a feed, a store that commits when told, a list of what happened."""
 
     def __init__(self, *, dials: bool, feed: Iterable[Item] = (), start: int = 0, **more: Any) -> None:
-        fields = ("partial", "window", "feeds", "wants", "have", "witnessed", "version_max", "restore")
+        fields = ("partial", "window", "feeds", "wants", "have", "witnessed", "version_max", "restore", "health")
         mine = {name: more.pop(name) for name in fields if name in more}
         self.to_tell: list[tuple[wire.Witnessed, bool]] = list(more.pop("to_tell", ()))
         self.told: int | None = more.pop("told", None)
         self.learning: list[wire.Witnessed] = []
+        self.reports: list[wire.Health] = list(more.pop("reports", ()))
+        tells = more.pop("tells_health", True)
+        self.hearing: list[wire.Health] = []
         self.holdings: list[wire.Holding] = list(more.pop("holdings", ()))
         self.compared: list[wire.Holding] = []
         self.now_ms = NOW
         self.hello = hello("1301" if dials else "13", **mine)
         self.exchange = Exchange(dials=dials, hello=self.hello if dials else None, **more)
+        self.exchange.tells_health = tells
         self.dials, self.items, self.start = dials, list(feed), start
         self.inbox: deque[bytes] = deque()
         self.commits: list[Commit] = []
@@ -95,6 +101,11 @@ class Side:
                 case PullWitnessed(after):
                     found = next(((one, ripe) for one, ripe in self.to_tell if one.upto > after), (None, False))
                     self.do(self.exchange.tell(*found, self.now_ms))
+                case PullHealth(place, _):
+                    report = next((one for one in self.reports if one.upto > place.upto), None)
+                    self.do(self.exchange.tell_health(report, self.now_ms))
+                case HearHealth(report):
+                    self.hearing.append(report)
                 case PullHoldings():
                     self.do(self.exchange.hold(self.holdings, NOW))
                 case Compare(entries, last):

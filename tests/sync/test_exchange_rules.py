@@ -42,13 +42,14 @@ MESSAGES: dict[type, Any] = {
     wire.Late: wire.Late(1, "log", 1, bytes(32), wire.Cosignature(1, bytes(64))),
     wire.Witnessed: wire.Witnessed(1),
     wire.Holdings: wire.Holdings((), True),
+    wire.Health: wire.Health(wire.HealthPlace(1, 1)),
 }
 LEGAL: dict[tuple[bool, State], set[type]] = {
     (False, State.NEW): {wire.Hello, wire.Bye},
     (True, State.GREETING): {wire.Hello, wire.Bye},
     (False, State.ADMITTING): {wire.Bye, wire.Beat},
     (False, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renewed, wire.Witnessed, wire.Holdings},
-    (True, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renew, wire.Holdings},
+    (True, State.OPEN): set(MESSAGES) - {wire.Hello, wire.Renew, wire.Holdings, wire.Health},
 }
 
 

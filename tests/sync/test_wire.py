@@ -12,6 +12,7 @@ from fednode.proto import fednode_pb2 as pb
 from fednode.sync import wire
 from fednode.sync.clock import WALL_MS_MAX
 from fednode.sync.errors import PeerError
+from fednode.sync.health import HealthEntry, Seen
 
 U64 = st.integers(0, 2**64 - 1)
 NUMBER = st.integers(0, wire.NUMBER_MAX)
@@ -47,6 +48,7 @@ messages = st.one_of(
         restore=st.booleans(),
         above=st.lists(U32, max_size=wire.CHAIN_LENGTH_MAX).map(tuple),
         lives=st.lists(st.binary(max_size=50), max_size=wire.LIVES_MAX).map(tuple),
+        health=st.none() | st.builds(wire.HealthPlace, U32, NUMBER),
     ),
     st.builds(
         wire.Chunk,
@@ -92,6 +94,21 @@ messages = st.one_of(
         NUMBER,
         st.lists(
             st.builds(wire.WitnessedHead, WORDS, NUMBER, st.lists(cosignatures, max_size=3).map(tuple)), max_size=3
+        ).map(tuple),
+    ),
+    st.builds(
+        wire.Health,
+        st.builds(wire.HealthPlace, U32, NUMBER),
+        st.lists(
+            st.builds(
+                HealthEntry,
+                WORDS,
+                st.integers(1, 2**32 - 1),
+                st.none() | st.builds(Seen, st.integers(0, 1 << 40), st.booleans()),
+                st.none() | st.binary(max_size=40),
+                st.none() | st.binary(max_size=40),
+            ),
+            max_size=3,
         ).map(tuple),
     ),
 )
@@ -152,7 +169,7 @@ def test_a_newer_peers_fields_are_ignored_and_its_frames_refused() -> None:
     assert wire.decode(b"\x08\x01" + b"\xfa\x7c\x00") == (1, wire.Unknown(1999))  # a hint
     refused("FN-5503", b"\x08\x01" + b"\xfa\x3f\x00", "1023")  # to be understood
     refused("FN-5503", b"\x08\x01" + b"\xf8\x7c\x00")  # not a message
-    refused("FN-5503", b"\x08\x01" + b"\xfa\x7c\x00\x8a\x40\x00")  # two
+    refused("FN-5503", b"\x08\x01" + b"\xfa\x7c\x00\xf2\x7c\x00")  # two
 
 
 def test_the_params_of_a_bye_are_cut() -> None:
