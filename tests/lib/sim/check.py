@@ -29,6 +29,9 @@ EXPECTED_OF_THE_RESTORED = frozenset(
 )
 # by stick: one that was written before the fire (seed 12)
 EXPECTED_OF_THE_BURNT = frozenset(("FN-5513",))
+# it goes on in its old life until it hears of the new one; FN-5523: by stick, what was sealed to who it was; FN-5443: a
+# key that it gave or was given in its old life, or by its standby's name (docs/formats.md)
+EXPECTED_OF_THE_SUCCEEDED = frozenset(("FN-5513", "FN-5508", "FN-5523", "FN-5443"))
 
 
 def check(world: World) -> int:
@@ -50,6 +53,7 @@ def _whole(node: SimNode) -> None:
 
 def _acknowledged(world: World) -> None:
     for acker, log, size in world.acked | world.written:
+        acker = world.became.get(acker, acker)
         # what a fire took comes back from the others, and a revoked one neither takes nor gives any more (seeds 45, 47)
         if acker in world.burnt and world.revoked & {acker, LogName.parse(log).origin}:
             continue
@@ -65,6 +69,7 @@ def _refusals(world: World) -> None:
         about_restored = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.restored)
         expected = expected or (about_restored and code in EXPECTED_OF_THE_RESTORED)
         expected = expected or (code in EXPECTED_OF_THE_BURNT and bool(world.burnt & {node, peer}))
+        expected = expected or (code in EXPECTED_OF_THE_SUCCEEDED and bool(world.promoted & {node, peer}))
         assert expected, f"{node} refused {peer}: {code} {what}"
 
 

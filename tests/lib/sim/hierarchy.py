@@ -78,18 +78,39 @@ def _nodes() -> list[tuple[str, str, str]]:
 def members() -> dict[str, Member]:
     """Every node by its id."""
     now_s = START_MS // 1000
-    root_key = TlsKey.from_seed(_seed("root", 40))
-    root = issuing.make_root("hebei", ("13",), LEVELS, root_key, now_s=now_s, days=3650, serial=1)
+    root = issuing.make_root("hebei", ("13",), LEVELS, root_key(), now_s=now_s, days=3650, serial=1)
     found: dict[str, Member] = {}
     for serial, (node, level, parent) in enumerate(_nodes(), 2):
         keys = _keys(node)
         request = issuing.parse_request(issuing.make_request(node, keys.tls, keys.sign, keys.seal))
         above = found[parent].chain if parent else (root,)
-        issuer_key = found[parent].keys.tls if parent else root_key
+        issuer_key = found[parent].keys.tls if parent else root_key()
         grant = Grant(node, level, (node,), 1, 3000, serial)
         der = issuing.issue(request, grant, certs.parse(above[0]), issuer_key, LEVELS, now_s=now_s)
         found[node] = Member(node, level, parent, keys, (der, *above))
     return found
+
+
+def root_key() -> TlsKey:
+    """The domain's, which lies in a safe."""
+    return TlsKey.from_seed(_seed("root", 40))
+
+
+def store_id_of(node: str) -> bytes:
+    """Of a node's first store."""
+    return _seed(f"{node} store", 16)
+
+
+@cache
+def standby_of(node: str) -> Member:
+    """A node's first standby, certified by it."""
+    primary, name = members()[node], f"{node}-s1"
+    keys = _keys(name)
+    request = issuing.parse_request(issuing.make_request(name, keys.tls, keys.sign, keys.seal))
+    grant = Grant(name, primary.level, (node,), 1, 3000, int(node) + 1000, standby=True)
+    issuer = certs.parse(primary.chain[0])
+    der = issuing.issue(request, grant, issuer, primary.keys.tls, LEVELS, now_s=START_MS // 1000)
+    return Member(name, primary.level, node, keys, (der, *primary.chain))
 
 
 @cache
@@ -100,20 +121,15 @@ def template() -> Path:
     for member in members().values():
         home = folder / member.node
         home.mkdir()
-        store = Store.create(
-            home / "log.db", store_id=_seed(f"{member.node} store", 16), stash_key=member.keys.stash_key
-        )
+        store = Store.create(home / "log.db", store_id=store_id_of(member.node), stash_key=member.keys.stash_key)
         trust = Trust.load(store, member.chain, member.node)
         writer = Writer(
             store, trust, member.keys, lambda: START_MS, lambda size, n=member.node: _seed(f"{n} salt", size)
         )
-        children = [one for one in members().values() if one.parent == member.node]
-        if children:
-            writer.local(
-                NODES,
-                trust.area,
-                [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in children],
-            )
+        said = [one for one in members().values() if member.node in (one.parent, one.node if not one.parent else "")]
+        if said:
+            enrolments = [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in said]
+            writer.local(NODES, trust.area, enrolments)
         if not member.parent:
             writer.local(CATALOG, trust.area, [Change(b"catalog", catalog(1).to_json())])
         Projector(home / "state.db", store, trust).close()

@@ -54,7 +54,7 @@ def restore_backup(node: SimNode) -> None:
     backup = node.folder / "backup"
     if not node.up or node.restoring or not backup.exists() or node.id in node.world.revoked | node.world.burnt:
         return
-    if node.member.parent in node.world.burnt:  # see `burn`
+    if node.member.parent in node.world.burnt | node.world.failed:  # see `burn`
         return
     node.crash("a backup is restored")
     for name in (*FILES, "log.db-shm"):  # state.db stays: it must notice by itself that its log has another history
@@ -146,21 +146,23 @@ def burn(node: SimNode) -> None:
     node.stamped = 0
     node.world.burnt.add(node.id)
     node.world.note("burnt", node.id, chosen.backup.manifest.number)
-    _lost(node)
+    lost(node)
     node.recovery.from_backup(chosen.backup.manifest.incarnation)
 
 
-def _lost(node: SimNode) -> None:
-    """What nobody has any more cannot come back: neither the backup, nor the parent, nor a child."""
+def lost(node: SimNode, *, gone: bool = False) -> None:
+    """What nobody has any more cannot come back: neither the backup (`gone`: there is none), nor the parent, nor a
+    child, a standby among them."""
     world = node.world
     related = [one for one in world.nodes.values() if node.member.parent == one.id or one.member.parent == node.id]
+    related = related if gone else [node, *related]
     held: dict[str, int] = {}
-    for one in (node, *related):
+    for one in related:
         for name, size in _held(one):
             held[str(name)] = max(size, held.get(str(name), 0))
     world.written = {one for one in world.written if one[0] != node.id or held.get(one[1], 0) >= one[2]}
     known: set[tuple[str, int]] = set()
-    for one in (node, *related):
+    for one in related:
         store = Store.open(one.folder / "log.db", stash_key=one.member.keys.stash_key)
         known |= set(store.rows("select log, seq from erased"))
         store.close()

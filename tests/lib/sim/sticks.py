@@ -17,7 +17,6 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node import bundle_out, bundles
 from fednode.node.app import App
-from fednode.node.config import Config
 from fednode.node.home import Home
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
@@ -45,7 +44,7 @@ class SimApp(App):
 
     def __init__(self, node: SimNode) -> None:
         home, rng = Home(node.folder), node.world.clock.rng.randbytes
-        super().__init__(home, Config(), node.member.keys, node.store, node.trust, node.wall_ms, rng, "sim")
+        super().__init__(home, node.config, node.member.keys, node.store, node.trust, node.wall_ms, rng, "sim")
         self._node = node
         home.write_chain(node.member.chain)
         self.reference = node.reference
@@ -63,6 +62,9 @@ class SimApp(App):
 
     def poke(self) -> bool:
         return False
+
+    def enrol_addresses(self) -> tuple[str, ...]:
+        return ()
 
     def exchange_addresses(self) -> tuple[str, ...]:
         return ()

@@ -18,6 +18,7 @@ from fednode.sync.merge import RULES
 from sim.check import check
 from sim.datasets import catalog, remembered
 from sim.network import Faults
+from sim.promotion import promotions, settled
 from sim.recovery import back_up, burn, keep_backup, restore_backup
 from sim.sticks import CARRIED, carry, carry_for_whoever_is_cut_off
 from sim.world import SimNode, World
@@ -39,7 +40,8 @@ EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a run came to. `digest`: of the trace; `records`: at the province; `resumed`: segments that a cut had
-    left half received, and that went on from there; `brought`: what sticks brought that was not there yet."""
+    left half received, and that went on from there; `brought`: what sticks brought that was not there yet; `promoted`:
+    nodes that were succeeded."""
 
     seed: int
     digest: str
@@ -49,37 +51,42 @@ class Result:
     resumed: int
     hurried: int
     brought: int = 0
+    promoted: int = 0
 
 
-def run(seed: int, faults: Faults | None = None, *, burning: bool = False) -> Result:
-    """Run one seed. `burning`: nodes of any level burn, and come back from their backups. Raises AssertionError, with
-    the seed and how to replay it, when something does not hold."""
+def run(seed: int, faults: Faults | None = None, *, burning: bool = False, promoting: bool = False) -> Result:
+    """Run one seed. `burning`: nodes of any level burn, and come back from their backups; `promoting`: some have
+    standbys, fail, and are succeeded. Raises AssertionError, with the seed and how to replay it, when something does
+    not hold."""
     with remembered():
-        return _run(seed, faults, burning)
+        return _run(seed, faults, burning, promoting)
 
 
-def _run(seed: int, faults: Faults | None, burning: bool) -> Result:
+def _run(seed: int, faults: Faults | None, burning: bool, promoting: bool) -> Result:
     world = World(seed, faults)
+    world.promoting = promoting
     try:
         _skew_clocks(world)
         _operators(world)
         if burning:
             _fires(world, random.Random(f"fires {seed}"))
+        if promoting:
+            promotions(world, random.Random(f"promotions {seed}"), FAULTS_MS)
         world.clock.run_until(world.clock.now_ms + FAULTS_MS)
         _peace(world)
         start = world.clock.now_ms
-        while not _quiet(world):
-            assert world.clock.now_ms - start < PEACE_MS, "not all is everywhere within the bound"
+        while moving := _moving(world):
+            late = world.clock.now_ms - start >= PEACE_MS
+            assert not late, f"not all is everywhere within the bound: {moving}"
             world.clock.run_until(world.clock.now_ms + STEP_MS)
         quiet = world.clock.now_ms - start
         records = check(world)
         happened = (world.clock.digest(), world.clock.happened)
-        moved = (world.resumed, world.hurried, world.brought)
+        moved = (world.resumed, world.hurried, world.brought, len(world.promoted))
         return Result(seed, *happened, records, quiet, *moved)
     except AssertionError as error:
-        raise AssertionError(
-            f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}{' --burning' if burning else ''}"
-        ) from error
+        more = " --burning" * burning + " --promoting" * promoting
+        raise AssertionError(f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}{more}") from error
     finally:
         world.close()
 
@@ -300,29 +307,41 @@ def _revoke(world: World, village: SimNode) -> None:
 def _peace(world: World) -> None:
     """Faults stop; who is down comes back."""
     world.faults = Faults.none()
-    for node in world.nodes.values():
+    for node in (*world.nodes.values(), *(one for each in world.former.values() for one in each)):
         node.boot()
 
 
-def _quiet(world: World) -> bool:
-    """Whether nobody owes anybody anything."""
+def _moving(world: World) -> str:
+    """What somebody still owes somebody; "" where all is quiet."""
+    if not settled(world):
+        waits = {name: [one.id for one in each] for name, each in world.former.items() if each}
+        return f"not settled: {waits} {sorted(world.island)}"
     for node in world.nodes.values():
-        if node.id in world.revoked:
-            continue
-        if not node.up or node.restoring or node.trust.catalog_version != 2:
-            return False
-        if node.id in world.restored | world.burnt and node.trust.me.incarnation == 1:
-            return False
-        parent = node.trust.parent
-        if parent is None:
-            continue
-        up, down = node.store.peer(parent.node), world.nodes[parent.node].store.peer(node.id)
-        if up is None or down is None or node.store.backlog_up(up.acked).segments:
-            return False
-        if world.nodes[parent.node].store.backlog_down(node.trust.me.scope, down.acked).segments:
-            return False
-        above = world.nodes[parent.node]
-        told = witness.owed(above.store, above.trust, node.trust.me, up.witnessed or 0)[0]
-        if told is not None and told.heads:
-            return False
-    return True
+        if node.id not in world.revoked and (found := _owes(world, node)):
+            return f"{node.id}: {found}"
+    return ""
+
+
+def _owes(world: World, node: SimNode) -> str:
+    if not node.up or node.restoring or node.trust.catalog_version != 2:
+        return "down" if not node.up else "restoring" if node.restoring else "an old catalog"
+    if node.id in world.restored | world.burnt and node.trust.me.incarnation == 1:
+        return "in its first life"
+    parent = node.trust.parent
+    if parent is None:
+        return ""
+    above = world.nodes[parent.node]
+    up, down = node.store.peer(parent.node), above.store.peer(node.id)
+    if up is None or down is None:
+        return "never met its parent"
+    if node.store.backlog_up(up.acked).segments:
+        return "the parent lacks something of it"
+    if node.trust.me.stands_for:
+        held_back = above.store.rows("select count(*) from held_back where lsn > ?", down.acked)[0][0]
+        owed = above.store.backlog_standby(node.id, down.acked).segments > held_back
+    else:
+        owed = bool(above.store.backlog_down(node.trust.me.scope, down.acked).segments)
+    if owed or node.store.to_make_again():
+        return "it lacks something of its parent" if owed else "something is to be made again"
+    told = witness.owed(above.store, above.trust, node.trust.me, up.witnessed or 0)[0]
+    return "witnesses" if told is not None and told.heads else ""

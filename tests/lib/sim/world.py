@@ -18,8 +18,11 @@ from typing import Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, erasing, fence, refill, urgent, witness
+from fednode.node import admission, erasing, fence, refill, succession, urgent, witness
+from fednode.node.acks import Acks
+from fednode.node.admission import STOOD_FOR
 from fednode.node.clocks import Judge, Reference
+from fednode.node.config import Config
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store
@@ -28,20 +31,22 @@ from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync import clock as hlc
 from fednode.sync import effects as fx
+from fednode.sync import rewrap, wire
 from fednode.sync import segment as seg
-from fednode.sync import wire
 from fednode.sync.change import Change, LogName
 from fednode.sync.errors import PeerError, Refused, Unavailable
 from fednode.sync.exchange import Exchange
 from fednode.sync.strip import erase_change
-from sim import recovery
+from sim import promotion, recovery
 from sim.hierarchy import START_MS, Member, copy_to, fast_folder, members
 from sim.network import Clockwork, Faults, Wire
+from sim.sticks import SimApp
 
 TICK_MS = 20_000
 REDIAL_MS = (200, 8_000)
 BOOT_MS = (100, 20_000)
 SLOW_ROOM_BYTES, SLOW_MS = 1_000, 100
+BYE_MS = 500
 
 
 class Crash(Exception):
@@ -76,6 +81,7 @@ class End:
             exchange.hurry_from = 0
             exchange.ready(SLOW_ROOM_BYTES, self.now_ms(), SLOW_ROOM_BYTES)
         self._again: admission.Again | None = None
+        self.talk = promotion.Talk(self)
         self._child: Identity | None = None
 
     @property
@@ -113,6 +119,8 @@ class End:
                 log, end = self.commits[outcome.lsn]
                 held = self.node.store.log_state(seg.LogName.parse(log)).size
                 assert held >= end, f"{self.node.id} acknowledges {log} up to {end}, and holds {held}"
+                if self.link is not None and not self.link.from_parent and not self.link.peer.stands_for:
+                    promotion.check_ack(self.node, log, end)
 
     def _admit(self, effect: fx.Admit) -> None:
         self.session.world.clock.at(1, lambda: self._admitting(effect.hello))
@@ -125,11 +133,14 @@ class End:
         try:
             if from_parent:
                 identity = admission.check_parent(node.trust, hello, node.judge())
+                node.pass_on_what_was_heard()
             else:
                 shown = certs.parse(self.peer.node.member.chain[0])
                 identity = admission.check_child(node.trust, shown, hello, node.judge())
             restoring, unsure = from_parent and node.restoring, not node.reference.sure
-            entry = admission.enter(node.writer, identity, hello, from_parent, node.now_ms(), "sim", restoring, unsure)
+            may = node.acks.may(identity, from_parent) if node.acks is not None else None
+            place = (from_parent, node.now_ms(), "sim", restoring, unsure)
+            entry = admission.enter(node.writer, identity, hello, *place, may=may)
         except FednodeError as error:
             node.watch_alarms()
             self.handle(self.exchange.refuse(error, now))
@@ -144,6 +155,8 @@ class End:
         self._hurried = admission.hurry(node.store, node.trust, entry.link)
         renew = node.recovery.asks() if restoring else None
         self.handle(self.exchange.admitted(replace(entry.admission, renew=renew), now))
+        if node.acks is not None and self.session.open:
+            node.acks.begun(self.talk, entry.owed)  # type: ignore[arg-type]
         node.watch_alarms()
 
     def _pull(self, effect: fx.Pull) -> None:
@@ -194,7 +207,7 @@ class End:
 
     def _commit(self, effect: fx.Commit) -> None:
         assert self.link is not None
-        if effect.data:
+        if effect.data and not rewrap.is_rewrap(effect.data):
             header = seg.parse(effect.data).header
             self.commits[effect.lsn] = (str(header.log), header.end)
         self.node.enqueue(self, effect)
@@ -234,9 +247,14 @@ class End:
         dialled, given = self is self.session.ends[0], getattr(effect.error, "params", {}).get("code", "")
         if dialled and given in fence.PARENTS_WORD and not self.node.restoring:
             self.node.guarded(lambda: self.node.writer.fence(given))
+            if self.node.up and fence.superseded(self.node.store):
+                self.node.pass_on()
         if dialled and self.node.restoring and effect.error is None:
             self.session.world.clock.at(1, self.node.recovery.finish)
-        self.session.end()
+        if self.session.world.promoting and code and not dialled:  # so that the child hears why
+            self.session.world.clock.at(BYE_MS, self.session.end)
+        else:
+            self.session.end()
 
     def keep_half(self) -> None:
         """What a cut left, for the next session."""
@@ -278,8 +296,7 @@ class SimSession:
         place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
         wants, unsure = not child.recovery.in_old_life, not child.reference.sure
         child.recovery.wanted = wants
-        above = child.trust.parent
-        to = admission.Greeted(knows=above.incarnation) if above is not None and world.burnt else None
+        to = admission.to_parent(child.trust) if world.burnt or world.promoting else None
         hello = admission.hello(*place, feeds=not back, wants=wants, restore=back, unsure=unsure, to=to)
         self.ends = [
             End(child, Exchange(dials=True, hello=hello, half=half, once=back), self),
@@ -305,6 +322,8 @@ class SimSession:
             return
         self.open = False
         for end in self.ends:
+            if end.node.acks is not None:
+                end.node.acks.ended(end.talk)  # type: ignore[arg-type]
             if end.out is not None:
                 end.out.open = False
             if end in end.node.sessions:
@@ -314,6 +333,7 @@ class SimSession:
             except Crash:
                 end.node.crash("while parting")
         child = self.ends[0].node
+        child.tries += 1
         self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), child.dial)
 
 
@@ -324,8 +344,11 @@ class SimNode:
         self.world, self.member, self.id = world, member, member.node
         self.folder = world.folder / member.node
         self.recovery = recovery.SimRecovery(self)
-        self.up = False
-        self.skew_ms = self.stamped = self.boots = 0
+        self.up = self.gone = self.off = False
+        self.config = Config()
+        self.acks: Acks | None = None
+        self.tries = 0
+        self.skew_ms = self.stamped = self.boots = self._heard = 0
         self.frozen_ms: int | None = None
         self.sessions: list[End] = []
         self._queue: list[tuple[End, fx.Commit]] = []
@@ -336,18 +359,25 @@ class SimNode:
 
     def boot(self) -> None:
         """Load everything from disk."""
-        if self.up:
+        if self.up or self.gone or self.off:
             return
         self.store = CrashingStore.open(self.folder / "log.db", stash_key=self.member.keys.stash_key)
         self.store.doomed = lambda: self.world.clock.chance(self.world.faults.crash_inside)
         self.trust = Trust.load(self.store, self.member.chain, self.id)
         self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
+        self.writer.on_late = lambda lsns: succession.late_writes(SimApp(self), self.writer, lsns)
         self.projector = Projector(self.folder / "state.db", self.store, self.trust)
         self.boots += 1
         place = (self.wall_ms, lambda: self.world.clock.now_ms, f"{self.id}/{self.boots}")
         self.reference = Reference.load(self.store, self.trust, *place)
-        self.up = True
+        self.up, self._heard = True, self.trust.heard
         self.world.note("boot", self.id, self.store.lsn)
+        if self.store.meta(STOOD_FOR) is not None or (self.store.to_make_again() and not self.restoring):
+            again = self.guarded(lambda: succession.settle(SimApp(self)))
+            self.world.note("settled", self.id, again)
+            if not self.up:
+                return
+        self.acks = promotion.acks_of(self)
         self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
 
     def crash(self, why: str) -> None:
@@ -409,10 +439,11 @@ class SimNode:
     # ------------------------------------------------------------ exchange
 
     def dial(self) -> None:
-        parent = self.world.nodes.get(self.member.parent)
+        parent = self.world.parent_of(self)
         if parent is None or not self.up or any(end is end.session.ends[0] for end in self.sessions):
             return
-        if not parent.up or parent.restoring or self.world.parted(self.id, parent.id):
+        if not parent.up or parent.restoring or self.world.parted(self, parent):
+            self.tries += 1
             self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
             return
         self.world.note("dial", self.id)
@@ -446,6 +477,8 @@ class SimNode:
             return
         for end in dict.fromkeys(end for end, _ in group):
             mine = [done for (other, _), (_, done) in zip(group, reports, strict=True) if other is end]
+            if self.acks is not None:
+                mine = list(self.acks.take(end.talk, mine))  # type: ignore[arg-type]
             end.handle(end.exchange.committed(mine, end.now_ms()))
         self.moved()
 
@@ -483,17 +516,45 @@ class SimNode:
         outcomes = [(one.lsn, one.cosignature, one.refused) for one in effect.outcomes]
         link = end.link
         self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer, link.holds(effect.upto)))
+        if self.acks is not None and self.up:
+            self.acks.heard(end.talk, effect)  # type: ignore[arg-type]
         self._watch_refusals()
 
     def moved(self) -> None:
         """The store has grown: whoever is owed more is told; the projection follows, sometimes."""
+        self.pass_on_what_was_heard()
         for end in list(self.sessions):
-            if self.up:
+            if self.up and (error := self._out_of_force(end)) is not None:
+                end.handle(end.exchange.refuse(error, end.now_ms()))
+            elif self.up:
                 end.handle(end.exchange.wake(end.now_ms()))
         if self.up and self.world.clock.chance(0.3):
             self.projector.catch_up(steps=1)
             if self.projector.unclean and self.world.clock.chance(0.5):
                 self.clean()
+
+    def _out_of_force(self, end: End) -> PeerError | None:
+        """As the daemon has it: another installation took the place of this child."""
+        link = end.link
+        if link is None or link.from_parent or link.restoring:
+            return None
+        now = self.trust.directory.get(link.peer.node)
+        if now is None or now.incarnation == link.peer.incarnation:
+            return None
+        return PeerError("FN-5513", node=now.node, theirs=link.peer.incarnation, ours=now.incarnation)
+
+    def pass_on_what_was_heard(self) -> None:
+        """As the daemon has it: those below hear of a later life of somebody above before they get what was written in
+        it, in a new greeting."""
+        if self.up and self.trust.heard != self._heard:
+            self._heard = self.trust.heard
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Part from those below."""
+        for end in list(self.sessions):
+            if end is end.session.ends[1]:
+                end.session.end()
 
     def clean(self) -> None:
         """Nothing stays of what was erased; the power may go while it is done."""
@@ -508,7 +569,7 @@ class SimNode:
         try:
             done = self.guarded(lambda: self.writer.local(dataset, area, changes))
         except Refused as error:
-            if error.code != "FN-5303":
+            if error.code not in ("FN-5303", "FN-5306"):
                 raise
             return False
         if done is None:
@@ -561,6 +622,12 @@ class World:
         self.alarms: set[tuple[str, str]] = set()
         self.restored: set[str] = set()
         self.burnt: set[str] = set()
+        self.promoting = False
+        self.promoted: set[str] = set()
+        self.failed: set[str] = set()
+        self.became: dict[str, str] = {}  # a standby's id -> whom it succeeded
+        self.former: dict[str, list[SimNode]] = {}  # old primaries that did not come back yet
+        self.island: set[int] = set()  # machines that reach each other, and nobody else
         self.erased: set[tuple[str, str, int]] = set()
         self.resumed = self.hurried = self.sticks = self.brought = 0
         self.rollbacks: dict[str, int] = {}
@@ -584,8 +651,17 @@ class World:
                 end.session.end()
         self.clock.at(until_ms, partial(self._parted.discard, node))
 
-    def parted(self, child: str, _parent: str) -> bool:
-        return child in self._parted
+    def parted(self, child: SimNode, parent: SimNode) -> bool:
+        return child.id in self._parted or (id(child) in self.island) != (id(parent) in self.island)
+
+    def parent_of(self, node: SimNode) -> SimNode | None:
+        """Whom a node dials: its parent, or, at the next try, another installation that goes by that name."""
+        first = self.nodes.get(node.member.parent)
+        others = self.former.get(node.member.parent)
+        if first is None or not others:
+            return first
+        found = [first, *(one for one in others if one.up and not fence.superseded(one.store))]
+        return found[node.tries % len(found)]
 
     def parted_now(self) -> list[str]:
         """Who has no link at the moment."""
