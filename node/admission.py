@@ -195,7 +195,7 @@ def protocol(store: Store, node: str) -> int:
 
 
 def check_child(trust: Trust, shown: Identity, greeting: wire.Hello, judge: Judge) -> Identity:
-    """The child that a certificate shows. Raises PeerError FN-5510 to FN-5513, FN-5130, FN-5131."""
+    """The child that a certificate shows. Raises PeerError FN-5510 to FN-5513, FN-5519, FN-5130, FN-5131."""
     identity = trust.directory.get(shown.node)
     if greeting.node != shown.node or shown.domain != trust.domain:
         raise PeerError("FN-5510", node=greeting.node, certificate=shown.node)
@@ -206,6 +206,9 @@ def check_child(trust: Trust, shown: Identity, greeting: wire.Hello, judge: Judg
     same_keys = (shown.sign_key, shown.tls_key) == (identity.sign_key, identity.tls_key)
     # a node that takes its history back may have been given a new life, and not have heard of it
     behind = greeting.restore and same_keys and shown.incarnation < identity.incarnation
+    if shown.incarnation > identity.incarnation:
+        # given by who this node was before, and not heard of since: no reason for the child to fence itself (FN-5513)
+        raise PeerError("FN-5519", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
     if not behind and (shown.incarnation != identity.incarnation or shown.sign_key != identity.sign_key):
         raise PeerError("FN-5513", node=shown.node, theirs=shown.incarnation, ours=identity.incarnation)
     # who has these keys may use the newest certificate for them, though its answer was lost on the way

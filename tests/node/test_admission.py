@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from fednode.node import admission
+from fednode.crypto import certs, issuing
+from fednode.node import admission, fence
+from fednode.node.clocks import Reference
 from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync import frames
 from fednode.sync.change import Change
 from fednode.sync.effects import Commit
+from fednode.sync.errors import PeerError
+from fednode.sync.identity import LEVELS
 from sim.hierarchy import START_MS, copy_to, members
 
 PARENT, CHILD = "13", "1301"
@@ -130,6 +134,24 @@ def test_regression_a_successor_that_gathers_is_met_as_a_store_of_its_own(
     here = admission.enter(child, parent.trust.me, reply, True, START_MS, "test")
     assert (here.peer.have, here.peer.since) == (frames.Cursor(parent.store.store_id), child.store.lsn)
     assert here.link.gives_back == parent.trust.me.incarnation
+
+
+def test_regression_a_child_in_a_life_that_its_parent_has_not_heard_of_does_not_fence_itself(
+    pair: tuple[Writer, Writer],
+) -> None:
+    """Simulator (promoting, seed 75): a city granted its county's standby the county's name and was cut off; its
+    successor told the county that it was of another life (FN-5513), which it took for a later one. It wrote no more."""
+    parent, child = pair
+    mine, root = members()[CHILD], members()[PARENT].chain
+    keys = mine.keys
+    asked = issuing.parse_request(issuing.make_request(CHILD, keys.tls, keys.sign, keys.seal))
+    grant = issuing.Grant(CHILD, "city", (CHILD,), 2, 3000, 77)
+    issuer = certs.parse(root[0])
+    der = issuing.issue(asked, grant, issuer, members()[PARENT].keys.tls, LEVELS, now_s=START_MS // 1000)
+    judge = Reference.load(parent.store, parent.trust, lambda: START_MS, lambda: 0, "boot").judge(())
+    with pytest.raises(PeerError, match="FN-5519") as caught:
+        admission.check_child(parent.trust, certs.parse(der), greet(child, PARENT), judge)
+    assert caught.value.code not in fence.PARENTS_WORD
 
 
 def test_a_parent_has_nothing_to_take_back_from_its_child(pair: tuple[Writer, Writer]) -> None:

@@ -30,8 +30,9 @@ EXPECTED_OF_THE_RESTORED = frozenset(
 # by stick: one that was written before the fire (seed 12)
 EXPECTED_OF_THE_BURNT = frozenset(("FN-5513",))
 # it goes on in its old life until it hears of the new one; FN-5523: by stick, what was sealed to who it was; FN-5443: a
-# key that it gave or was given in its old life, or by its standby's name (docs/formats.md)
-EXPECTED_OF_THE_SUCCEEDED = frozenset(("FN-5513", "FN-5508", "FN-5523", "FN-5443"))
+# key that it gave or was given in its old life, or by its standby's name (docs/formats.md); FN-5519: who granted its
+# new life was succeeded as well, and its successor has not heard of that yet (seed 75)
+EXPECTED_OF_THE_SUCCEEDED = frozenset(("FN-5513", "FN-5508", "FN-5523", "FN-5443", "FN-5519"))
 
 
 def check(world: World) -> int:
