@@ -9,6 +9,7 @@ Rules
 4. That a node above goes on in a new life is also heard from the parent (`hear`), whose feed may have what was written
    in that life before it has the word of it. It is kept (`LATER_LIVES`) until a log here says it, and passed on in
    greetings, so that every level below believes what it gets.
+5. The event loop, the writer and the projection share one: they take turns at following the logs, and look without.
 
 >>> # trust = Trust.load(store, chain=(own_der, ..., root_der), node="130102")
 >>> # trust.readers(dataset, "130102001001")
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import RLock
 
 import msgspec
 
@@ -54,6 +56,7 @@ class Trust:
         self._unsaid: dict[tuple[str, int], bytes] = {}
         self._heard_of = ""  # `LATER_LIVES`, as it was read
         self.heard = 0  # how often something was heard
+        self._turn = RLock()
 
     @classmethod
     def load(cls, store: Store, chain: tuple[bytes, ...], node: str) -> Trust:
@@ -74,83 +77,89 @@ class Trust:
 
     def refresh(self, store: Store) -> bool:
         """Take in system segments that came since; True when there were any."""
-        found = store.metas("system_lsn", LATER_LIVES)
-        upto = int(found.get("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
-        told = str(found.get(LATER_LIVES) or "")
-        if told != self._heard_of:
-            self._heard_of = told
-            self.hear([bytes.fromhex(one) for one in told.split()])
-        if upto <= self._seen:
-            return False
-        for dataset in (NODES, CATALOG):
-            after = self._seen
-            while held := store.segments(after, READ_AT_ONCE, dataset=dataset):
-                for one in held:
-                    columns = store.columns(one)
-                    if columns is None:
-                        raise StoreError("FN-7612", log=str(one.name))
-                    self.take(one.name, columns)
-                after = held[-1].lsn
-        self._seen = upto
-        return True
+        with self._turn:
+            found = store.metas("system_lsn", LATER_LIVES)
+            upto = int(found.get("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
+            told = str(found.get(LATER_LIVES) or "")
+            if told != self._heard_of:
+                self._heard_of = told
+                self.hear([bytes.fromhex(one) for one in told.split()])
+            if upto <= self._seen:
+                return False
+            for dataset in (NODES, CATALOG):
+                after = self._seen
+                while held := store.segments(after, READ_AT_ONCE, dataset=dataset):
+                    for one in held:
+                        columns = store.columns(one)
+                        if columns is None:
+                            raise StoreError("FN-7612", log=str(one.name))
+                        self.take(one.name, columns)
+                    after = held[-1].lsn
+            self._seen = upto
+            return True
 
     def reload(self, store: Store) -> None:
         """Forget and read again: after a transaction that was rolled back. Other threads see the old or the new,
         nothing between.
         """
-        fresh = Trust.load(store, self._seed, self.node)
-        fresh.hear(list(self._unsaid.values()))
-        self._unsaid, self._heard_of = fresh._unsaid, fresh._heard_of
-        self._readers_then = fresh._readers_then
-        self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
+        with self._turn:
+            fresh = Trust.load(store, self._seed, self.node)
+            fresh.hear(list(self._unsaid.values()))
+            self._unsaid, self._heard_of = fresh._unsaid, fresh._heard_of
+            self._readers_then = fresh._readers_then
+            self.directory, self.catalog, self._seen = fresh.directory, fresh.catalog, fresh._seen
 
     def adopt(self, chain: tuple[bytes, ...]) -> None:
         """Take in a fresh chain of this node's own, verified by the caller."""
-        self._seed = chain
-        self.directory.seed(chain)
+        with self._turn:
+            self._seed = chain
+            self.directory.seed(chain)
 
     def hear(self, lives: Sequence[bytes]) -> None:
         """What the parent says of those above, the highest first: certificates of later lives. What their issuers could
         not have said counts for nothing."""
-        above = {one.node for one in self.directory.path(self.node)[:-1]}
-        for der in lives:
-            with suppress(FednodeError):
-                one = certs.parse(der)
-                place = (one.node, one.incarnation)
-                if one.node not in above or self.directory.life(*place) is not None:
-                    continue
-                origin, payload = one.node if one.issuer == ROOT else one.issuer, node_payload(der)
-                self.directory.check(origin, payload)
-                self.directory.apply(origin, payload)
-                self._unsaid = {**self._unsaid, place: der}  # other threads look at it
-                self.directory.heard = frozenset(self._unsaid)
-                self.heard += 1
+        with self._turn:
+            above = {one.node for one in self.directory.path(self.node)[:-1]}
+            for der in lives:
+                with suppress(FednodeError):
+                    one = certs.parse(der)
+                    place = (one.node, one.incarnation)
+                    if one.node not in above or self.directory.life(*place) is not None:
+                        continue
+                    origin, payload = one.node if one.issuer == ROOT else one.issuer, node_payload(der)
+                    self.directory.check(origin, payload)
+                    self.directory.apply(origin, payload)
+                    self._unsaid = {**self._unsaid, place: der}  # other threads look at it
+                    self.directory.heard = frozenset(self._unsaid)
+                    self.heard += 1
 
     def keep_heard(self, tx: Transaction) -> None:
         """What was heard is still known after a start."""
-        text = " ".join(der.hex() for der in self._unsaid.values())
-        if text != str(tx.store.meta(LATER_LIVES) or ""):
-            tx.set_meta(LATER_LIVES, text or None)
-            self._heard_of = text
+        with self._turn:
+            text = " ".join(der.hex() for der in self._unsaid.values())
+            if text != str(tx.store.meta(LATER_LIVES) or ""):
+                tx.set_meta(LATER_LIVES, text or None)
+                self._heard_of = text
 
     def take(self, name: LogName, columns: Columns) -> None:
         """Apply the changes of one verified system segment."""
-        for position, payload in enumerate(columns.payloads):
-            if columns.ops[position] != UPSERT or position in columns.leaves:
-                continue
-            if name.dataset == NODES:
-                said = msgspec.json.decode(payload)
-                self.directory.apply(name.origin, said)
-                if self._unsaid and said.get("kind") == "node":
-                    one = certs.parse(bytes.fromhex(said["certificate"]))
-                    said_now = (one.node, one.incarnation)
-                    self._unsaid = {place: der for place, der in self._unsaid.items() if place != said_now}
-                    self.directory.heard = frozenset(self._unsaid)
-            elif name.dataset == CATALOG:
-                catalog = Catalog.from_json(payload)
-                self._readers_then[catalog.version] = {one.name: one.readers for one in catalog.datasets.values()}
-                if self.catalog is None or catalog.version > self.catalog.version:
-                    self.catalog = catalog
+        with self._turn:
+            for position, payload in enumerate(columns.payloads):
+                if columns.ops[position] != UPSERT or position in columns.leaves:
+                    continue
+                if name.dataset == NODES:
+                    said = msgspec.json.decode(payload)
+                    self.directory.apply(name.origin, said)
+                    if self._unsaid and said.get("kind") == "node":
+                        one = certs.parse(bytes.fromhex(said["certificate"]))
+                        said_now = (one.node, one.incarnation)
+                        self._unsaid = {place: der for place, der in self._unsaid.items() if place != said_now}
+                        self.directory.heard = frozenset(self._unsaid)
+                elif name.dataset == CATALOG:
+                    catalog = Catalog.from_json(payload)
+                    self._readers_then[catalog.version] = {one.name: one.readers for one in catalog.datasets.values()}
+                    if self.catalog is None or catalog.version > self.catalog.version:
+                        self.catalog = catalog
 
     def lawful(self, name: LogName, columns: Columns) -> None:
         """Whether these system changes may be taken (verification, gate 13). Raises PeerError or Refused."""

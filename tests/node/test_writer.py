@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -303,6 +304,33 @@ def test_regression_belief_skips_nothing_that_is_committed_while_it_is_read(
 
 
 # ---------------------------------------------------------------- two installations with one identity
+
+
+def test_regression_two_threads_that_follow_the_logs_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop and the writer took in the same enrolments at once, and one found the lists altered under it."""
+    node = Node("1301", tmp_path / "1301")
+    node.trust.directory = WORLD.directory(without=(COUNTY, "130104", TOWNSHIP, VILLAGE))
+    reading = Trust(WORLD.places["1301"].chain, "1301")
+    payload = msgspec.json.encode(node_payload(WORLD.places[COUNTY].chain[0]))
+    node.writer.local(NODES, "1301", [Change(COUNTY.encode(), payload)])
+    real, taken, answers = Trust.take, list[str](), list[bool]()
+    first, other = second(node), second(node)
+    thread = threading.Thread(target=lambda: answers.append(reading.refresh(other)))
+
+    def take(trust: Trust, *given: Any) -> None:
+        taken.append(threading.current_thread().name)
+        if not thread.is_alive() and not answers:
+            thread.start()
+            thread.join(0.1)  # it waits for its turn; without turns it is through by then
+        real(trust, *given)
+
+    monkeypatch.setattr(Trust, "take", take)
+    assert reading.refresh(first)
+    thread.join()
+    assert answers == [False]
+    assert taken == [threading.current_thread().name]
 
 
 def test_two_segments_at_one_place_of_a_peers_order_are_two_installations(township: Node) -> None:
