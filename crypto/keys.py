@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -49,7 +49,7 @@ def _dump(key: Any, passphrase: bytes | None) -> bytes:
 def _load(pem: bytes, passphrase: bytes | None, kind: type[Any]) -> Any:
     try:
         key = load_pem_private_key(pem, passphrase or None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:  # the last: an Ed448 key of 32 bytes
         raise FednodeError("FN-7615", reason=str(error)[:200]) from error
     if not isinstance(key, kind):
         raise FednodeError("FN-7615", reason=type(key).__name__)

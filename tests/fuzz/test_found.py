@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 
 from fednode.crypto import canonical, certs, note
 from fednode.crypto.errors import FednodeError
+from fednode.crypto.keys import SealKey
 from fednode.node import config, proof_words, shipped, timetable
 from fednode.node.projection import fts_phrase
 from fednode.sync import proof_file
@@ -46,6 +48,16 @@ def test_regression_a_certificate_whose_profile_is_of_other_kinds(name: str, val
     profile = canonical.loads(next(iter(crypto_targets._profile_seeds())))
     crypto_targets._certificate_inside(canonical.dumps(profile))
     refused("FN-6101", lambda: crypto_targets._certificate_inside(canonical.dumps({**profile, name: value})))
+
+
+def test_regression_a_key_file_that_names_another_algorithm() -> None:
+    """Found by atheris: 32 bytes as an Ed448 or X448 key are an InternalError to the library, and no ValueError."""
+    pem = crypto_targets.KEYS.seal.to_pem()
+    der = base64.b64decode(b"".join(pem.split(b"\n")[1:-2]))
+    for number in (0x6F, 0x71):
+        other = der.replace(b"\x2b\x65\x6e", bytes((0x2B, 0x65, number)))
+        text = b"-----BEGIN PRIVATE KEY-----\n" + base64.b64encode(other) + b"\n-----END PRIVATE KEY-----\n"
+        refused("FN-7615", lambda text=text: SealKey.from_pem(text))
 
 
 @pytest.mark.parametrize("payload", [b'{"version":1,"zh":"\xff"}', b"[" * 100_000, b'{"a":' * 100_000])
