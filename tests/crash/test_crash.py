@@ -41,6 +41,11 @@ def test_after_a_power_cut_at_any_moment_the_node_goes_on_and_nothing_promised_i
     assert report.went_on > 15
 
 
+@pytest.mark.slow
+def test_what_a_stick_brings_is_there_with_its_cursor_or_not_at_all(tmp_path: Path) -> None:
+    assert faults(tmp_path, living.take_in) == ""
+
+
 # ---------------------------------------------------------------- the recorder
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +98,63 @@ def test_the_commitment_names_one_key() -> None:
     assert swapped == OTHER_KEY
     for commit in (one.commit, two.commit):
         refused(seal.open_with_key, commit, one.ciphertext, HEADER, swapped, SUITE_1)
+
+
+def _times(x: int, y: int) -> int:
+    """The product in GCM's field, bits as they stand in a block (NIST SP 800-38D 6.3)."""
+    z = 0
+    for i in range(127, -1, -1):
+        if x >> i & 1:
+            z ^= y
+        y = y >> 1 ^ (0xE1 << 120 if y & 1 else 0)
+    return z
+
+
+def _power(x: int, exponent: int) -> int:
+    found = 1 << 127
+    for _ in range(exponent):
+        found = _times(found, x)
+    return found
+
+
+def _inverse(x: int) -> int:
+    found, square = 1 << 127, x
+    for _ in range(127):  # x to the power of 2^128 - 2
+        square = _times(square, square)
+        found = _times(found, square)
+    return found
+
+
+def _opens_under_both(one: bytes, two: bytes, aad: bytes) -> bytes:
+    """A block and a tag that AES-GCM opens under two keys (Albertini et al., 2022): the tag is linear in the block."""
+    blocks = [int.from_bytes(aad[i : i + 16].ljust(16, b"\0"), "big") for i in range(0, len(aad), 16)]
+    sizes = 8 * len(aad) << 64 | 128
+    hashed, factor = [], []
+    for key in (one, two):
+        encryptor = Cipher(AES(key), ECB()).encryptor()
+        h = int.from_bytes(encryptor.update(bytes(16)), "big")
+        y = 0
+        for block in blocks:
+            y = _times(y ^ block, h)
+        rest = _times(_times(y, h), h) ^ _times(sizes, h)
+        hashed.append(rest ^ int.from_bytes(encryptor.update(bytes(12) + b"\0\0\0\1"), "big"))
+        factor.append(_power(h, 2))
+    block = _times(hashed[0] ^ hashed[1], _inverse(factor[0] ^ factor[1]))
+    tag = hashed[0] ^ _times(block, factor[0])
+    return block.to_bytes(16, "big") + tag.to_bytes(16, "big")
+
+
+def test_what_two_keys_would_open_only_the_one_that_was_committed_to_does() -> None:
+    """The attack of rule 1, carried out: without the commitment two readers would read two things of one segment."""
+    header_hash = SUITE_1.hash(HEADER)
+    commit = sealed().commit
+    keys = [SUITE_1.mac(key, b"fednode content v1\n" + header_hash) for key in (CONTENT_KEY, OTHER_KEY)]
+    aad = header_hash + commit
+    both = _opens_under_both(*keys, aad)
+    said = [SUITE_1.aead_open(key, bytes(12), both, aad) for key in keys]
+    assert said[0] != said[1], "AES-GCM alone opens it twice"
+    assert seal.open_with_key(commit, both, HEADER, CONTENT_KEY, SUITE_1) == said[0]
+    refused(seal.open_with_key, commit, both, HEADER, OTHER_KEY, SUITE_1)
 
 
 def test_the_commitment_is_neither_the_key_nor_shows_it() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chain import WORLD, Chain
 from fednode.crypto import certs, issuing
+from fednode.crypto.certs import Identity
 from fednode.node import admission, fence
-from fednode.node.clocks import Reference
+from fednode.node.clocks import Judge, Reference
 from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
@@ -19,8 +22,9 @@ from fednode.sync import frames
 from fednode.sync.change import Change
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError
-from fednode.sync.identity import LEVELS
+from fednode.sync.identity import LEVELS, node_payload, revocation_payload
 from sim.hierarchy import START_MS, copy_to, members
+from world import NOW_S
 
 PARENT, CHILD = "13", "1301"
 
@@ -160,3 +164,59 @@ def test_a_parent_has_nothing_to_take_back_from_its_child(pair: tuple[Writer, Wr
     asked = replace(greet(parent, CHILD), restore=True)
     assert not admission.enter(child, parent.trust.me, asked, True, START_MS, "test").link.restoring
     assert admission.enter(parent, child.trust.me, replace(greet(child, PARENT), restore=True), False, 0, "test")
+
+
+# ---------------------------------------------------------------- who is let in
+
+
+VILLAGE, TOWNSHIP, COUNTY = "130102001001", "130102001", "130102"
+NOW = Judge(NOW_S)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    made = Chain(tmp_path)
+    yield made
+    made.close()
+
+
+def greeting(node: str, **more: Any) -> admission.wire.Hello:
+    return admission.wire.Hello(node, (), NOW_S * 1000, bytes(16), **more)
+
+
+def second_life(trust: Trust, node: str, issuer: str, level: str, scope: str) -> Identity:
+    """The issuer says that a node goes on in a second life, with other keys."""
+    der = WORLD.certificate(node, level=level, parent=issuer, scope=(scope,), life=2, incarnation=2)
+    trust.directory.apply(issuer, node_payload(der))
+    return certs.parse(der)
+
+
+def refused(code: str, check: Callable[..., Identity], *arguments: Any) -> None:
+    with pytest.raises(PeerError) as caught:
+        check(*arguments)
+    assert caught.value.code == code
+
+
+def test_a_child_is_let_in_as_what_it_is_now_and_nobody_else_is(chain: Chain) -> None:
+    trust, village = chain[TOWNSHIP].trust, WORLD.identity(VILLAGE)
+    check = admission.check_child
+    assert check(trust, village, greeting(VILLAGE), NOW).node == VILLAGE
+    refused("FN-5510", check, trust, village, greeting(COUNTY), NOW)
+    refused("FN-5512", check, trust, WORLD.identity(COUNTY), greeting(COUNTY), NOW)
+    now = second_life(trust, VILLAGE, TOWNSHIP, "village", VILLAGE)
+    refused("FN-5513", check, trust, village, greeting(VILLAGE), NOW)
+    assert check(trust, now, greeting(VILLAGE), NOW).incarnation == 2
+    trust.directory.apply(TOWNSHIP, revocation_payload(VILLAGE, 2, NOW_S * 1000, "stolen"))
+    refused("FN-5511", check, trust, now, greeting(VILLAGE), NOW)
+
+
+def test_a_parent_is_heard_in_the_life_that_is_in_force_and_in_no_earlier_one(chain: Chain) -> None:
+    trust = chain[VILLAGE].trust
+    check = admission.check_parent
+    assert check(trust, greeting(TOWNSHIP, incarnation=1), NOW).incarnation == 1
+    refused("FN-5510", check, trust, greeting(COUNTY, incarnation=1), NOW)
+    second_life(trust, TOWNSHIP, COUNTY, "township", TOWNSHIP)
+    refused("FN-5513", check, trust, greeting(TOWNSHIP, incarnation=1), NOW)
+    assert check(trust, greeting(TOWNSHIP, incarnation=2), NOW).incarnation == 2
+    trust.directory.apply(COUNTY, revocation_payload(TOWNSHIP, 2, NOW_S * 1000, "stolen"))
+    refused("FN-5511", check, trust, greeting(TOWNSHIP, incarnation=2), NOW)

@@ -25,8 +25,10 @@ from fednode.node.recovery import Recovery, Result
 from fednode.node.store import Store
 from fednode.node.writer import Writer
 from fednode.sync.errors import PeerError, Refused, StoreError
+from fednode.sync.feed import Route
 from fednode.sync.wire import Cursor
 from mesh import Mesh, Running, configuration
+from world import World
 
 
 def alerts(node: Running) -> dict[str, Any]:
@@ -239,6 +241,12 @@ def test_what_a_cursor_says(tmp_path: Path) -> None:
         tx.next_lsn()
     assert fence.place(store, Cursor(b"s" * 16, 1)) is fence.Place.SAME
     assert fence.place(store, Cursor(b"s" * 16, 1, b"12345678")) is fence.Place.UNKNOWN, "nothing to compare with"
+    world = World()
+    with store.write() as tx:
+        tx.append_own(world.segment("130102"), Route(True, ""))
+    (check, _) = store.checks_at(2)
+    assert fence.place(store, Cursor(b"s" * 16, 2, check)) is fence.Place.SAME
+    assert fence.place(store, Cursor(b"s" * 16, 2, b"12345678")) is fence.Place.OTHER, "a clone has written that"
     store.close()
 
 

@@ -16,6 +16,7 @@ from fednode.node import projection, shipped
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.config import Config
+from fednode.node.erasing import erase
 from fednode.node.importing import ImportReport
 from fednode.node.ingest import open_source
 from fednode.node.messages import error_text
@@ -374,6 +375,16 @@ def test_text_follows_a_change_and_a_deletion(records: Records) -> None:
     assert [len(records.find(NAME, text=word).items) for word in ("烟花", "图书")] == [0, 1]
     records.delete(NAME, key)
     assert records.find(NAME, text="图书").items == ()
+
+
+def test_words_of_what_was_erased_are_in_no_index(records: Records) -> None:
+    key = records.put(NAME, {**rows(1)[0], "xk_nr": "经营烟花爆竹"}).key
+    assert len(records.find(NAME, text="烟花").items) == 1
+    erase(records, NAME, key, "court order")
+    phrase = (projection.fts_phrase("烟花"),)
+    assert records.projector.connection.execute("select rowid from record_fts(?)", phrase).fetchall() == []
+    records.put(NAME, {**rows(2)[1], "xk_nr": "经营图书"})  # it may get the number that is free now
+    assert [len(records.find(NAME, text=word).items) for word in ("烟花", "图书")] == [0, 1]
 
 
 # ---------------------------------------------------------------- digest, other processes, other nodes

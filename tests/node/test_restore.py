@@ -23,7 +23,8 @@ from backups import (
     put_back,
     recovery_key,
 )
-from fednode.crypto.errors import FednodeError
+from fednode.crypto.errors import FednodeError, IntegrityError
+from fednode.crypto.suite import SUITE_1
 from fednode.node import fence, succession, syncing
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
@@ -87,6 +88,24 @@ async def test_what_only_the_backup_holds_is_made_again(tmp_path: Path) -> None:
         await mesh.until(lambda: "k1" in province.records() and city.pending() == 0)
         assert province.app.store.refused() == []
         assert not verify_store(city.app.store, city.app.trust).problems
+
+
+async def test_what_does_not_verify_is_not_put_back(tmp_path: Path) -> None:
+    """Altered in the store, hash and all, before the backup was made: every object is what the index says."""
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        city.write("k1", {"name": "一"})
+        with city.app.store.write() as tx:
+            lsn = city.app.store.lsn
+            (raw,) = city.app.store.rows("select data from segment where lsn = ?", lsn)[0]
+            altered = raw[:-9] + bytes((raw[-9] ^ 1,)) + raw[-8:]  # in the signature
+            tx.execute("update segment set data = ?, sha256 = ? where lsn = ?", altered, SUITE_1.hash(altered), lsn)
+        back_up(city)
+        key = recovery_key(city.app)
+        burn(city)
+        with pytest.raises(IntegrityError, match="FN-6648"):
+            put_back(city, chosen(place, key), key)
+        assert not (city.app.home.path / "recover.json").exists()
 
 
 @pytest.mark.parametrize("where", ["file", "environment"])

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fednode.crypto.issuing import make_request, parse_request
 from fednode.crypto.keys import TlsKey
 from fednode.node import fence, shipped, succession, syncing
 from fednode.node.admission import ISSUERS
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.demotion import REACHED_LAST, SUCCESSORS
+from fednode.proto import fednode_pb2 as pb
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
@@ -67,9 +69,36 @@ async def test_nobody_succeeds_whom_the_issuer_has_not_allowed(tmp_path: Path) -
             succession.allow(city.app, "130102")
         assert App.open(standby.app.home.path, standby.app.config).trust.me.stands_for == "130102"
         succession.allow(city.app, "130102-s1")
+        _only_the_life_after_the_one_in_force(city.app, standby.app)
         city.app.revoke("130102-s1", "stolen")
         with pytest.raises(PeerError, match="FN-5511"):
             await succession.ask(standby.app)
+
+
+def _only_the_life_after_the_one_in_force(issuer: App, standby: App) -> None:
+    """Nothing is granted to who knows another life than is in force, and nobody takes the one in force once more."""
+    directory, me = issuer.trust.directory, standby.trust.me
+    primary = directory.get("130102")
+    assert primary is not None
+    writer = issuer.new_writer(issuer.store)
+    for life in (0, 2):
+        with pytest.raises(PeerError, match="FN-5119"):
+            succession.grant(issuer, writer, me, pb.SuccessionRequest(node="130102", life=life, dry=True))
+    request = make_request("130102", standby.keys.tls, standby.keys.sign, standby.keys.seal)
+    der = issuer.certify(parse_request(request), primary.name, primary.level, primary.scope, primary.incarnation)
+    with pytest.raises(PeerError, match="FN-6112"):
+        succession.take(standby, (der, *directory.chain("1301")))
+    assert App.open(standby.home.path, standby.config).trust.me.stands_for == "130102"
+
+
+def test_nobody_is_promoted_beside_a_primary_that_answers_or_with_what_does_not_verify() -> None:
+    plan = succession.Plan("130102-s1", "130102", 1, None, 0)
+    with pytest.raises(Refused, match="FN-5120"):
+        succession.agree(plan, succession.Checks(reachable=True, changes=1, problems=0), primary_is_gone=False)
+    for reachable, gone in ((True, True), (False, False), (None, False)):
+        succession.agree(plan, succession.Checks(reachable, changes=1, problems=0), primary_is_gone=gone)
+        with pytest.raises(Refused, match="FN-5121"):
+            succession.agree(plan, succession.Checks(reachable, changes=1, problems=1), primary_is_gone=gone)
 
 
 async def test_what_is_not_a_standby_is_not_promoted(tmp_path: Path) -> None:

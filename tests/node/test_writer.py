@@ -11,17 +11,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from fednode.crypto.errors import IntegrityError
 from fednode.node import resealed
 from fednode.node.projection import Projector
+from fednode.node.room import MIB, Room
 from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
-from fednode.sync.change import NODES, Change
+from fednode.sync import segment as seg
+from fednode.sync.change import CATALOG, NODES, UPSERT, Change, Columns
 from fednode.sync.effects import Commit, Done
+from fednode.sync.errors import PeerError, StoreError
 from fednode.sync.feed import EVERY_CHILD, Route
-from fednode.sync.identity import node_payload
+from fednode.sync.identity import node_payload, revocation_payload
 from fednode.sync.log import OwnSegment
 from fednode.sync.side import PULL_BYTES
+from fednode.sync.strip import erase_change
 from fednode.sync.wire import Cosignature, Late, Want
 from world import NOW_S, Stream, World, seed, shop
 
@@ -36,11 +41,11 @@ class Node:
     def __init__(self, node: str, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         place = WORLD.places[node]
-        self.path = folder
+        self.path, self.now_s = folder, NOW_S
         self.store = Store.create(folder / "log.db", store_id=seed(node)[:16], stash_key=seed("stash"))
         self.trust = Trust(place.chain, node)
         self.trust.directory, self.trust.catalog = WORLD.directory(), WORLD.catalog
-        self.writer = Writer(self.store, self.trust, place.keys, lambda: NOW_S * 1000, Stream(node))  # type: ignore[arg-type]
+        self.writer = Writer(self.store, self.trust, place.keys, lambda: self.now_s * 1000, Stream(node))  # type: ignore[arg-type]
 
     def link(self, peer: str) -> Link:
         """A session's view of a peer."""
@@ -83,6 +88,125 @@ def late(own: OwnSegment, witness: str = "1301", **changed: Any) -> Late:
     given = WORLD.cosignature(witness, own.raw)
     told = Late(9, str(own.after.name), own.after.size, own.after.root, given)
     return replace(told, **changed)
+
+
+# ---------------------------------------------------------------- what a witness has signed
+
+
+def test_what_was_cosigned_once_is_told_again_as_it_was(township: Node) -> None:
+    """A second time would be a second bound: the levels above could have heard the one, the child the other."""
+    link, (own,) = township.link(VILLAGE), chain_of(1)
+    (first,) = township.take(link, Commit(1, own.raw))
+    township.now_s += 3600
+    (again,) = township.take(link, Commit(1, own.raw))
+    assert first.cosignature is not None
+    assert again.cosignature == first.cosignature == township.store.first_parent(1)
+
+
+def test_a_cosignature_that_does_not_verify_is_not_kept(tmp_path: Path) -> None:
+    village = Node(VILLAGE, tmp_path / VILLAGE)
+    link = village.link(TOWNSHIP)
+    (lsn,) = village.writer.local("shop", VILLAGE, [shop("a", VILLAGE)])
+    raw = village.store.segments(0, 1)[0].raw
+    for given in (WORLD.cosignature(COUNTY, raw), replace(WORLD.cosignature(TOWNSHIP, raw), time_s=NOW_S - 1)):
+        with pytest.raises(PeerError, match="FN-6414"):
+            village.writer.acknowledged(link.peer_id, [(lsn, given, "")], link.peer, lsn)
+        assert village.store.first_parent(lsn) is None
+        assert village.store.peer(TOWNSHIP).acked == 0  # type: ignore[union-attr]
+    village.writer.acknowledged(link.peer_id, [(lsn, WORLD.cosignature(TOWNSHIP, raw), "")], link.peer, lsn)
+    assert village.store.first_parent(lsn) is not None
+    village.writer.acknowledged(link.peer_id, [], link.peer, 0)
+    assert village.store.peer(TOWNSHIP).acked == lsn, "an older word takes nothing back"  # type: ignore[union-attr]
+    village.store.close()
+
+
+def test_stamps_of_all_logs_rise_over_a_start_with_a_clock_set_back(tmp_path: Path) -> None:
+    county = Node(COUNTY, tmp_path / COUNTY)
+    county.writer.local("shop", COUNTY, [shop("a", COUNTY)])
+    county.now_s -= 86_400
+    again = Writer(county.store, county.trust, WORLD.places[COUNTY].keys, lambda: county.now_s * 1000, Stream("again"))  # type: ignore[arg-type]
+    again.local("shop", VILLAGE, [shop("b", VILLAGE)])  # another log
+    before, after = (held.last_hlc for held in county.store.segments(0, 2))
+    assert after > before
+    county.store.close()
+
+
+# ---------------------------------------------------------------- who may read, and what stays
+
+
+def test_a_segment_is_sealed_to_whoever_may_read_it_and_to_nobody_else(tmp_path: Path) -> None:
+    village = Node(VILLAGE, tmp_path / VILLAGE)
+
+    def readers() -> set[bytes]:
+        (lsn,) = village.writer.local("shop", VILLAGE, [shop("a", VILLAGE)])
+        return {*seg.parse(village.store.segments(lsn - 1, 1)[0].raw).header.readers}
+
+    may = {node: one.key_id for node in ("13", COUNTY, TOWNSHIP, VILLAGE) for one in WORLD.readers(node)}
+    assert readers() == set(may.values()), "the city carries it, and is no reader"
+    village.trust.directory.apply(COUNTY, revocation_payload(TOWNSHIP, 1, NOW_S * 1000, "stolen"))
+    assert readers() == set(may.values()) - {may[TOWNSHIP]}
+    village.store.close()
+
+
+def test_the_very_bytes_of_what_was_erased_are_in_no_file_when_the_erase_is_done(tmp_path: Path) -> None:
+    village = Node(VILLAGE, tmp_path / VILLAGE)
+    village.writer.local("shop", VILLAGE, [shop("a", VILLAGE)])
+    needle = seg.parse(village.store.segments(0, 1)[0].raw).body[:48]
+
+    def holding() -> list[str]:
+        return [one.name for one in sorted(village.path.iterdir()) if needle in one.read_bytes()]
+
+    assert holding() == ["log.db-wal"]
+    village.writer.local("shop", VILLAGE, [erase_change(village.trust.log_name("shop", VILLAGE), 0, "court order")])
+    assert holding() == []
+    village.store.close()
+
+
+def test_a_flipped_bit_is_found_at_every_read(township: Node) -> None:
+    own = correction()
+    append(township.store, own)
+    flipped = own.raw[:-9] + bytes((own.raw[-9] ^ 1,)) + own.raw[-8:]
+    with township.store.write() as tx:
+        tx.execute("update segment set data = ?", flipped)
+    for read in (township.store.segments, township.store.segment_at):
+        with pytest.raises(IntegrityError, match="FN-6601"):
+            read(1, 0) if read == township.store.segment_at else read(0, 1)
+    assert township.store.feed_down(("130102001",), 0, PULL_BYTES)[0] == []
+
+
+def test_of_two_catalogs_the_newer_is_in_force_in_whatever_order_they_come(township: Node) -> None:
+    catalog = township.trust.catalog
+    assert catalog is not None
+    for version in (3, 2):
+        said = replace(catalog, version=version).to_json()
+        columns = Columns(version, [b"catalog"], [version], bytes((UPSERT,)), [said])
+        township.trust.take(WORLD.log("13", CATALOG), columns)
+        assert township.trust.catalog_version == 3
+
+
+# ---------------------------------------------------------------- little room
+
+
+def test_where_there_is_little_room_changes_and_segments_are_refused_and_erases_are_not(tmp_path: Path) -> None:
+    county = Node(COUNTY, tmp_path / COUNTY)
+    link = county.link(TOWNSHIP)
+    own = WORLD.segment(VILLAGE, readers=(COUNTY,))
+    county.writer.local("shop", COUNTY, [shop("a", COUNTY)])
+    free = 8 * MIB  # beside a reserve that is not laid down yet
+    county.store.room = Room(county.path, 8 * MIB, free=lambda _folder: free)
+    before = county.store.lsn
+    with pytest.raises(StoreError, match="FN-7630"):
+        county.writer.local("shop", COUNTY, [shop("b", COUNTY)])
+    with pytest.raises(StoreError, match="FN-7630"):
+        county.take(link, Commit(1, own.raw, WORLD.cosignature(TOWNSHIP, own.raw)))
+    assert county.store.lsn == before
+    assert county.have(TOWNSHIP) == 0
+    log = county.trust.log_name("shop", COUNTY)
+    county.writer.local("shop", COUNTY, [erase_change(log, 0, "court order")])
+    free = 16 * MIB
+    county.writer.local("shop", COUNTY, [shop("b", COUNTY)])
+    assert not county.take(link, Commit(1, own.raw, WORLD.cosignature(TOWNSHIP, own.raw)))[0].refused
+    county.store.close()
 
 
 # ---------------------------------------------------------------- late cosignatures
@@ -231,6 +355,39 @@ def test_regression_a_projection_skips_nothing_that_is_committed_between_its_que
     assert projector.connection.execute("select key from record order by key").fetchall() == [("a",), ("b",)]
     projector.close()
     other.close()
+
+
+def test_a_projection_that_another_process_was_faster_with_changes_nothing(
+    township: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(township.store, correction())
+    place = township.path / "state.db"
+    one, two = (Projector(place, store, township.trust) for store in (township.store, second(township)))
+    refresh = township.trust.refresh
+
+    def meanwhile(store: Store) -> bool:
+        monkeypatch.setattr(township.trust, "refresh", refresh)
+        append(two.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+        assert two.catch_up() == 2
+        return refresh(store)
+
+    monkeypatch.setattr(township.trust, "refresh", meanwhile)
+    assert one.step() == (0, True), "what the other has done is neither done nor counted again"
+    assert one.cursor == two.cursor == 2
+    for projector in (one, two):
+        projector.close()
+    two.store.close()
+
+
+def test_a_log_that_was_extended_meanwhile_is_not_extended_from_where_it_was(township: Node) -> None:
+    """Two processes start from one state: compare and swap lets one of them through."""
+    one, other = (WORLD.segment(TOWNSHIP, [shop(key, TOWNSHIP)], readers=(COUNTY,)) for key in ("a", "b"))
+    append(township.store, one)
+    before = township.store.log_state(one.after.name)
+    with pytest.raises(StoreError, match="FN-7611"):
+        append(township.store, other)
+    assert township.store.log_state(one.after.name) == before == one.after
+    assert township.store.lsn == 1
 
 
 @pytest.mark.parametrize("method", ["_down", "late_items", "items"])

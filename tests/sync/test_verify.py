@@ -308,6 +308,17 @@ def test_gate_6_something_is_missing(world: World) -> None:
     assert (caught.value.log, caught.value.size) == (str(world.log(VILLAGE)), 0)
 
 
+def test_gate_6_one_change_is_missing(world: World) -> None:
+    """Also for who carries the log, and has no tree that would not fit."""
+    first = world.segment(VILLAGE, [shop("a", VILLAGE)])
+    second = world.segment(VILLAGE, [shop("b", VILLAGE)], state=first.after, hlc=HLC + 100, readers=(COUNTY,))
+    for reader, given in ((TOWNSHIP, None), (COUNTY, world.cosignature(TOWNSHIP, second.raw))):
+        peer = VILLAGE if reader == TOWNSHIP else TOWNSHIP
+        with pytest.raises(Gap) as caught:
+            verify(second.raw, fresh, world.context(reader, peer), given)
+        assert caught.value.size == 0
+
+
 def test_gate_6_it_is_there_already(world: World) -> None:
     own = world.segment(VILLAGE)
     with pytest.raises(Held) as caught:

@@ -437,6 +437,19 @@ def test_a_stream_opens_in_its_order_and_whole_or_it_does_not(frames: list[bytes
     assert got == [frames[i] for i in range(len(honest))]
 
 
+def test_a_stream_ends_with_its_last_frame_and_with_no_other() -> None:
+    """Whoever cuts a volume off, and marks the frame before as its last, has made nothing that opens."""
+    key, content = SealKey.from_seed(seed("stream")), seed("content")
+    out = stream.Sealer(b"h", key.public, content)
+    sealed = [out.seal(b"one"), out.seal(b"two", last=True)]
+    for frames, last in ((sealed[:1], True), (sealed, False)):
+        opener = stream.Opener(b"h", out.commit, content)
+        opened = [opener.open(one, last=False) for one in frames[:-1]]
+        with pytest.raises(IntegrityError):
+            opener.open(frames[-1], last=last)
+        assert opened == [b"one"][: len(frames) - 1]
+
+
 def _prefix(offered: list[tuple[bytes, bool]], sealed: list[tuple[bytes, bool]]) -> Iterator[int]:
     for number, one in enumerate(offered):
         if number >= len(sealed) or one != sealed[number]:
