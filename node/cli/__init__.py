@@ -37,6 +37,7 @@ LOADERS = {
     "sync": "running:sync",
     "status": "running:status",
     "mesh": "mesh:mesh",
+    "coverage": "coverage:coverage",
     "bundle": "bundle:bundle",
     "jobs": "jobs:jobs",
     "refused": "running:refused",

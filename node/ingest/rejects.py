@@ -93,7 +93,7 @@ class Rejects:
             fields = "; ".join(dict.fromkeys(self._title(one.field) for one in problems if one.field))
             reasons = "; ".join(problem_text(one, self.dataset, self.lang) for one in problems)
             for table in self._tables:
-                table.writerow([number, fields, reasons, *(_quoted(cell) for cell in cells)])
+                table.writerow([number, fields, reasons, *(quoted(cell) for cell in cells)])
             bad = {one.field for one in problems}
             for book in self._books:
                 book.add([str(number), fields, reasons], cells, self.columns, bad)
@@ -147,7 +147,8 @@ class Rejects:
         self._files, self._drafts, self._tables, self._books = [], [], [], []
 
 
-def _quoted(cell: str) -> str:
+def quoted(cell: str) -> str:
+    """A cell of CSV that no program takes for a formula: what begins like one gets a tab in front."""
     return "\t" + cell if cell.startswith(_FORMULA) and not _is_number(cell) else cell
 
 

@@ -29,7 +29,7 @@ from world import keys_of
 READS = {
     "backup list", "bundle inspect",
     "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
-    "config show", "conflicts", "digest", "drill", "find", "get", "invites", "jobs", "mesh", "nodes",
+    "config show", "conflicts", "coverage", "digest", "drill", "find", "get", "invites", "jobs", "mesh", "nodes",
     "standby list", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"

@@ -1,0 +1,277 @@
+"""Coverage: how many records there are of each dataset and area of this node's subtree, against the catalog's targets.
+
+Rules
+1. An area is one that a node of the subtree has (by `sys.nodes`), or that records name. Whoever has neither is not
+   known here: a list of all areas of the country is nowhere.
+2. A figure holds what is below: a county's records are its own, its townships' and its villages'. Below is who the
+   nodes say is below; an area that no node has belongs to the longest code it begins with.
+3. Counted is what is in force: not what was deleted or superseded; what is withdrawn from view is kept, and counted.
+4. A target is a dataset's own, or the catalog's, which is for all datasets together and compared with nothing else.
+5. Blank is an area without a record of a dataset, at a level that writes it or that the catalog wants without blanks.
+   What this node may not read it cannot count: such datasets are named, and nothing is said of them.
+6. One pass over the record table, whatever the number of areas. Measured with 1,000,000 records (807 MB) of 56,712
+   areas, on a machine busy with other work: the pass 1.0 s of CPU (2.7 s by the clock), a page 0.3 s more, all 226,848
+   rows as CSV 2 s of CPU, as XLSX 15 s; 136 MB of memory.
+
+It counts records by area and dataset. No score or rank of anybody is made of that.
+
+>>> tree = Tree([Place("13", "省", "province", ""), Place("1301", "市", "city", "13")], {"13": "13", "1301": "1301"})
+>>> tree.add(["130102"]); [(one.area, one.parent) for one in tree.below("13")]
+[('13', ''), ('1301', '13'), ('130102', '1301')]
+>>> tree.summed({"13": (1, 5), "130102": (2, 9)})
+{'13': (3, 9), '1301': (2, 9), '130102': (2, 9)}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fednode.node import sqlite
+from fednode.node.follower import follow
+from fednode.sync.catalog import Catalog, Dataset
+from fednode.sync.errors import Refused
+from fednode.sync.formats import canonical_area
+from fednode.sync.identity import Directory, Identity, covers
+
+if TYPE_CHECKING:
+    from fednode.node.app import App
+
+ALL = ""  # the dataset of a row that is about all of them together
+PAGE_DEFAULT, PAGE_MAX = 100, 100_000
+Counts = Mapping[str, tuple[int, int]]  # area -> records, and the effective time of the newest (Unix milliseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An area: whose it is and under which it stands ("" at the top). `level`: "" where no node has it."""
+
+    area: str
+    name: str
+    level: str
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One dataset in one area. `own`: records of the area itself, without those below; `target_of`: whose target it is,
+    `dataset` or `catalog`; `share`: of the target; `newest_ms`: None where there is none; `must`: the catalog wants no
+    blanks at this level."""
+
+    area: str
+    name: str
+    level: str
+    parent: str
+    dataset: str
+    records: int
+    own: int
+    target: int | None
+    target_of: str
+    share: float | None
+    newest_ms: int | None
+    blank: bool
+    must: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows: of one dataset (else of all, and a row for all together), in an area, of these levels, blank ones
+    only. `limit` counts areas (None: every one), `after` is the last area of the page before."""
+
+    dataset: str = ""
+    area: str = ""
+    levels: tuple[str, ...] = ()
+    blank: bool = False
+    limit: int | None = PAGE_DEFAULT
+    after: str = ""
+
+
+class Tree:
+    """The areas below one, each under another (rule 2). `covering`: the area of whoever covers a code."""
+
+    def __init__(self, places: Sequence[Place], covering: Mapping[str, str]) -> None:
+        self.places = {one.area: one for one in places}  # whoever is above stands before
+        self._covering = dict(covering)
+        self._top = places[0].area
+
+    @classmethod
+    def of(cls, directory: Directory, root: Identity) -> Tree:
+        """Of a node's subtree. A standby covers no area; of several nodes of one area the highest names it."""
+        places: list[Place] = []
+        covering: dict[str, str] = {}
+        area_of: dict[str, str] = {}
+        for one in sorted(directory.all(), key=lambda one: (directory.rank(one.level), one.node)):
+            top = one.node == root.node
+            if one.stands_for or not (top or one.issuer in area_of):
+                continue
+            area = area_of[one.node] = one.scope[0]
+            if area not in covering:
+                places.append(Place(area, one.name, one.level, "" if top else area_of[one.issuer]))
+            for code in one.scope:
+                covering.setdefault(code, area)
+        return cls(places, covering)
+
+    def add(self, areas: Iterable[str]) -> None:
+        """Take in areas that records name; those that no node has stand under the longest code they begin with."""
+        for area in sorted(set(areas) - set(self.places), key=lambda area: (len(area), area)):
+            known = (self._covering.get(area[:end]) for end in range(len(area), 0, -1))
+            parent = next((one for one in known if one is not None), self._top)
+            self.places[area] = Place(area, "", "", parent)
+            self._covering.setdefault(area, area)
+
+    def below(self, top: str) -> Iterator[Place]:
+        """An area and all below it, each before what is below it, in order of their codes."""
+        children: dict[str, list[str]] = {}
+        for one in self.places.values():
+            children.setdefault(one.parent, []).append(one.area)
+        waiting = [top]
+        while waiting:
+            area = waiting.pop()
+            yield self.places[area]
+            waiting += sorted(children.get(area, ()), reverse=True)
+
+    def summed(self, own: Counts) -> dict[str, tuple[int, int]]:
+        """Counts with those below (rule 2), of every area that has any."""
+        found = dict(own)
+        for one in reversed(self.places.values()):
+            count, newest = found.get(one.area, (0, 0))
+            if one.parent and count:
+                above = found.get(one.parent, (0, 0))
+                found[one.parent] = (above[0] + count, max(above[1], newest))
+        return {area: found[area] for area in self.places if area in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The figures of a node: its areas, and of each dataset that it may read what each area has itself, and what it has
+    with those below. `unread`: datasets of which this node can say nothing (rule 5)."""
+
+    catalog: Catalog
+    tree: Tree
+    top: str
+    own: Mapping[str, Counts]
+    summed: Mapping[str, Counts]
+    unread: tuple[str, ...]
+
+    def rows(self, wanted: Wanted) -> Iterator[Row]:
+        """The rows of every area that is asked for, from the top down, whatever the limit of a page. Raises Refused
+        FN-2001 for an area that is not here."""
+        for place in self.places(wanted):
+            yield from self._of(place, wanted)
+
+    def page(self, wanted: Wanted) -> tuple[list[Row], str]:
+        """The rows of at most `limit` areas, and after which area to go on ("" at the end). Raises as `rows`."""
+        rows: list[Row] = []
+        areas = 0
+        for place in self.places(wanted):
+            found = self._of(place, wanted)
+            if found and areas == wanted.limit:
+                return rows, rows[-1].area
+            areas += bool(found)
+            rows += found
+        return rows, ""
+
+    def places(self, wanted: Wanted) -> Iterator[Place]:
+        """The areas that are asked for, from the top down. Raises Refused FN-2001 for one that is not here."""
+        top = self._area("--area", wanted.area) or self.top
+        after = self._area("--after", wanted.after)
+        for place in self.tree.below(top):
+            if not after and (not wanted.levels or place.level in wanted.levels):
+                yield place
+            if place.area == after:
+                after = ""
+
+    def total(self, wanted: Wanted) -> int:
+        """Records in the area that is asked for, with those below."""
+        top = self._area("--area", wanted.area) or self.top
+        return sum(self.summed[name].get(top, (0, 0))[0] for name in self._names(wanted) if name != ALL)
+
+    def blanks(self, wanted: Wanted) -> dict[str, int]:
+        """Of each dataset, how many of the areas that are asked for are blank, whatever the limit of a page."""
+        found = dict.fromkeys(self._names(wanted), 0)
+        found.pop(ALL, None)
+        for place in self.places(wanted):
+            for name in found:
+                found[name] += place.area not in self.summed[name] and _writes(self.catalog.datasets[name], place.level)
+        return found
+
+    def _names(self, wanted: Wanted) -> list[str]:
+        names = [wanted.dataset] if wanted.dataset else [ALL, *self.own]
+        return [name for name in names if name == ALL or name in self.own]
+
+    def _of(self, place: Place, wanted: Wanted) -> list[Row]:
+        rows = [self._row(place, name) for name in self._names(wanted)]
+        return [row for row in rows if row.blank] if wanted.blank else rows
+
+    def _area(self, option: str, given: str) -> str:
+        area = given if given in self.tree.places else canonical_area(given)
+        if area and area not in self.tree.places:
+            raise Refused("FN-2001", option=option, value=given)
+        return area
+
+    def _row(self, place: Place, name: str) -> Row:
+        parts = list(self.own) if name == ALL else [name]
+        declared = [self.catalog.datasets[part] for part in parts]
+        records = sum(self.summed[part].get(place.area, (0, 0))[0] for part in parts)
+        newest = max((self.summed[part].get(place.area, (0, 0))[1] for part in parts), default=0)
+        of_dataset = None if name == ALL else declared[0].targets.get(place.level)
+        target = (
+            next((n for level, n in self.catalog.targets if level == place.level), None) if name == ALL else of_dataset
+        )
+        must = name != ALL and place.level in declared[0].no_blank
+        return Row(
+            *(place.area, place.name, place.level, place.parent, name, records),
+            own=sum(self.own[part].get(place.area, (0, 0))[0] for part in parts),
+            target=target,
+            target_of="" if target is None else "catalog" if name == ALL else "dataset",
+            share=round(records / target, 6) if target else None,
+            newest_ms=newest if records else None,
+            blank=not records and any(_writes(one, place.level) for one in declared),
+            must=must,
+        )
+
+
+def _writes(declared: Dataset, level: str) -> bool:
+    return level in declared.writers or level in declared.no_blank
+
+
+def measured(app: App) -> Coverage:
+    """The figures as of now, from state.db alone. Raises Refused FN-3701 where there is no catalog yet."""
+    app.trust.refresh(app.store)
+    trust, catalog = app.trust, app.trust.catalog
+    if catalog is None:
+        raise Refused("FN-3701")
+    me = trust.me
+    root = trust.directory.get(me.stands_for) or me
+    readable = [name for name, one in catalog.datasets.items() if me.level in one.readers]
+    projector = app.new_projector(app.store)
+    try:
+        follow(projector)
+        own = counted(projector.connection, readable, root.scope)
+    except sqlite.DatabaseError as error:
+        raise sqlite.trouble(error, projector.path) from error
+    finally:
+        projector.close()
+    tree = Tree.of(trust.directory, root)
+    tree.add(area for counts in own.values() for area in counts)
+    unread = tuple(name for name in catalog.datasets if name not in own)
+    return Coverage(catalog, tree, root.scope[0], own, {name: tree.summed(one) for name, one in own.items()}, unread)
+
+
+def counted(connection: sqlite.Connection, datasets: Sequence[str], scope: Sequence[str]) -> dict[str, Counts]:
+    """Of each of these datasets the records in force of each area inside the scope that has any, and the effective time
+    of the newest: rules 3 and 6."""
+    found: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in datasets}
+    numbers = {number: name for number, name in connection.execute("select id, name from dataset") if name in found}
+    areas = dict(connection.execute("select id, code from area").fetchall())
+    for dataset, area, count, newest in connection.execute(
+        """select dataset, area, count(*), max(effective) >> 16 from record
+           where op = 1 and dataset in (select value from json_each(?)) group by dataset, area""",
+        (msgspec.json.encode(list(numbers)).decode(),),
+    ):
+        if covers(tuple(scope), areas[area]):
+            found[numbers[dataset]][areas[area]] = (count, newest)
+    return dict(found)
