@@ -24,6 +24,7 @@ It counts records by area and dataset. No score or rank of anybody is made of th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -187,23 +188,28 @@ class Coverage:
     def total(self, wanted: Wanted) -> int:
         """Records in the area that is asked for, with those below."""
         top = self._area("--area", wanted.area) or self.top
-        return sum(self.summed[name].get(top, (0, 0))[0] for name in self._names(wanted) if name != ALL)
+        return sum(self.summed[name].get(top, (0, 0))[0] for name in self.names(wanted) if name != ALL)
 
     def blanks(self, wanted: Wanted) -> dict[str, int]:
         """Of each dataset, how many of the areas that are asked for are blank, whatever the limit of a page."""
-        found = dict.fromkeys(self._names(wanted), 0)
+        found = dict.fromkeys(self.names(wanted), 0)
         found.pop(ALL, None)
         for place in self.places(wanted):
             for name in found:
                 found[name] += place.area not in self.summed[name] and _writes(self.catalog.datasets[name], place.level)
         return found
 
-    def _names(self, wanted: Wanted) -> list[str]:
+    def inside(self, wanted: Wanted) -> frozenset[str]:
+        """The codes of the areas that are asked for."""
+        return frozenset(place.area for place in self.places(wanted))
+
+    def names(self, wanted: Wanted) -> list[str]:
+        """The datasets that rows are of: ALL among them where none was named."""
         names = [wanted.dataset] if wanted.dataset else [ALL, *self.own]
         return [name for name in names if name == ALL or name in self.own]
 
     def _of(self, place: Place, wanted: Wanted) -> list[Row]:
-        rows = [self._row(place, name) for name in self._names(wanted)]
+        rows = [self._row(place, name) for name in self.names(wanted)]
         return [row for row in rows if row.blank] if wanted.blank else rows
 
     def _area(self, option: str, given: str) -> str:
@@ -238,23 +244,29 @@ def _writes(declared: Dataset, level: str) -> bool:
     return level in declared.writers or level in declared.no_blank
 
 
-def measured(app: App) -> Coverage:
-    """The figures as of now, from state.db alone. Raises Refused FN-3701 where there is no catalog yet."""
+@contextlib.contextmanager
+def opened(app: App) -> Iterator[sqlite.Connection]:
+    """state.db, brought up to date where the disk has room. Raises StoreError."""
     app.trust.refresh(app.store)
+    projector = app.new_projector(app.store)
+    try:
+        follow(projector)
+        yield projector.connection
+    except sqlite.DatabaseError as error:
+        raise sqlite.trouble(error, projector.path) from error
+    finally:
+        projector.close()
+
+
+def measured(app: App, connection: sqlite.Connection) -> Coverage:
+    """The figures as of now, from state.db alone. Raises Refused FN-3701 where there is no catalog yet."""
     trust, catalog = app.trust, app.trust.catalog
     if catalog is None:
         raise Refused("FN-3701")
     me = trust.me
     root = trust.directory.get(me.stands_for) or me
     readable = [name for name, one in catalog.datasets.items() if me.level in one.readers]
-    projector = app.new_projector(app.store)
-    try:
-        follow(projector)
-        own = counted(projector.connection, readable, root.scope)
-    except sqlite.DatabaseError as error:
-        raise sqlite.trouble(error, projector.path) from error
-    finally:
-        projector.close()
+    own = counted(connection, readable, root.scope)
     tree = Tree.of(trust.directory, root)
     tree.add(area for counts in own.values() for area in counts)
     unread = tuple(name for name in catalog.datasets if name not in own)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,14 @@ import rich_click as click
 
 from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.coverage import ALL, PAGE_DEFAULT, PAGE_MAX, Coverage, Row, Wanted
+from fednode.node.published import DAYS_MAX, growth
 from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:
     from fednode.node.sheets import Cell
 
+    Cells = Callable[[], Iterator[Sequence[Cell]]]
+Grown = Mapping[date, Mapping[str, int]]
 CHINA = timedelta(hours=8)
 
 
@@ -29,6 +32,7 @@ CHINA = timedelta(hours=8)
     "--limit", default=PAGE_DEFAULT, show_default=True, type=click.IntRange(1, PAGE_MAX), words="option.coverage_limit"
 )
 @option("--after", default="", words="option.coverage_after", metavar="CODE")
+@option("--days", type=click.IntRange(1, DAYS_MAX), words="option.coverage_days")
 @option("--csv", "as_csv", default="", words="option.csv_file", metavar="FILE")
 @option("--xlsx", "as_xlsx", default="", words="option.xlsx_file", metavar="FILE")
 def coverage(
@@ -39,60 +43,84 @@ def coverage(
     blank: bool,
     limit: int,
     after: str,
+    days: int | None,
     as_csv: str,
     as_xlsx: str,
 ) -> None:
-    """Records of each dataset and area."""
-    from fednode.node.coverage import measured
+    """Records of each dataset and area, or of each day."""
+    from fednode.node.coverage import measured, opened
 
     app = session.app()
     unknown = [one for one in levels if one not in app.trust.directory.levels]
     if unknown:
         raise Refused("FN-2001", option="--level", value=unknown[0])
+    if days and (levels or blank or after):
+        raise Refused("FN-2706", name="--days", reason="--level --blank --after", command="fednode coverage")
     if app.trust.catalog is not None and dataset and dataset not in app.trust.catalog.datasets:
         raise Refused("FN-3401", dataset=dataset)
-    found = measured(app)
     whole = Wanted(dataset, area, levels, blank)
-    rows, following = found.page(dataclasses.replace(whole, limit=limit, after=after))
+    with opened(app) as connection:
+        found = measured(app, connection)
+        inside = found.inside(whole)
+        names = [name for name in found.names(whole) if name != ALL]
+        grown = growth(connection, names, inside.__contains__, app.now_ms(), days) if days else None
+    rows, following = ([], "") if days else found.page(dataclasses.replace(whole, limit=limit, after=after))
+    heads, cells = _area_cells(session, found, whole) if grown is None else _day_cells(session, found, grown)
     document: dict[str, Any] = {
         "me": app.trust.node,
         "now_ms": app.now_ms(),
         "catalog": found.catalog.version,
-        "areas": sum(1 for _ in found.places(whole)),
+        "areas": len(inside),
         "records": found.total(whole),
         "blanks": found.blanks(whole),
         "unread": list(found.unread),
         "rows": [dataclasses.asdict(row) for row in rows],
         "next": following,
-        "files": _written(session, found, whole, as_csv, as_xlsx),
+        "days": grown and [{"day": day.isoformat(), "records": counts} for day, counts in grown.items()],
+        "files": _written(session.words("coverage.title"), heads, cells, as_csv, as_xlsx),
     }
     session.done({"coverage": document}, _lines(session, found, document, rows))
 
 
-def _written(session: Session, found: Coverage, whole: Wanted, as_csv: str, as_xlsx: str) -> list[dict[str, Any]]:
+def _written(title: str, heads: list[str], cells: Cells, as_csv: str, as_xlsx: str) -> list[dict[str, Any]]:
     """Every row, in the files that were asked for."""
     from fednode.node.sheets import write_csv, write_xlsx
 
-    keys = ("area", "name", "level", "dataset", "title", "records", "own", "target", "target_of", "share", "newest")
-    heads = [session.words(f"head.{key}") for key in (*keys, "blank", "must")]
     files = []
     if as_csv:
-        files.append({"path": as_csv, "rows": write_csv(Path(as_csv), heads, _cells(session, found, whole))})
+        files.append({"path": as_csv, "rows": write_csv(Path(as_csv), heads, cells())})
     if as_xlsx:
-        title = session.words("coverage.title")
-        files.append({"path": as_xlsx, "rows": write_xlsx(Path(as_xlsx), title, heads, _cells(session, found, whole))})
+        files.append({"path": as_xlsx, "rows": write_xlsx(Path(as_xlsx), title, heads, cells())})
     return files
 
 
-def _cells(session: Session, found: Coverage, whole: Wanted) -> Iterator[Sequence[Cell]]:
+def _day_cells(session: Session, found: Coverage, grown: Grown) -> tuple[list[str], Cells]:
+    """The heads of a file of days, and what makes its rows."""
+    heads = [session.words(f"head.{key}") for key in ("day", "dataset", "title", "records")]
+
+    def cells() -> Iterator[Sequence[Cell]]:
+        for day, counts in grown.items():
+            for name, count in counts.items():
+                yield day.isoformat(), name, _title(session, found, name), count
+
+    return heads, cells
+
+
+def _area_cells(session: Session, found: Coverage, whole: Wanted) -> tuple[list[str], Cells]:
+    """The heads of a file of areas, and what makes its rows."""
+    keys = ("area", "name", "level", "dataset", "title", "records", "own", "target", "target_of", "share", "newest")
     yes = session.words("yes")
-    for row in found.rows(whole):
-        yield (
-            *(row.area, row.name, session.level(row.level) if row.level else "", row.dataset),
-            *(_title(session, found, row.dataset), row.records, row.own, row.target),
-            session.words(f"coverage.target_of_{row.target_of}") if row.target_of else "",
-            *(row.share, _time(row.newest_ms), yes if row.blank else "", yes if row.must else ""),
-        )
+
+    def cells() -> Iterator[Sequence[Cell]]:
+        for row in found.rows(whole):
+            yield (
+                *(row.area, row.name, session.level(row.level) if row.level else "", row.dataset),
+                *(_title(session, found, row.dataset), row.records, row.own, row.target),
+                session.words(f"coverage.target_of_{row.target_of}") if row.target_of else "",
+                *(row.share, _time(row.newest_ms), yes if row.blank else "", yes if row.must else ""),
+            )
+
+    return [session.words(f"head.{key}") for key in (*keys, "blank", "must")], cells
 
 
 def _title(session: Session, found: Coverage, dataset: str) -> str:
@@ -117,6 +145,10 @@ def _lines(session: Session, found: Coverage, document: dict[str, Any], rows: Se
         lines.append(words("coverage.unread", datasets=", ".join(document["unread"])))
     for file in document["files"]:
         lines.append(words("coverage.written", **file))
+    if document["days"] and not document["files"]:
+        names = list(document["blanks"])
+        shown = [(one["day"], *(one["records"][name] for name in names)) for one in document["days"]]
+        lines += ["", *table(shown, [words("head.day"), *(_title(session, found, name) for name in names)])]
     if rows and not document["files"]:
         lines += ["", *_table(session, found, rows)]
         if any(row.target_of == "catalog" for row in rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import pytest
 from openpyxl import load_workbook
 
 from fednode.crypto import issuing
-from fednode.node.app import App, encoded
+from fednode.node.app import App, encoded, real_clock
 from fednode.node.cli import invoke
-from fednode.node.coverage import Place, Tree
+from fednode.node.coverage import Place, Tree, opened
+from fednode.node.published import day_of, growth
 from fednode.node.sheets import write_csv, write_xlsx
 from fednode.sync.catalog import Catalog
-from fednode.sync.change import DELETE, NODES, Change
+from fednode.sync.change import DELETE, NODES, UPSERT, Change
 from fednode.sync.errors import StoreError
 from fednode.sync.identity import node_payload
 from mesh import Mesh, configuration
-from timed import START_MS, Clock
+from timed import DAY_MS, START_MS, Clock
 from world import keys_of
 
 NUMBER = {"code": "id", "zh": "编号", "en": "Number", "type": "text", "max": 40, "required": True}
@@ -40,6 +42,7 @@ CATALOG: dict[str, Any] = {
          "readers": ["county"], "field": [NUMBER]},
     ],
 }  # fmt: skip
+CHINESE_MIDNIGHT_MS = 1_780_070_400_000  # May 30th, 2026, 0:00 (UTC+8)
 BELOW = (("1301", "石家庄市", "city"), ("1302", "=唐山市", "city"), ("130404", "复兴区", "county"))
 WRITTEN = (("13", 1), ("1301", 1), ("130102", 2), ("130102001", 3), ("1302", 2))
 Run = Callable[..., tuple[int, str, str]]
@@ -179,6 +182,55 @@ def test_files_hold_every_row_and_no_formula(run: Run, tmp_path: Path) -> None:
     assert cells[4][:2] == ("1301", "石家庄市")
     assert cells[4][5] == 6
     assert {cell.data_type for row in sheet.iter_rows() for cell in row if cell.value == "=唐山市"} == {"s"}
+
+
+def test_growth_is_of_the_first_version_by_chinese_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    home = tmp_path / "13"
+    app = App.init_province(home, configuration(), node="13", name="河北省", domain="hebei", clock=clock)
+    app.publish_catalog(Catalog.from_toml_dict(CATALOG))
+    writer = app.new_writer()
+
+    def write(day: int, area: str, *keys: str, op: int = UPSERT, before_ms: int = 0) -> None:
+        clock.ms = CHINESE_MIDNIGHT_MS + day * DAY_MS - before_ms
+        payload = encoded({"id": str(day)}) if op == UPSERT else b""
+        writer.local("licence", area, [Change(key.encode(), payload, op) for key in keys])
+
+    write(0, "1301", "a", "b", "c", "e")
+    write(1, "1302", "d")
+    write(2, "1302", "f", before_ms=1)
+    write(2, "1301", "a", "b")  # corrected: published before
+    write(2, "1301", "e", op=DELETE)
+    clock.ms = CHINESE_MIDNIGHT_MS + 3 * DAY_MS - 1
+    with opened(app) as connection:
+
+        def days(count: int, *areas: str) -> list[int]:
+            found = growth(connection, ["licence"], areas.__contains__, clock.ms, count)
+            assert list(found) == [day_of(clock.ms) - timedelta(days=i) for i in reversed(range(count))]
+            return [counts["licence"] for counts in found.values()]
+
+        assert days(3, "1301", "1302") == [3, 2, 0]
+        assert days(4, "1301") == [0, 3, 0, 0]
+        assert days(2, "1301") == [0, 0]
+    app.close()
+
+
+def test_growth_on_screen_and_in_files(run: Run, tmp_path: Path) -> None:
+    days = (real_clock() - START_MS) // DAY_MS + 3
+    found = document(run, "--days", str(days), "--csv", str(tmp_path / "c.csv"))
+    told = {one["day"]: one["records"] for one in found["days"]}
+    assert (len(told), found["rows"], found["next"]) == (days, [], "")
+    assert told["2026-05-29"] == {"licence": 8, "notice": 1}
+    assert sum(sum(counts.values()) for counts in told.values()) == found["records"] == 9
+    rows = list(csv.reader((tmp_path / "c.csv").read_text("utf-8-sig").splitlines()))
+    assert ["2026-05-29", "licence", "Licences", "8"] in rows
+    assert len(rows) == 1 + 2 * days
+    _, chinese, _ = run("--lang", "zh", "coverage", "licence", "--area", "1301", "--days", str(days))
+    lines = [line.split() for line in chinese.splitlines()]
+    assert ["日期", "许可"] in lines
+    assert ["2026-05-29", "6"] in lines
+    assert run("coverage", "--days", "3", "--blank")[0] == 2
+    assert run("coverage", "--days", "0")[0] == 2
 
 
 def test_a_file_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
