@@ -301,6 +301,8 @@ def enter(
             tx.raise_acked(peer.id, greeting.have.lsn)
         if not from_parent:
             tx.set_witnessed(peer.id, witness.start(store, greeting))
+            if greeting.have.within(store.store_id):  # else it may be what another store of this name acknowledged
+                tx.heard(peer.id, greeting.acked)
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
         if from_parent:
@@ -375,7 +377,7 @@ def outcomes(
                 return
             yield wire.Outcome(peer_lsn, cosignature(name, time_s, signature, lsn if newest else 0))
         last = rows[-1][0]
-    if peer.have.lsn > last:  # the end of what was looked at: it was refused, or held before
+    if peer.have.lsn > last:  # the end of what was looked at: it was refused, or is no segment
         yield wire.Outcome(peer.have.lsn)
 
 

@@ -12,7 +12,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          sealed, until state.db has forgotten it too), `resealed` stripped segments that are sent again (in the arrival
          order), `withheld` what came stripped and no erase explains, `chain` a running checksum of the arrival order,
          `urgent` what goes ahead of its turn, `rewrap` content keys for readers that came later (in the arrival order),
-         `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due), `meta` the rest.
+         `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due),
+         `came_again` what a child sent that was held before, until it has heard of it, `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
@@ -197,6 +198,16 @@ def m011_rewrap(db: Database) -> None:
 def m012_handed_back(db: Database) -> None:
     """To whom below an announcement goes that came from there: the area of a child that carries and cannot read."""
     db.conn.execute("alter table resealed add column back text not null default ''")
+
+
+@log_migrations()
+def m013_came_again(db: Database) -> None:
+    """Segments that were held before when a child sent them, at which place of its order: until it has heard of it."""
+    db.conn.execute(
+        """create table came_again (
+            peer integer not null, peer_lsn integer not null, lsn integer not null references segment,
+            primary key (peer, peer_lsn)) without rowid"""
+    )
 
 
 @state_migrations()

@@ -173,6 +173,20 @@ class Transaction:
         """The peer has another store than before: its feed is taken from the start."""
         self.set_have(peer_id, Cursor(store, 0, b""))
         self._c.execute("update peer set since = ?, witnessed = null where id = ?", (self.store.lsn, peer_id))
+        self._c.execute("delete from came_again where peer = ?", (peer_id,))
+
+    def came_again(self, peer_id: int, since: int, peer_lsn: int, lsn: int) -> None:
+        """A segment that is held came from a child at a place where it did not come before: its outcome is told again
+        until the child has heard of it."""
+        self._c.execute(
+            """insert or replace into came_again select ?1, ?2, lsn from segment
+               where lsn = ?3 and not (peer is ?1 and peer_lsn is ?2 and lsn > ?4)""",
+            (peer_id, peer_lsn, lsn, since),
+        )
+
+    def heard(self, peer_id: int, upto: int) -> None:
+        """A child has heard of what it sent, up to one of its arrival numbers."""
+        self._c.execute("delete from came_again where peer = ? and peer_lsn <= ?", (peer_id, upto))
 
     def raise_acked(self, peer_id: int, acked: int) -> None:
         """The peer holds this node's feed up to here; never goes down."""

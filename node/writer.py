@@ -456,6 +456,7 @@ class Writer:
                 given = verify_first_parent(self.trust.directory, *head, self.trust.node, mine=link.restoring)
                 tx.set_first_parent(there[0], given)
             return Done(commit.lsn)
+        tx.came_again(link.peer_id, link.since, commit.lsn, there[0])
         first_hand = self.trust.directory.parent_of(header.log.origin) == self.trust.node
         if first_hand and there[4] is not None:
             return Done(commit.lsn, there[4], at=there[0])

@@ -9,7 +9,7 @@ import pytest
 
 from chain import TOWNSHIP, VILLAGE, Chain, Node
 from fednode.crypto import checkpoint
-from fednode.node import fence, refill, witness
+from fednode.node import admission, fence, refill, witness
 from fednode.node.admission import GATHERS
 from fednode.sync import effects as fx
 from fednode.sync import wire
@@ -247,6 +247,91 @@ def test_a_witness_s_signature_is_not_missed_by_what_is_not_sent(chain: Chain, t
     assert (given.size, given.witness) == (2, "130102")
     head = checkpoint.Checkpoint(str(LOG), 2, other.store.log_state(LOG).root)
     checkpoint.verify_cosignature(head, county.keys.sign.public, given.time_s, given.signature)
+    other.store.close()
+
+
+def signed(node: Node, size: int) -> list[str]:
+    """Who has signed the village's log at a size."""
+    log_id = node.store.log_id(LOG)
+    assert log_id is not None
+    return [one.witness for one in witness.kept(node.store, log_id) if one.size == size]
+
+
+def test_regression_a_witness_s_word_on_what_it_held_before_is_told_until_it_is_heard(
+    chain: Chain, tmp_path: Path
+) -> None:
+    """Seed 84 of the promotions: the successor had sent the segment again, and was cut off before the acknowledgement.
+    Then it heard that all was held, and never got the cosignature."""
+    village, township, county = chain[VILLAGE], chain[TOWNSHIP], chain["130102"]
+    write(village, "a")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    write(village, "b")
+    exchange(village, township)
+    exchange(township, county)
+    county.write(shop("down", VILLAGE), audience=VILLAGE)  # so that the next cursor is one of the county's store
+    child, parent = meet(other, county, once=False)
+    settle(child, parent)
+    exchange(village, other)
+    child.take_acks = lambda _outcomes: None  # cut off
+    child.do(child.exchange.wake(0))
+    settle(child, parent)
+    assert chunks(child) == 1
+    assert signed(other, 2) == []
+    child, _ = exchange(other, county)
+    assert chunks(child) == 0
+    assert signed(other, 2) == ["130102"]
+    exchange(other, county)
+    assert county.store.rows("select * from came_again") == []
+    other.store.close()
+
+
+def test_regression_a_first_parent_s_word_on_what_it_held_before_is_told_until_it_is_heard(
+    chain: Chain, tmp_path: Path
+) -> None:
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a", "b")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    with village.disk() as c:
+        c.execute("update segment set first_time = null, first_signature = null where lsn = 1")
+    write(village, "c")
+    child, parent = meet(village, other)
+    child.take_acks = lambda _outcomes: None
+    settle(child, parent)
+    assert chunks(child) == 2
+    assert village.store.first_parent(1) is None
+    exchange(village, other)
+    assert village.store.first_parent(1) == township.store.first_parent(1)
+    assert village.store.first_parent(3) == other.store.first_parent(other.store.lsn)
+    chain["130102"].write(shop("down", VILLAGE), audience=VILLAGE)
+    exchange(other, chain["130102"])
+    exchange(village, other)
+    exchange(village, other)  # its cursor says which store acknowledged
+    assert other.store.rows("select * from came_again") == []
+    other.store.close()
+
+
+def test_regression_what_was_held_before_is_acknowledged_when_a_standby_has_it(chain: Chain, tmp_path: Path) -> None:
+    """It was told to whoever asked again, without a look at where it lies."""
+    village, township = chain[VILLAGE], chain[TOWNSHIP]
+    write(village, "a")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    with village.disk() as c:
+        c.execute("update segment set first_time = null, first_signature = null")
+    child, parent = meet(village, other)
+    child.take_acks = lambda _outcomes: None
+    settle(child, parent)
+    peer = other.store.peer(VILLAGE)
+    assert peer is not None
+    assert other.store.newest_from(peer, 0) == other.store.lsn
+    asked: list[int] = []
+    key, now_ms = other.keys.sign, 0
+    assert admission.unheard(other.store, other.trust, peer, 0, key, now_ms, lambda at: bool(asked.append(at))) == ()
+    assert asked == [other.store.lsn]
+    (told,) = admission.unheard(other.store, other.trust, peer, 0, key, now_ms, lambda _at: True)
+    assert (told.lsn, told.cosignature is not None) == (1, True)
     other.store.close()
 
 
