@@ -25,14 +25,17 @@ It counts records by area and dataset. No score or rank of anybody is made of th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from fednode.node import sqlite
 from fednode.node.follower import follow
+from fednode.node.timeliness import Timely, timeliness
 from fednode.sync.catalog import Catalog, Dataset
 from fednode.sync.errors import Refused
 from fednode.sync.formats import canonical_area
@@ -41,6 +44,7 @@ from fednode.sync.identity import Directory, Identity, covers
 if TYPE_CHECKING:
     from fednode.node.app import App
 
+T = TypeVar("T")
 ALL = ""  # the dataset of a row that is about all of them together
 PAGE_DEFAULT, PAGE_MAX = 100, 100_000
 Counts = Mapping[str, tuple[int, int]]  # area -> records, and the effective time of the newest (Unix milliseconds)
@@ -60,7 +64,7 @@ class Place:
 class Row:
     """One dataset in one area. `own`: records of the area itself, without those below; `target_of`: whose target it is,
     `dataset` or `catalog`; `share`: of the target; `newest_ms`: None where there is none; `must`: the catalog wants no
-    blanks at this level."""
+    blanks at this level; `timely`: None where nobody asked, the catalog has no limit, or there is no record."""
 
     area: str
     name: str
@@ -75,6 +79,7 @@ class Row:
     newest_ms: int | None
     blank: bool
     must: bool
+    timely: Timely | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +141,23 @@ class Tree:
 
     def summed(self, own: Counts) -> dict[str, tuple[int, int]]:
         """Counts with those below (rule 2), of every area that has any."""
+        return self.folded(own, lambda one, two: (one[0] + two[0], max(one[1], two[1])))
+
+    def folded(self, own: Mapping[str, T], join: Callable[[T, T], T]) -> dict[str, T]:
+        """What each area has, joined with what those below have."""
         found = dict(own)
         for one in reversed(self.places.values()):
-            count, newest = found.get(one.area, (0, 0))
-            if one.parent and count:
-                above = found.get(one.parent, (0, 0))
-                found[one.parent] = (above[0] + count, max(above[1], newest))
+            if one.parent and one.area in found:
+                mine = found[one.area]
+                found[one.parent] = join(found[one.parent], mine) if one.parent in found else mine
         return {area: found[area] for area in self.places if area in found}
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """The figures of a node: its areas, and of each dataset that it may read what each area has itself, and what it has
-    with those below. `unread`: datasets of which this node can say nothing (rule 5)."""
+    with those below. `unread`: datasets of which this node can say nothing (rule 5); `timely`: with those below, of the
+    datasets that have a limit, where it was asked for."""
 
     catalog: Catalog
     tree: Tree
@@ -156,6 +165,7 @@ class Coverage:
     own: Mapping[str, Counts]
     summed: Mapping[str, Counts]
     unread: tuple[str, ...]
+    timely: Mapping[str, Mapping[str, Timely]]
 
     def rows(self, wanted: Wanted) -> Iterator[Row]:
         """The rows of every area that is asked for, from the top down, whatever the limit of a page. Raises Refused
@@ -237,7 +247,18 @@ class Coverage:
             newest_ms=newest if records else None,
             blank=not records and any(_writes(one, place.level) for one in declared),
             must=must,
+            timely=self.timely_of(place.area, parts),
         )
+
+    def terms(self, wanted: Wanted) -> Timely | None:
+        """How timely the records in the area that is asked for are, with those below."""
+        names = [name for name in self.names(wanted) if name != ALL]
+        return self.timely_of(self._area("--area", wanted.area) or self.top, names)
+
+    def timely_of(self, area: str, names: Iterable[str]) -> Timely | None:
+        """How timely the records of these datasets are in an area, with those below; None where nothing is known."""
+        found = [self.timely[name][area] for name in names if area in self.timely.get(name, ())]
+        return reduce(add, found) if found else None
 
 
 def _writes(declared: Dataset, level: str) -> bool:
@@ -258,8 +279,9 @@ def opened(app: App) -> Iterator[sqlite.Connection]:
         projector.close()
 
 
-def measured(app: App, connection: sqlite.Connection) -> Coverage:
-    """The figures as of now, from state.db alone. Raises Refused FN-3701 where there is no catalog yet."""
+def measured(app: App, connection: sqlite.Connection, *, timely: bool = False) -> Coverage:
+    """The figures as of now, from state.db alone; `timely`: those, too, which read every record. Raises Refused FN-3701
+    where there is no catalog yet."""
     trust, catalog = app.trust, app.trust.catalog
     if catalog is None:
         raise Refused("FN-3701")
@@ -270,7 +292,12 @@ def measured(app: App, connection: sqlite.Connection) -> Coverage:
     tree = Tree.of(trust.directory, root)
     tree.add(area for counts in own.values() for area in counts)
     unread = tuple(name for name in catalog.datasets if name not in own)
-    return Coverage(catalog, tree, root.scope[0], own, {name: tree.summed(one) for name, one in own.items()}, unread)
+    terms = timeliness(connection, [catalog.datasets[name] for name in own]) if timely else {}
+    inside = {name: {area: one for area, one in had.items() if area in tree.places} for name, had in terms.items()}
+    return Coverage(
+        *(catalog, tree, root.scope[0], own, {name: tree.summed(one) for name, one in own.items()}, unread),
+        timely={name: tree.folded(had, add) for name, had in inside.items()},
+    )
 
 
 def counted(connection: sqlite.Connection, datasets: Sequence[str], scope: Sequence[str]) -> dict[str, Counts]:

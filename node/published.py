@@ -23,7 +23,7 @@ from fednode.node import sqlite
 CHINA_MS = 8 * 3_600_000
 DAY_MS = 86_400_000
 DAYS_MAX = 3_660
-_EPOCH = date(1970, 1, 1)
+EPOCH = date(1970, 1, 1)
 # the first version of a record `r` in force
 FIRST = """min(r.effective, coalesce(
     (select min(s.effective) from superseded s
@@ -33,7 +33,7 @@ FIRST_DAY = f"((({FIRST}) >> 16) + {CHINA_MS}) / {DAY_MS}"
 
 def day_of(ms: int) -> date:
     """The day in China of a time in Unix milliseconds."""
-    return _EPOCH + timedelta(days=(ms + CHINA_MS) // DAY_MS)
+    return EPOCH + timedelta(days=(ms + CHINA_MS) // DAY_MS)
 
 
 def growth(
@@ -54,4 +54,4 @@ def growth(
     ):
         if inside(areas[area]):
             found[day][numbers[dataset]] += count
-    return {_EPOCH + timedelta(days=day): counts for day, counts in found.items()}
+    return {EPOCH + timedelta(days=day): counts for day, counts in found.items()}

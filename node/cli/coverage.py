@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Cells = Callable[[], Iterator[Sequence[Cell]]]
 Grown = Mapping[date, Mapping[str, int]]
 CHINA = timedelta(hours=8)
+TERMS = ("dated", "late", "undated", "longest", "guessed")
 
 
 @command("help.coverage")
@@ -33,6 +34,7 @@ CHINA = timedelta(hours=8)
 )
 @option("--after", default="", words="option.coverage_after", metavar="CODE")
 @option("--days", type=click.IntRange(1, DAYS_MAX), words="option.coverage_days")
+@option("--timely", is_flag=True, words="option.coverage_timely")
 @option("--csv", "as_csv", default="", words="option.csv_file", metavar="FILE")
 @option("--xlsx", "as_xlsx", default="", words="option.xlsx_file", metavar="FILE")
 def coverage(
@@ -44,6 +46,7 @@ def coverage(
     limit: int,
     after: str,
     days: int | None,
+    timely: bool,
     as_csv: str,
     as_xlsx: str,
 ) -> None:
@@ -54,18 +57,21 @@ def coverage(
     unknown = [one for one in levels if one not in app.trust.directory.levels]
     if unknown:
         raise Refused("FN-2001", option="--level", value=unknown[0])
-    if days and (levels or blank or after):
-        raise Refused("FN-2706", name="--days", reason="--level --blank --after", command="fednode coverage")
+    if days and (levels or blank or after or timely):
+        reason = "--level --blank --after --timely"
+        raise Refused("FN-2706", name="--days", reason=reason, command="fednode coverage")
     if app.trust.catalog is not None and dataset and dataset not in app.trust.catalog.datasets:
         raise Refused("FN-3401", dataset=dataset)
     whole = Wanted(dataset, area, levels, blank)
     with opened(app) as connection:
-        found = measured(app, connection)
+        found = measured(app, connection, timely=timely)
         inside = found.inside(whole)
         names = [name for name in found.names(whole) if name != ALL]
         grown = growth(connection, names, inside.__contains__, app.now_ms(), days) if days else None
     rows, following = ([], "") if days else found.page(dataclasses.replace(whole, limit=limit, after=after))
-    heads, cells = _area_cells(session, found, whole) if grown is None else _day_cells(session, found, grown)
+    heads, cells = (
+        _area_cells(session, found, whole, timely=timely) if grown is None else _day_cells(session, found, grown)
+    )
     document: dict[str, Any] = {
         "me": app.trust.node,
         "now_ms": app.now_ms(),
@@ -77,6 +83,7 @@ def coverage(
         "rows": [dataclasses.asdict(row) for row in rows],
         "next": following,
         "days": grown and [{"day": day.isoformat(), "records": counts} for day, counts in grown.items()],
+        "timely": _limits(found, whole) if timely else None,
         "files": _written(session.words("coverage.title"), heads, cells, as_csv, as_xlsx),
     }
     session.done({"coverage": document}, _lines(session, found, document, rows))
@@ -106,7 +113,7 @@ def _day_cells(session: Session, found: Coverage, grown: Grown) -> tuple[list[st
     return heads, cells
 
 
-def _area_cells(session: Session, found: Coverage, whole: Wanted) -> tuple[list[str], Cells]:
+def _area_cells(session: Session, found: Coverage, whole: Wanted, *, timely: bool) -> tuple[list[str], Cells]:
     """The heads of a file of areas, and what makes its rows."""
     keys = ("area", "name", "level", "dataset", "title", "records", "own", "target", "target_of", "share", "newest")
     yes = session.words("yes")
@@ -118,9 +125,27 @@ def _area_cells(session: Session, found: Coverage, whole: Wanted) -> tuple[list[
                 *(_title(session, found, row.dataset), row.records, row.own, row.target),
                 session.words(f"coverage.target_of_{row.target_of}") if row.target_of else "",
                 *(row.share, _time(row.newest_ms), yes if row.blank else "", yes if row.must else ""),
+                *([getattr(row.timely, key, None) for key in TERMS] if timely else ()),
             )
 
-    return [session.words(f"head.{key}") for key in (*keys, "blank", "must")], cells
+    return [session.words(f"head.{key}") for key in (*keys, "blank", "must", *(TERMS if timely else ()))], cells
+
+
+def _limits(found: Coverage, whole: Wanted) -> dict[str, Any]:
+    """From which date on how many working days there are, and of which years the holidays are known; `guessed`:
+    of how many of the records that are asked for they are not."""
+    from fednode.node.workdays import FIRST_YEAR, LAST_YEAR
+
+    due = {name: found.catalog.datasets[name].timeliness for name in found.names(whole) if name != ALL}
+    terms = found.terms(whole)
+    return {
+        "limits": {
+            name: {"field": one.field, "working_days": one.working_days} for name, one in due.items() if one is not None
+        },
+        "guessed": terms.guessed if terms is not None else 0,
+        "first_year": FIRST_YEAR,
+        "last_year": LAST_YEAR,
+    }
 
 
 def _title(session: Session, found: Coverage, dataset: str) -> str:
@@ -143,6 +168,8 @@ def _lines(session: Session, found: Coverage, document: dict[str, Any], rows: Se
         lines.append(words("coverage.blank", counts=counts))
     if document["unread"]:
         lines.append(words("coverage.unread", datasets=", ".join(document["unread"])))
+    if document["timely"]:
+        lines += _limit_lines(session, found, document["timely"])
     for file in document["files"]:
         lines.append(words("coverage.written", **file))
     if document["days"] and not document["files"]:
@@ -150,7 +177,7 @@ def _lines(session: Session, found: Coverage, document: dict[str, Any], rows: Se
         shown = [(one["day"], *(one["records"][name] for name in names)) for one in document["days"]]
         lines += ["", *table(shown, [words("head.day"), *(_title(session, found, name) for name in names)])]
     if rows and not document["files"]:
-        lines += ["", *_table(session, found, rows)]
+        lines += ["", *_table(session, found, rows, timely=bool(document["timely"]))]
         if any(row.target_of == "catalog" for row in rows):
             lines += ["", words("coverage.targets", all=words("coverage.all"))]
         if document["next"]:
@@ -158,7 +185,20 @@ def _lines(session: Session, found: Coverage, document: dict[str, Any], rows: Se
     return lines
 
 
-def _table(session: Session, found: Coverage, rows: Sequence[Row]) -> list[str]:
+def _limit_lines(session: Session, found: Coverage, timely: dict[str, Any]) -> list[str]:
+    words = session.words
+    limits = [
+        words("coverage.limit", title=_title(session, found, name), days=one["working_days"], field=one["field"])
+        for name, one in timely["limits"].items()
+    ]
+    lines = [
+        words("coverage.limits", limits="; ".join(limits) or "-", first=timely["first_year"], last=timely["last_year"])
+    ]
+    guessed = timely["guessed"]
+    return [*lines, words("coverage.guessed", count=guessed)] if guessed else lines
+
+
+def _table(session: Session, found: Coverage, rows: Sequence[Row], *, timely: bool) -> list[str]:
     shown = [
         (
             f"{row.area} {row.name}".strip(),
@@ -169,8 +209,19 @@ def _table(session: Session, found: Coverage, rows: Sequence[Row]) -> list[str]:
             "-" if row.share is None else f"{row.share:.2%}",
             _time(row.newest_ms) or "-",
             session.words("yes") if row.blank else "",
+            *([getattr(row.timely, key, "-") for key in TERMS[:-1]] if timely else ()),
         )
         for row in rows
     ]
-    keys = ("area", "level", "dataset", "records", "target", "share", "newest", "blank")
+    keys = (
+        "area",
+        "level",
+        "dataset",
+        "records",
+        "target",
+        "share",
+        "newest",
+        "blank",
+        *(TERMS[:-1] if timely else ()),
+    )
     return table(shown, [session.words(f"head.{key}") for key in keys])

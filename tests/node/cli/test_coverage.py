@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import chinese_calendar
 import pytest
 from openpyxl import load_workbook
 
@@ -18,6 +19,7 @@ from fednode.node.cli import invoke
 from fednode.node.coverage import Place, Tree, opened
 from fednode.node.published import day_of, growth
 from fednode.node.sheets import write_csv, write_xlsx
+from fednode.node.workdays import FIRST_YEAR, LAST_YEAR, between
 from fednode.sync.catalog import Catalog
 from fednode.sync.change import DELETE, NODES, UPSERT, Change
 from fednode.sync.errors import StoreError
@@ -43,6 +45,7 @@ CATALOG: dict[str, Any] = {
     ],
 }  # fmt: skip
 CHINESE_MIDNIGHT_MS = 1_780_070_400_000  # May 30th, 2026, 0:00 (UTC+8)
+JUNE_24_MS = CHINESE_MIDNIGHT_MS + 25 * DAY_MS  # 2026, 0:00 (UTC+8)
 BELOW = (("1301", "石家庄市", "city"), ("1302", "=唐山市", "city"), ("130404", "复兴区", "county"))
 WRITTEN = (("13", 1), ("1301", 1), ("130102", 2), ("130102001", 3), ("1302", 2))
 Run = Callable[..., tuple[int, str, str]]
@@ -231,6 +234,78 @@ def test_growth_on_screen_and_in_files(run: Run, tmp_path: Path) -> None:
     assert ["2026-05-29", "6"] in lines
     assert run("coverage", "--days", "3", "--blank")[0] == 2
     assert run("coverage", "--days", "0")[0] == 2
+
+
+def test_who_is_late(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Dragon Boat Festival of 2026 is June 19th to 21st; 7 working days after the 12th is the 24th, with the
+    festival, and the 23rd without."""
+    clock = Clock()
+    home = tmp_path / "13"
+    app = App.init_province(home, configuration(), node="13", name="河北省", domain="hebei", clock=clock)
+    app.publish_catalog(Catalog.from_toml_dict(CATALOG))
+    writer = app.new_writer()
+    clock.ms = JUNE_24_MS
+    many = {"a": "2026-06-12", "b": "2026-06-11", "c": "2099-01-01", "d": "", "e": "2003-12-31"}
+    for area in ("13", "1301"):
+        changes = [
+            Change(f"{area}{key}".encode(), encoded({"id": key, **({"decided": day} if day else {})}))
+            for key, day in many.items()
+        ]
+        writer.local("licence", area, changes)
+    clock.ms += DAY_MS
+    writer.local("licence", "1301", [Change(b"1301a", encoded({"id": "new", "decided": "2026-06-12"}))])  # no later
+    writer.local("licence", "13", [Change(b"13f", encoded({"id": "f", "decided": "2026-06-12"}))])  # the 8th
+    app.close()
+
+    def shown(*words: str) -> str:
+        capsys.readouterr()
+        assert invoke(["--home", str(home), *words], {"LANG": "C.UTF-8"}) == 0
+        return capsys.readouterr().out
+
+    found = json.loads(shown("--json", "coverage", "--timely", "--csv", str(tmp_path / "c.csv")))["coverage"]
+    terms = {(row["area"], row["dataset"]): row["timely"] for row in found["rows"]}
+    longest = between(date(2003, 12, 31), date(2026, 6, 24))
+    one = {"dated": 4, "late": 2, "undated": 1, "longest": longest, "guessed": 2}
+    both = {"dated": 9, "late": 5, "undated": 2, "longest": longest, "guessed": 4}
+    assert terms == {
+        **dict.fromkeys((("13", ""), ("13", "licence")), both), ("13", "notice"): None,
+        **dict.fromkeys((("1301", ""), ("1301", "licence")), one), ("1301", "notice"): None,
+    }  # fmt: skip
+    limits = {"licence": {"field": "decided", "working_days": 7}}
+    assert found["timely"] == {"limits": limits, "guessed": 4, "first_year": FIRST_YEAR, "last_year": LAST_YEAR}
+    rows = list(csv.reader((tmp_path / "c.csv").read_text("utf-8-sig").splitlines()))
+    assert rows[0][-5:] == ["with date", "late", "without date", "longest (working days)", "holidays not known"]
+    assert rows[2][-5:] == ["9", "5", "2", str(longest), "4"]
+    assert rows[3][-5:] == [""] * 5
+    assert "of 4 records the term touches other years" in shown("coverage", "--timely")
+    chinese = shown("--lang", "zh", "coverage", "licence", "--timely", "--area", "1301")
+    assert "公示时限：许可 自 decided 起 7 个工作日" in chinese
+    assert ["4", "2", "1", str(longest)] in [line.split()[-4:] for line in chinese.splitlines()]
+    assert json.loads(shown("--json", "coverage"))["coverage"]["timely"] is None
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "days"),
+    [
+        ("2026-09-18", "2026-09-21", 2),  # a Friday; Sunday the 20th is made up for
+        ("2026-09-30", "2026-10-07", 0),  # National Day
+        ("2026-09-30", "2026-10-10", 3),  # Saturday the 10th is worked
+        ("2026-12-31", "2027-01-04", 2),  # 2027 is not known: Monday to Friday, the 1st among them
+        ("2003-12-26", "2003-12-29", 1),
+        ("2026-06-12", "2026-06-12", 0),
+        ("2026-06-12", "2026-06-01", 0),
+    ],
+)
+def test_working_days(start: str, end: str, days: int) -> None:
+    assert between(date.fromisoformat(start), date.fromisoformat(end)) == days
+
+
+def test_working_days_are_those_of_the_library_day_by_day() -> None:
+    day, count = date(2019, 12, 31), 0
+    while day.year < 2026:
+        day += timedelta(days=1)
+        count += chinese_calendar.is_workday(day)
+        assert between(date(2019, 12, 31), day) == count
 
 
 def test_a_file_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
