@@ -90,6 +90,10 @@ class Engine(Hooks):
         if self._untold:
             code, self._untold = self._untold, ""
             self.soon(self.tell("store.trouble", FAILED, code=code))
+        self._loop.call_soon(self._moved_on)
+
+    def _moved_on(self) -> None:
+        """What can wait until the sessions have written what they were woken for."""
         if not self._stopping:  # the store is closed in another thread then
             self.health.note()
         if not self._stopping and due(self.store):
