@@ -397,6 +397,8 @@ class Writer:
             log, first = str(found.log), found.first
             self.rewrapping.taken(tx, found, link.peer.node, self._context(link))
             return Done(commit.lsn)
+        except rewrap.Renamed:  # nothing is wrong, and nobody needs it any more
+            return Done(commit.lsn)
         except PeerError as error:  # it says nothing of the log: what comes of that is judged as ever
             return self._refuse(tx, link, commit, log + EVIDENCE, first, error)
 

@@ -176,11 +176,15 @@ def give(
     return encode(str(header.log), header.first, sha256, reader.node, key_id, wrap, giver, sign, header.suite)
 
 
+class Renamed(PeerError):
+    """A good rewrap for a standby that has taken its primary's name since: it is given the keys under that."""
+
+
 def check(found: Rewrap, directory: Directory, dataset_of: Callable[[str], Dataset | None]) -> Identity:
     """All that can be said without the segment: the giver is known, in force and may read the log; its signature holds;
     the reader may have the key, and it is wrapped to its key in force. Returns the reader. Raises PeerError FN-5440
-    (who gives), FN-5441 (who is given), FN-5443 (the giver, or that key, was in force once, or under another name),
-    FN-6406 (signature), FN-6403 (suite)."""
+    (who gives), FN-5441 (who is given), FN-5443 (the giver, or that key, was in force once; under another name:
+    `Renamed`), FN-6406 (signature), FN-6403 (suite)."""
     name = found.log
     dataset = dataset_of(name.dataset)
     readers = readers_of(name, dataset, directory) if dataset is not None and not name.is_open else []
@@ -201,7 +205,8 @@ def check(found: Rewrap, directory: Directory, dataset_of: Callable[[str], Datas
     reader = next((one for one in readers if one.node == found.node), None)
     if reader is None:  # a standby that succeeded its primary has its keys under another name now: no cause for alarm
         succeeded = found.key_id in [suite.hash(one.seal_key)[:KEY_ID_BYTES] for one in readers]
-        raise PeerError("FN-5443" if succeeded else "FN-5441", giver=found.giver, log=str(name), node=found.node)
+        told = {"giver": found.giver, "log": str(name), "node": found.node}
+        raise Renamed("FN-5443", **told) if succeeded else PeerError("FN-5441", **told)
     if suite.hash(reader.seal_key)[:KEY_ID_BYTES] != found.key_id:
         raise PeerError("FN-5443", giver=found.giver, log=str(name), node=found.node)
     return reader

@@ -22,7 +22,7 @@ from fednode.sync import segment as seg
 from fednode.sync.errors import PeerError
 from fednode.sync.identity import Directory, revocation_payload
 from fednode.sync.log import OwnSegment
-from fednode.sync.rewrap import REWRAP_BYTES_MAX, Rewrap, giver_of, givers_of, readers_of
+from fednode.sync.rewrap import REWRAP_BYTES_MAX, Renamed, Rewrap, giver_of, givers_of, readers_of
 from rekeyed import identity, knowing, rekeyed
 from world import NOW_S, World, shop
 
@@ -162,6 +162,8 @@ def test_who_may_not_be_given() -> None:
     refused("FN-5443", checked, given_by(PROVINCE, directory=WORLD.directory()))
     refused("FN-5443", checked, given_by(PROVINCE, to=TOWNSHIP, node=COUNTY))
     refused("FN-5443", checked, given_by(PROVINCE, to=COUNTY, node=f"{COUNTY}-s1"))  # a standby that succeeded it
+    with pytest.raises(Renamed):  # passed over: nothing is wrong
+        checked(given_by(PROVINCE, to=COUNTY, node=f"{COUNTY}-s1"))
 
 
 def test_a_forged_signature() -> None:

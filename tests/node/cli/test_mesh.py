@@ -44,8 +44,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     table.name(PEOPLE, "13")
     table.set_meta(ROSTER, f"{app.store.store_id.hex()}/{app.trust.seen}")
     late = load_bytes(Load(1200, 3, 3_000_000, now_s - 5 * HOUR, 0, 2, 1, 40, now_s - HOUR))
-    about = about_bytes(About("0.2.0", 7, 5_000, 20_000, -700, False, now_s + 100 * 86_400 + 60, now_s - 86_400, ""))
-    for city, county, at_s, up in (("1301", "130102", now_s, True), ("1302", "130202", now_s - 48 * HOUR, False)):
+    about = about_bytes(About("0.2.0", 7, 5_000, 20_000, -700, False, now_s + 100 * 86_400 + 60, now_s - 26 * HOUR, ""))
+    for city, county, at_s, up in (("1301", "130102", now_s, True), ("1302", "130202", now_s - 50 * HOUR, False)):
         table.see(city, 1, at_s, now_ms, up=up)
         entries = (
             HealthEntry("", load=late if up else b"", about=about),
@@ -74,10 +74,10 @@ def test_the_tree_in_both_languages(run: Run) -> None:
     assert rows[2].startswith("    130102 长安区")
     assert "1203 (2.9 MiB, 5 h" in rows[1]
     assert "4.9 GiB (25%)" in rows[1]
-    assert "1302 is silent: 1 nodes below it are unknown since then (2 d ago)" in english
+    assert "1302 is silent: 1 nodes below it are unknown since then (2 d 2 h ago)" in english
     _, chinese, _ = run("--lang", "zh", "mesh")
     assert "共 5 个节点：正常 2, 积压 1, 失联 1, 情况不明 1" in chinese
-    assert "1302 失联：其下 1 个节点此后情况不明（2 天前）" in chinese
+    assert "1302 失联：其下 1 个节点此后情况不明（2 天 2 小时前）" in chinese
 
 
 def test_counts_filters_and_pages(run: Run) -> None:
@@ -94,7 +94,7 @@ def test_counts_filters_and_pages(run: Run) -> None:
 def test_one_node_and_its_way_up(run: Run) -> None:
     shown = run("mesh", "1301")[1]
     for part in ("behind", "connected", "1203 (2.9 MiB", "0.2.0, catalog 7", "-700 ms", "100 days left",
-                 "0 critical, 2 warnings", "1, 40 changes behind", "1 d ago", "13 河北省: ok"):  # fmt: skip
+                 "0 critical, 2 warnings", "1, 40 changes behind", "1 d 2 h ago", "13 河北省: ok"):  # fmt: skip
         assert part in shown
     assert "情况不明 (在 1302 之下)" in run("--lang", "zh", "mesh", "130202")[1]
 
