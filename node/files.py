@@ -16,12 +16,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 WRITE_BYTES = 64 * 1024
 UNFINISHED = ".new"
+T = TypeVar("T")
 
 
 def sync_folder(folder: Path) -> None:
@@ -156,3 +160,19 @@ def write(path: Path, data: bytes, mode: int = 0o644, *, exclusive: bool = False
         draft.discard()
         raise
     draft.commit()
+
+
+def spooled(path: Path, fill: Callable[[Any], T]) -> T:
+    """Put a file in its place that is made as a whole first, where temporary files are (openpyxl keeps its rows there,
+    too). Returns what `fill` does. Raises OSError."""
+    with tempfile.TemporaryFile() as whole:
+        filled = fill(whole)
+        whole.seek(0)
+        draft = Draft(path)
+        try:
+            shutil.copyfileobj(whole, draft.file)
+        except OSError:
+            draft.discard()
+            raise
+        draft.commit()
+    return filled

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from fednode.node.files import Draft
+from fednode.node.files import Draft, spooled
 from fednode.node.ingest.rejects import quoted
 from fednode.sync.errors import StoreError
 
@@ -55,19 +53,9 @@ def write_xlsx(path: Path, title: str, heads: Sequence[str], rows: Rows, limit: 
     """Write a workbook, over one that is there; `limit`: rows of a sheet. Returns the number of rows. Raises StoreError
     FN-7302."""
     try:
-        with tempfile.TemporaryFile() as whole:  # where openpyxl keeps the rows, too
-            count = _fill(whole, title[:TITLE_CHARACTERS_MAX], heads, iter(rows), limit)
-            whole.seek(0)
-            draft = Draft(path)
-            try:
-                shutil.copyfileobj(whole, draft.file)
-            except OSError:
-                draft.discard()
-                raise
-            draft.commit()
+        return spooled(path, lambda whole: _fill(whole, title[:TITLE_CHARACTERS_MAX], heads, iter(rows), limit))
     except OSError as error:
         raise StoreError("FN-7302", path=str(path), reason=str(error)) from error
-    return count
 
 
 def _fill(whole: Any, title: str, heads: Sequence[str], rows: Iterator[Sequence[Cell]], limit: int) -> int:

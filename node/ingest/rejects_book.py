@@ -11,8 +11,6 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font, PatternFill
 
-from fednode.node.files import Draft
+from fednode.node.files import spooled
 
 ROWS_MAX = 1_000_000
 CELL_CHARACTERS_MAX = 32_000  # Excel's own limit is 32,767
@@ -59,16 +57,7 @@ class Book:
 
     def save(self) -> None:
         """Put it in its place. Raises OSError."""
-        with tempfile.TemporaryFile() as whole:  # where openpyxl keeps the rows, too
-            self._book.save(whole)
-            whole.seek(0)
-            draft = Draft(self.path)
-            try:
-                shutil.copyfileobj(whole, draft.file)
-            except OSError:
-                draft.discard()
-                raise
-            draft.commit()
+        spooled(self.path, self._book.save)
 
     def discard(self) -> None:
         """It is not wanted any more."""
