@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +21,9 @@ from fednode.node.app import App, real_clock
 from fednode.node.config import Config
 from fednode.sync.change import Change
 from fednode.sync.enrol import Token
+from ports import free_port
 
 WAIT_S = 30.0
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def configuration(**more: Any) -> Config:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FEDNODE = Path(sys.executable).with_name("fednode")
@@ -24,17 +24,6 @@ class Failed(Exception):
     """Something did not hold."""
 
 
-def _free_ports() -> Iterator[int]:
-    """Ports that nobody uses now, below the range that outgoing connections draw from."""
-    for port in count(20_000 + os.getpid() * 101 % 10_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port
-
-
 class Processes:
     """Nodes in one folder, each with a home, some with a daemon."""
 
@@ -42,7 +31,6 @@ class Processes:
         self.folder = folder
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.settings = "reserve_mib = 1\n"
-        self._ports = _free_ports()
         self.environment: dict[str, dict[str, str]] = {}  # node -> what its programs see besides
 
     def home(self, node: str) -> Path:
@@ -106,7 +94,7 @@ class Processes:
 
     def _settle(self, node: str) -> None:
         """An empty home with ports of its own."""
-        listen, enrol = next(self._ports), next(self._ports)
+        listen, enrol = free_port(), free_port()
         self.home(node).mkdir(parents=True)
         (self.home(node) / "config.toml").write_text(
             f'listen = "127.0.0.1:{listen}"\nenrol_listen = "127.0.0.1:{enrol}"\n'

@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
+from ports import free_port
+
 SERVERS = ("account", "container", "object", "proxy")
 USER, SECRET = "test:tester", "testing"
 WAIT_S = 30.0
@@ -75,7 +77,7 @@ class Swift:
 
     def __enter__(self) -> Swift:
         (self.folder / "devices" / "d1").mkdir(parents=True)
-        ports = {name: _free_port() for name in SERVERS}
+        ports = {name: free_port() for name in SERVERS}
         for name in SERVERS:
             text = _PROXY if name == "proxy" else _STORAGE
             filled = text.format(name=name, port=ports[name], user=getpass.getuser(), folder=self.folder)
@@ -132,9 +134,3 @@ class Swift:
             except OSError:
                 select.select([], [], [], 0.05)
         raise AssertionError((self.folder / "proxy.log").read_text(errors="replace")[-2000:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -22,7 +22,8 @@ from fednode.sync.change import NODES, Change
 from fednode.sync.effects import Close
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
-from mesh import Mesh, Running, configuration, free_port
+from mesh import Mesh, Running, configuration
+from ports import free_port
 from world import World
 
 VILLAGE_PATH = (("1301", "city"), ("130102", "county"), ("130102001", "township"), ("130102001001", "village"))
