@@ -187,6 +187,7 @@ class Daemon:
         self.engine.take_turns()
         self.engine.acks.look()
         self.engine.lags.look()
+        self.engine.health.sample()
         self._return.look()  # its time passes by itself
         version = self.engine.store.data_version()
         if version == self._data_version:

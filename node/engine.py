@@ -361,6 +361,7 @@ class Engine(Hooks):
             close = await session.run()
         finally:
             self.sessions.discard(session)
+            self.health.left(session)
         await self._note_end(session, close)
         return close, session.report
 
@@ -455,7 +456,7 @@ class Engine(Hooks):
 
     def closed(self, session: Session, close: fx.Close) -> None:
         self.acks.ended(session)
-        self.health.ended(session)
+        self.health.ended(session, code_of(close.error) if close.error else "")
         if close.error is not None and not isinstance(close.error, Unavailable):
             self.soon(self._refused(session.shown, close.error))
 

@@ -17,7 +17,7 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
-         have come, `meta` the count.
+         have come, `traffic` and `meeting` what moved with whom (`node.mesh.history`), `meta` the count.
 """
 
 from __future__ import annotations
@@ -262,6 +262,27 @@ def m001_health(db: Database) -> None:
         "create index node_parked on node (via) where known = 0",
     ):
         db.conn.execute(statement)
+
+
+@health_migrations()
+def m002_history(db: Database) -> None:
+    """What moved between this node and each peer, and when they met (`node.mesh.history`)."""
+    db.conn.execute(
+        """create table traffic (
+            node text not null, step_s integer not null, at_s integer not null, segments_out integer not null,
+            segments_in integer not null, bytes_out integer not null, bytes_in integer not null, changes integer not
+            null,
+            lag_s integer not null, primary key (node, step_s, at_s)) without rowid"""
+    )
+    db.conn.execute(
+        """create table meeting (
+            id integer primary key, node text not null, dialled integer not null, began_s integer not null, ended_s
+            integer not null,
+            segments_out integer not null, segments_in integer not null, bytes_out integer not null, bytes_in integer
+            not null,
+            code text not null)"""
+    )
+    db.conn.execute("create index meeting_node on meeting (node, id)")
 
 
 def applied(connection: Connection) -> list[str]:

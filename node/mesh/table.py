@@ -35,6 +35,8 @@ PARKED_MAX = 10_000  # nodes that a child speaks of and the directory does not k
 CACHE_KIB = 4_096
 LOAD = tuple(Load.__dataclass_fields__)
 ABOUT = tuple(About.__dataclass_fields__)
+NAMED = "named"  # in `meta`: how often who there is has changed
+ACCUSED = "accused"  # in `meta`: how often it has changed who is accused, which no row's number tells
 NEW = ("FN-7604", "FN-7608")  # not a database, or of a newer program: made anew
 Inside = Callable[[str], bool | None]  # whether a node is below the child that speaks of it; None: it is not known
 
@@ -133,6 +135,7 @@ class Table:
             return 0
         sets = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
         with sqlite.transaction(self._c, self.path) as c:
+            c.execute("insert into meta values (?, 1) on conflict (key) do update set value = value + 1", (NAMED,))
             c.executemany("delete from node where id = ?", [(node,) for node in gone])  # another node lives here now
             c.executemany(
                 f"""insert into node ({", ".join(columns)}, known, branch)
@@ -178,6 +181,7 @@ class Table:
         with sqlite.transaction(self._c, self.path) as c:
             c.execute("update node set accused = 0 where accused > 0")
             c.executemany("update node set accused = ? where id = ?", [(n, node) for node, n in accused.items()])
+            c.execute("insert into meta values (?, 1) on conflict (key) do update set value = value + 1", (ACCUSED,))
 
     # ------------------------------------------------------------ what is said
 

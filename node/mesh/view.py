@@ -16,6 +16,7 @@ Rules
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,9 @@ _STATE = f"""case
     when n.since_s > 0 and :now - n.since_s > {{behind}} then 'behind'
     when :much > 0 and n.changes + n.system >= :much then 'behind'
     else 'ok' end"""
+_NEVER = 1 << 60
+_DUE = f"""min(iif({_KNOWN} + {{stale}} >= :now, {_KNOWN} + {{stale}} + 1, {_NEVER}),
+    iif(n.since_s > 0 and n.since_s + {{behind}} >= :now, n.since_s + {{behind}} + 1, {_NEVER}))"""
 _FROM = "from node n left join temp.above a on a.id = n.parent where n.known = 1"
 _COLUMNS = (
     *("id", "name", "level", "area", "parent", "path", "life", "said_life", "stands_for", "revoked", "children"),
@@ -76,10 +80,11 @@ class View:
     def __init__(self, connection: sqlite.Connection, me: str, bounds: Bounds, now_ms: int) -> None:
         self._c, self._me = connection, me
         self._given: dict[str, Any] = {"me": me, "now": now_ms // 1000, "much": bounds.changes}
-        self._state = _STATE.format(
-            stale=self._by_level("stale", bounds.stale, bounds.stale_s("")),
-            behind=self._by_level("behind", bounds.behind, bounds.behind_s("")),
-        )
+        spans = {
+            "stale": self._by_level("stale", bounds.stale, bounds.stale_s("")),
+            "behind": self._by_level("behind", bounds.behind, bounds.behind_s("")),
+        }
+        self._state, self._due = _STATE.format(**spans), _DUE.format(**spans)
         self._cuts: dict[str, tuple[int | None, str]] = {}
         self._prepare(bounds, now_ms // 1000)
 
@@ -203,6 +208,15 @@ class View:
             Cut(node, None if at_s is None else at_s * 1000, why, counted.get(node, 0))
             for node, (at_s, why) in self._cuts.items()
         ]
+
+    def standing(self, nodes: Sequence[str] | None = None) -> list[tuple[str, str, int]]:
+        """Of these nodes, or of all: id, state, and the second from which on that may be another by time alone."""
+        given, where = dict(self._given), ""
+        if nodes is not None:
+            where = "and n.id in (select value from json_each(:nodes))"
+            given["nodes"] = json.dumps(list(nodes))
+        rows = self._c.execute(f"select n.id, {self._state}, {self._due} {_FROM} {where}", given)
+        return [(node, state, due_s) for node, state, due_s in rows]
 
     # ------------------------------------------------------------ one
 

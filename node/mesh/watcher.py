@@ -7,7 +7,8 @@ Rules
    or better), but not more often than once a second; and in a session that ends by itself, what there is.
 3. After a report that could not be kept, the rest of that session is not kept either: the child's place in its count
    stays, and the next session begins there.
-4. A session with a child is the parent's word on it: up while it lasts, heard last when it was heard last.
+4. Once a minute it keeps what the sessions have moved (`node.mesh.history`), and of each when it began and ended.
+5. A session with a child is the parent's word on it: up while it lasts, heard last when it was heard last.
 
 >>> # watcher = Watcher(engine); found = await watcher.owed(session, place, last=False); watcher.close()
 """
@@ -25,6 +26,7 @@ from fednode.node import sqlite
 from fednode.node.lag import Samples
 from fednode.node.mesh import own
 from fednode.node.mesh.bounds import Bounds
+from fednode.node.mesh.history import History, Moved, Tally
 from fednode.node.mesh.table import FRAME_ENTRIES, Folded, Table, Who
 from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
@@ -41,6 +43,7 @@ log = logging.getLogger("fednode.health")
 T = TypeVar("T")
 OWN_MS = 10_000  # this node is not looked at more often
 NEWS_MS = 1_000
+SAMPLE_MS, PRUNE_MS = 60_000, 3_600_000
 WORK_SHARE = 50  # looking at this node takes at most a fiftieth of the time
 ROSTER = "roster"  # of which store, and up to which of its system segments, the directory was taken in
 
@@ -73,12 +76,19 @@ def roster(trust: Trust) -> list[Who]:
     ]
 
 
+def moved(session: Session) -> Moved:
+    """What a session has moved so far."""
+    report = session.report
+    return Moved(report.sent, report.received, report.bytes_sent, report.bytes_received)
+
+
 class Keeping:
     """What is done in the thread: health.db, and a store to read. Also for a command, in its own thread."""
 
     def __init__(self, app: App, store: Store) -> None:
         self._app, self.store = app, store
         self.table = Table.open(app.home.health_db, app.rng(4), bounds_of(app))
+        self.history = History(self.table.connection, self.table.path)
 
     def close(self) -> None:
         self.table.close()
@@ -126,6 +136,9 @@ class Watcher:
         self._samples = Samples()
         self._looked_ms = self._look_again_ms = self._told_ms = -self._interval_ms
         self._full = False  # the last frame took no more
+        self._tally = Tally()
+        self._sampled_ms = engine.clock_ms()
+        self._pruned_ms = -PRUNE_MS
         self._deaf: set[Session] = set()
         self._failing = ""
         self._closed = self._serves = False
@@ -174,6 +187,7 @@ class Watcher:
     def close(self) -> None:
         """What was asked for is done, then the end. Any thread."""
         self._alive()
+        self._sample()
         self._closed = True
         self._thread.shutdown(wait=True)
         if self._keeping is not None:
@@ -247,18 +261,44 @@ class Watcher:
 
     def began(self, session: Session) -> None:
         """A session is open."""
+        if session.peer is not None:
+            self._tally.began(session, session.peer.node, session.exchange.dials, self._app.now_s)
         self._see(session, up=True)
 
-    def ended(self, session: Session) -> None:
-        """It has ended."""
+    def ended(self, session: Session, code: str = "") -> None:
+        """It has ended. `code`: why, where it did not end well."""
         self._deaf.discard(session)
+        self.left(session, code)
         peer = session.peer
         others = [one for one in self._engine.sessions if one is not session and one.peer is not None]
         if peer is not None and not any(one.peer.node == peer.node for one in others if one.peer):
             self._see(session, up=False)
 
+    def left(self, session: Session, code: str = "") -> None:
+        """It is over, in whatever way: a daemon that ends does not wait for the last word."""
+        meeting = self._tally.ended(session, moved(session), self._app.now_s, code)
+        if meeting is not None:
+            self._post(lambda keeping: keeping.history.met(meeting))
+
+    def sample(self) -> None:
+        """Every second or so: rule 4."""
+        now_ms = self._engine.clock_ms()
+        if now_ms - self._sampled_ms < SAMPLE_MS:
+            return
+        self._sampled_ms = now_ms
+        self._sample()
+        if now_ms - self._pruned_ms >= PRUNE_MS:
+            self._pruned_ms = now_ms
+            self._post(lambda keeping: keeping.history.prune(self._app.now_s))
+
+    def _sample(self) -> None:
+        found = self._tally.take({session: moved(session) for session in self._engine.sessions})
+        at_s, parent, me = self._app.now_s, self._app.trust.parent, self._app.trust.node
+        if found:
+            self._post(lambda keeping: keeping.history.add(found, at_s, parent.node if parent else "", me))
+
     def _see(self, session: Session, *, up: bool) -> None:
-        """Rule 4."""
+        """Rule 5."""
         peer = session.peer
         if peer is None or session.exchange.dials:
             return
