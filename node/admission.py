@@ -306,6 +306,7 @@ def enter(
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
         if from_parent:
+            tx.set_meta(f"program/{identity.node}", greeting.software)
             trust.keep_heard(tx)
             demotion.settle(store, trust, tx)
             note_addresses(tx, SUCCESSORS, greeting.addresses)
@@ -349,6 +350,11 @@ def note_restored(tx: Transaction, parent: Peer) -> None:
 def heard(store: Store, node: str) -> int:
     """Up to which arrival number of its own a peer was last seen to have this node's acknowledgements."""
     return int(store.meta(f"heard/{node}", 0))
+
+
+def program(store: Store, node: str) -> str:
+    """What the parent said at the last meeting that it runs; "" for one that was not met since this is kept."""
+    return str(store.meta(f"program/{node}", ""))
 
 
 def unheard(

@@ -322,11 +322,12 @@ def quiet(_done: int, _total: int) -> None:
 
 
 class Audit:
-    """One verification of a store: what there is to do, and the doing of it. Raises Refused FN-3410 when `only` is no
-    log that is held."""
+    """One verification of a store: what there is to do, and the doing of it. `keep`: whether how far the logs hold is
+    kept, and kept nodes are put right; else nothing is written. Raises Refused FN-3410 when `only` is no log that is
+    held."""
 
-    def __init__(self, store: Store, trust: Trust, *, full: bool = True, only: str = "") -> None:
-        self._store, self._only = store, only
+    def __init__(self, store: Store, trust: Trust, *, full: bool = True, only: str = "", keep: bool = True) -> None:
+        self._store, self._only, self._keep = store, only, keep
         self.checker = Checker(store, trust.directory, trust.node)
         self._report = Report(full)
         found = [log for log in logs(store) if only in ("", str(log.name))]
@@ -359,9 +360,10 @@ class Audit:
             report.problems += witnesses(self._store, self.checker, fold)
         if not self._only:
             report.problems += strays(self._store)
-        mend(self._store, [(fold.log.id, fold.altered) for fold in folds.values()])
         report.logs = len(folds)
-        remember(self._store, [(fold.log, fold.good) for fold in folds.values()])
+        if self._keep:
+            mend(self._store, [(fold.log.id, fold.altered) for fold in folds.values()])
+            remember(self._store, [(fold.log, fold.good) for fold in folds.values()])
         return report
 
 

@@ -290,6 +290,20 @@ def applied(connection: Connection) -> list[str]:
     return [migration.name for migration in log_migrations.applied(Database(connection))]
 
 
+def lacking(connection: Connection, migrations: Migrations, path: Path) -> list[str]:
+    """The migrations that a database still lacks; nothing is written. Raises StoreError FN-7608 when it was written by
+    a newer program."""
+    db = Database(connection)
+    known = {migration.name for migration in migrations._migrations}
+    try:
+        newer = sorted(migration.name for migration in migrations.applied(db) if migration.name not in known)
+        if newer:
+            raise StoreError("FN-7608", path=str(path), migration=newer[-1])
+        return [migration.name for migration in migrations.pending(db)]
+    except DatabaseError as error:
+        raise trouble(error, path) from error
+
+
 def make_as_of(connection: Connection, names: list[str], path: Path) -> None:
     """Make the tables of an empty log.db as they were after these migrations. Raises StoreError FN-7608 when a newer
     program has had others."""
@@ -303,14 +317,9 @@ def make_as_of(connection: Connection, names: list[str], path: Path) -> None:
 def migrate(connection: Connection, migrations: Migrations, path: Path) -> None:
     """Bring a database up to date; whoever opens it at the same moment waits. Raises StoreError FN-7608 when it was
     written by a newer program, and what `sqlite.trouble` makes of SQLite's own errors."""
-    db = Database(connection)
-    known = {migration.name for migration in migrations._migrations}
     try:
-        newer = sorted(migration.name for migration in migrations.applied(db) if migration.name not in known)
-        if newer:
-            raise StoreError("FN-7608", path=str(path), migration=newer[-1])
-        if migrations.pending(db):
+        if lacking(connection, migrations, path):
             with transaction(connection, path):
-                migrations.apply(db)
+                migrations.apply(Database(connection))
     except DatabaseError as error:
         raise trouble(error, path) from error

@@ -16,7 +16,7 @@ Rules
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,8 @@ def connect(
 def copy(source: Path, target: Path) -> None:
     """A copy of a database that others may be writing, as of one moment. The source is opened so that nothing of it can
     be written; where nobody has it open, not even beside it. Raises StoreError."""
-    open_by_nobody = not source.with_name(source.name + "-wal").exists()
-    uri = source.absolute().as_uri() + ("?mode=ro&immutable=1" if open_by_nobody else "?mode=ro")
     try:
-        reading, writing = sqlite3.connect(uri, uri=True), sqlite3.connect(str(target))
+        reading, writing = sqlite3.connect(_untouched(source), uri=True), sqlite3.connect(str(target))
         try:
             reading.execute(f"pragma busy_timeout={BUSY_MS}")
             reading.backup(writing)
@@ -101,6 +99,43 @@ def copy(source: Path, target: Path) -> None:
             writing.close()
     except DatabaseError as error:
         raise trouble(error, source) from error
+
+
+def look(path: Path) -> Connection:
+    """A connection that leaves no trace: the database stays as it is, and where nobody has it open no file appears
+    beside it. Raises StoreError FN-7601, and what `trouble` says."""
+    if version() < VERSION_MIN:
+        raise StoreError("FN-7601", found=sqlite3.sqlite_version, needed=".".join(map(str, VERSION_MIN)))
+    try:
+        connection = sqlite3.connect(_untouched(path), uri=True, isolation_level=None, check_same_thread=False)
+        connection.execute(f"pragma busy_timeout={BUSY_MS}")
+        connection.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise trouble(error, path) from error
+    return connection
+
+
+def _untouched(path: Path) -> str:
+    """The name (URI) under which a database is opened for reading; where it has no write-ahead log, as what never
+    changes: SQLite makes no files for readers then."""
+    open_by_nobody = not path.with_name(path.name + "-wal").exists()
+    return path.absolute().as_uri() + ("?mode=ro&immutable=1" if open_by_nobody else "?mode=ro")
+
+
+def whole(connection: Connection, steps: int, go_on: Callable[[], bool]) -> tuple[bool, str]:
+    """SQLite's own look at the shape of a database (`quick_check`): whether it came to the end, and the first thing
+    wrong, "" for nothing. `go_on` is asked every so many steps of SQLite's machine. Raises DatabaseError where it can
+    read nothing."""
+    connection.set_progress_handler(lambda: 0 if go_on() else 1, steps)
+    try:
+        found = str(connection.execute("pragma quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        return False, ""
+    finally:
+        connection.set_progress_handler(None, 0)
+    return True, "" if found == "ok" else found
 
 
 def _write_ahead(connection: Connection) -> str:

@@ -84,6 +84,19 @@ class Store:
         """A store that is open already elsewhere, for reading only."""
         return cls(sqlite.connect(path, synchronous="FULL", readonly=True), path, stash_key)
 
+    @classmethod
+    def look(cls, path: Path, *, stash_key: bytes) -> Store:
+        """An existing store for reading only, without a trace of it: for `fednode doctor`. Raises StoreError FN-7610
+        when there is none, and what `sqlite.look` raises."""
+        if not path.exists():
+            raise StoreError("FN-7610", path=str(path))
+        connection = sqlite.look(path)
+        try:
+            return cls(connection, path, stash_key)
+        except BaseException:
+            connection.close()
+            raise
+
     def close(self) -> None:
         self._c.close()
 

@@ -36,6 +36,7 @@ LOADERS = {
     "run": "running:run_",
     "sync": "running:sync",
     "status": "running:status",
+    "doctor": "doctor:doctor",
     "mesh": "mesh:mesh",
     "coverage": "coverage:coverage",
     "bundle": "bundle:bundle",

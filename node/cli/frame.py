@@ -13,8 +13,6 @@ Rules
 
 >>> operator({"SUDO_USER": "alice"}, "root", 0), operator({}, "alice", 1000)
 ('alice (root, uid 0)', 'alice (alice, uid 1000)')
->>> human_ms(65_000, "en"), human_bytes(1536)
-('1 min 5 s', '1.5 KiB')
 """
 
 from __future__ import annotations
@@ -36,6 +34,8 @@ from fednode.crypto.errors import FednodeError
 from fednode.node.cli import usage
 from fednode.node.i18n import language
 from fednode.node.messages import catalogue, error_text, text
+from fednode.node.units import human_bytes as human_bytes
+from fednode.node.units import human_ms as human_ms
 from fednode.sync.errors import PeerError, Refused, StoreError
 
 if TYPE_CHECKING:
@@ -402,28 +402,6 @@ def _reader_gone() -> bool:
 
 
 # ---------------------------------------------------------------- for people
-
-
-def human_ms(ms: int, lang: str) -> str:
-    """A duration for people."""
-    seconds = ms // 1000
-    units = (("d", "天", 86400), ("h", "小时", 3600), ("min", "分", 60), ("s", "秒", 1))
-    parts = []
-    for en, zh, size in units:
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count} {zh if lang == 'zh' else en}")
-    return " ".join(parts[:2]) or ("0 秒" if lang == "zh" else "0 s")
-
-
-def human_bytes(count: int) -> str:
-    """A size for people."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return ""
 
 
 def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> list[str]:

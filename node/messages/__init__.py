@@ -55,6 +55,12 @@ def text(key: str, lang: str, /, **params: Any) -> str:
     return _fill(entry.get(lang) or entry["en"], params)
 
 
+def hint(key: str, lang: str, /, **params: Any) -> str:
+    """What to do next, as a text has it; "" where it has none. Raises KeyError as `text` does."""
+    entry = catalogue()[key]
+    return _fill(entry.get(f"{lang}_hint") or entry.get("en_hint", ""), params)
+
+
 def error_text(error: FednodeError, lang: str) -> tuple[str, str]:
     """What happened, and what to do next ("" for nothing). Never raises: a code without words shows itself."""
     entry = catalogue().get(error.code)
