@@ -1,0 +1,281 @@
+"""scripts/build-binary: the program as one folder that needs no Python, its .deb, its parts list, checksums, signature.
+
+Rules
+1. The same checkout on the same machine gives the same bytes: one hash seed, one time (SOURCE_DATE_EPOCH), one order,
+   no paths of the machine that built (`--twice` proves it).
+2. The oldest glibc is what the libraries inside ask for, read from their symbol versions; the launcher and the .deb
+   hold the machine to it.
+3. What is made speaks: it is started in an empty environment, and must name the same versions as the program that it
+   was made of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import _release
+import _sbom
+from _release import ROOT, files_in, say
+
+import fednode
+
+VERSION = fednode.__version__
+MACHINE = platform.machine()
+DEBIAN = {"x86_64": "amd64", "aarch64": "arm64", "loongarch64": "loong64"}
+LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
+NAME = f"fednode-{VERSION}-linux-{MACHINE}"
+PACKAGES = ("proto", "crypto", "sync", "node")
+# Loaded by name only, so that PyInstaller does not see them. Without pysqlite3 an older SQLite would be taken.
+HIDDEN = ("pysqlite3", "pysqlite3.dbapi2", "obstore", "obstore.store")
+# Never used: what PyInstaller takes along because something could import it.
+# The system's, not ours: what a newer libstdc++ asks of libgcc, and of glibc, only its own system knows, and ours would
+# ask for the glibc of the machine that built. apt and dnf need them, so every system has them; the launcher looks.
+SYSTEMS = ("libstdc++.so.6", "libgcc_s.so.1")
+LEFT_OUT = (
+    "setuptools",
+    "pkg_resources",
+    "grpc_tools",
+    "tkinter",
+    "readline",
+    "_pytest",
+    "pytest",
+    "IPython",
+    "PIL",
+    "lib2to3",
+)
+GLIBC = re.compile(r"\bName: GLIBC_(\d+)\.(\d+)(?:\.\d+)?\b")
+
+
+# ---------------------------------------------------------------- freezing
+
+
+def data_files() -> Iterator[tuple[Path, str]]:
+    """Every file of the packages that is no module: words, catalogs, divisions; and the folder it belongs in."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi", ".proto", ".md"):
+                yield path, str(Path("fednode") / path.parent.relative_to(ROOT))
+
+
+def modules() -> Iterator[str]:
+    """Every module of the packages by name: commands are imported when they are named."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(("fednode", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def freeze(work: Path, *, onefile: bool, time_s: int) -> Path:
+    """PyInstaller, in a process of its own. Returns the folder, or the one file."""
+    command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "ERROR", "--strip"]
+    command += ["--onefile" if onefile else "--onedir", "--name", "fednode" if onefile else "fednode.bin"]
+    command += [
+        "--distpath",
+        f"{work}/dist",
+        "--workpath",
+        f"{work}/work",
+        "--specpath",
+        str(work),
+        "--paths",
+        str(ROOT / "src"),
+    ]
+    for name in (*HIDDEN, *modules()):
+        command += ["--hidden-import", name]
+    for name in LEFT_OUT:
+        command += ["--exclude-module", name]
+    for path, folder in data_files():
+        command += ["--add-data", f"{path}:{folder}"]
+    fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(time_s), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    fixed |= {"PYINSTALLER_CONFIG_DIR": f"{work}/cache", "PYI_LOG_LEVEL": "ERROR"}
+    subprocess.run([*command, str(ROOT / "deploy/binary/entry.py")], env=os.environ | fixed, check=True)
+    return work / "dist" / ("fednode" if onefile else "fednode.bin")
+
+
+# ---------------------------------------------------------------- the oldest glibc
+
+
+def is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def glibc_of(path: Path) -> tuple[int, int]:
+    """The newest symbol version of glibc that a program or library asks for."""
+    shown = subprocess.run(
+        ["readelf", "--version-info", "--wide", path], capture_output=True, text=True, check=True
+    ).stdout
+    return max(((int(major), int(minor)) for major, minor in GLIBC.findall(shown)), default=(2, 0))
+
+
+def glibc(folder: Path) -> tuple[tuple[int, int], list[str]]:
+    """What all files in a folder need, and which of them need just that."""
+    needs = {
+        str(path.relative_to(folder)): glibc_of(path)
+        for path in files_in(folder)
+        if not path.is_symlink() and is_elf(path)
+    }
+    oldest = max(needs.values())
+    return oldest, sorted(name for name, need in needs.items() if need == oldest)
+
+
+def launcher(oldest: tuple[int, int]) -> str:
+    """The script in front, with what it holds the machine to."""
+    major, minor = oldest
+    text = (ROOT / "deploy/binary/launcher.sh").read_text("utf-8")
+    values = {"VERSION": VERSION, "MACHINE": MACHINE, "LOADER": LOADERS[MACHINE]}
+    values |= {"GLIBC": f"{major}.{minor}", "GLIBC_MAJOR": str(major), "GLIBC_MINOR": str(minor)}
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+# ---------------------------------------------------------------- one build
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def build(out: Path, work: Path, *, onefile: bool, deb: bool, time_s: int) -> tuple[int, int]:
+    """Everything but the checksums, into `out`. Returns the oldest glibc."""
+    folder = work / NAME
+    shutil.move(freeze(work, onefile=False, time_s=time_s), folder)
+    for name in SYSTEMS:
+        (folder / "_internal" / name).unlink(missing_ok=True)
+    oldest, because = glibc(folder)
+    (folder / "fednode").write_text(launcher(oldest), "utf-8")
+    (folder / "fednode").chmod(0o755)
+    (folder / "VERSION").write_text(f"{VERSION}\n", "ascii")
+    shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
+    parts = _sbom.parts(work, SYSTEMS)
+    for name, path in _sbom.licences(parts):
+        target = folder / "licences" / name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    _sbom.write(parts, out / f"{NAME}.cdx.json", time_s, commit())
+    shutil.copy(out / f"{NAME}.cdx.json", folder / "sbom.cdx.json")
+    about = {"oldest": f"{oldest[0]}.{oldest[1]}", "because_of": because, "built_on": " ".join(platform.libc_ver())}
+    (out / "glibc.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    check_it_speaks(folder / "fednode")
+    _release.tar_gz(folder, out / f"{NAME}.tar.gz", time_s)
+    if deb:
+        package(folder, out, work, oldest, time_s)
+    if onefile:
+        one = out / NAME
+        shutil.move(freeze(work / "one", onefile=True, time_s=time_s), one)
+        check_it_speaks(one)
+    return oldest
+
+
+def check_it_speaks(program: Path) -> None:
+    """Rule 3."""
+    made_of = subprocess.run(
+        [Path(sys.executable).with_name("fednode"), "version", "--json"], capture_output=True, check=True
+    )
+    made = subprocess.run([program, "version", "--json"], env={}, capture_output=True, check=False)
+    if made.stdout != made_of.stdout:
+        sys.exit(f"{program} says {made.stdout.decode()} {made.stderr.decode()}, not {made_of.stdout.decode()}")
+
+
+# ---------------------------------------------------------------- the Debian package
+
+
+def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s: int) -> None:
+    """The .deb: the folder in /usr/lib/fednode, the command, the unit, what makes user and home."""
+    tree = work / "deb"
+    shutil.copytree(folder, tree / "usr/lib/fednode", symlinks=True)
+    for name in ("usr/bin", "usr/lib/systemd/system", "usr/share/doc/fednode", "DEBIAN"):
+        (tree / name).mkdir(parents=True)
+    (tree / "usr/bin/fednode").symlink_to("../lib/fednode/fednode")
+    shutil.copy(ROOT / "deploy/fednode.service", tree / "usr/lib/systemd/system")
+    shutil.copy(ROOT / "LICENSE", tree / "usr/share/doc/fednode/copyright")
+    pages = sorted((ROOT / "docs/man").glob("*.[1-8]")) if (ROOT / "docs/man").is_dir() else []
+    for page in pages:
+        section = tree / "usr/share/man" / f"man{page.suffix[1:]}"
+        section.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, section)
+    size_kib = sum(path.stat().st_size for path in files_in(tree) if not path.is_symlink()) // 1024
+    control = (ROOT / "deploy/debian/control").read_text("utf-8")
+    values = {"VERSION": VERSION, "ARCH": DEBIAN[MACHINE], "GLIBC": f"{oldest[0]}.{oldest[1]}", "SIZE": str(size_kib)}
+    for name, value in values.items():
+        control = control.replace(f"@{name}@", value)
+    (tree / "DEBIAN/control").write_text(control, "utf-8")
+    for name in ("postinst", "prerm", "postrm"):
+        shutil.copy(ROOT / "deploy/debian" / name, tree / "DEBIAN" / name)
+        (tree / "DEBIAN" / name).chmod(0o755)
+    for path in (tree, *tree.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    target = out / f"fednode_{VERSION}_{DEBIAN[MACHINE]}.deb"
+    command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z6", "--build", str(tree), str(target)]
+    subprocess.run(command, env=os.environ | {"SOURCE_DATE_EPOCH": str(time_s)}, check=True, stdout=subprocess.DEVNULL)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def tools(deb: bool) -> None:
+    """What this machine must have."""
+    missing = [
+        name for name in ("readelf", "objdump", "strip", *(("dpkg-deb",) if deb else ())) if shutil.which(name) is None
+    ]
+    if missing:
+        sys.exit(f"scripts/build-binary needs {', '.join(missing)} (Debian: apt install binutils dpkg)")
+    if MACHINE not in LOADERS:
+        sys.exit(f"scripts/build-binary does not know the loader of {MACHINE}: add it to LOADERS")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/build-binary")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--key", type=Path, help="an Ed25519 private key (PEM) that signs SHA256SUMS")
+    parser.add_argument("--onefile", action="store_true")
+    parser.add_argument("--no-deb", action="store_true")
+    parser.add_argument("--twice", action="store_true")
+    given = parser.parse_args()
+    tools(not given.no_deb)
+    time_s, out, began = _release.epoch(), given.out.resolve(), time.monotonic()
+    settings = {"onefile": given.onefile, "deb": not given.no_deb, "time_s": time_s}
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="fednode-build-") as work:
+        oldest = build(out, Path(work), **settings)
+    made = files_in(out)
+    if given.twice:
+        compare(out, made, settings)
+    _release.checksums(out, made)
+    signed = _release.sign(out, given.key)
+    for path in made:
+        say(f"{path.stat().st_size / 1e6:7.1f} MB  {path}")
+    say(
+        f"runs on glibc {oldest[0]}.{oldest[1]} or newer ({MACHINE}); "
+        f"{'signed' if signed else 'not signed (--key)'}; {time.monotonic() - began:.0f} s"
+    )
+
+
+def compare(out: Path, made: list[Path], settings: dict[str, object]) -> None:
+    """Rule 1: build again in another folder, and compare every byte."""
+    with tempfile.TemporaryDirectory(prefix="fednode-again-") as work, tempfile.TemporaryDirectory() as other:
+        build(Path(other), Path(work), **settings)  # type: ignore[arg-type]
+        unlike = [
+            path.name for path in made if _release.sha256(path) != _release.sha256(Path(other) / path.relative_to(out))
+        ]
+    if unlike:
+        sys.exit(f"two builds of one checkout differ: {', '.join(unlike)}")
+    say("built twice: every byte is the same")
+
+
+if __name__ == "__main__":
+    main()
