@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 from fednode.node.cli.frame import Session, command, human_bytes, human_ms, option, table
+from fednode.node.notify import Notifier
 from fednode.node.timetable import Unreadable, on_the_wall, parse_rate, rate_text
 from fednode.sync.errors import Refused, Unavailable
 
@@ -37,18 +39,27 @@ async def _serve(session: Session, app: Any) -> None:
     from fednode.node import daemon
 
     loop = asyncio.get_running_loop()
+    manager = Notifier(session.environ, os.getpid())
 
     def ready(port: int, enrol_port: int) -> None:
         found = {"node": app.trust.node, "port": port, "enrol_port": enrol_port}
         session.note("run.ready", **found)
+        manager.ready(session.words("run.ready", **found))
         if session.as_json:
             session.done(found)
 
     def stopper(stop: Callable[[], None]) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        def told() -> None:
+            manager.stopping()
+            stop()
 
-    await daemon.serve(app, ready, stopper, session.became)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told)
+
+    try:
+        await daemon.serve(app, ready, stopper, session.became)
+    finally:
+        manager.stopping()
 
 
 @command("help.sync", "sync")
