@@ -37,6 +37,7 @@ LOADERS = {
     "sync": "running:sync",
     "status": "running:status",
     "doctor": "doctor:doctor",
+    "self-test": "doctor:self_test",
     "mesh": "mesh:mesh",
     "coverage": "coverage:coverage",
     "bundle": "bundle:bundle",

@@ -1,4 +1,4 @@
-"""doctor: what is wrong with a node and its machine, and what to do next."""
+"""doctor, self-test: what is wrong with a node and its machine, and what to do next."""
 
 from __future__ import annotations
 
@@ -34,7 +34,20 @@ def doctor(session: Session, full: bool) -> None:
             scene.close()
     shown = finding.document(found, session.lang)
     data = {"doctor": {"home": str(scene.home.path), "full": full, **shown}}
-    session.done(data, lines(session, shown, "check"), finding.exit_code(found))
+    session.done(data, lines(session, shown, "check", "doctor.sum"), finding.exit_code(found))
+
+
+@command("help.self_test")
+def self_test(session: Session) -> None:
+    """Whether this machine can run the program."""
+    from fednode.node.config import Config
+    from fednode.node.doctor import finding
+    from fednode.node.doctor.scene import Scene
+    from fednode.node.doctor.selftest import TESTS
+
+    found = finding.run(TESTS, Scene(session.home, lambda: (Config(), {})))
+    shown = finding.document(found, session.lang)
+    session.done({"self_test": shown}, lines(session, shown, "selfcheck", "selftest.sum"), finding.exit_code(found))
 
 
 def _progress(update: Update | None) -> Progress:
@@ -43,9 +56,9 @@ def _progress(update: Update | None) -> Progress:
     return quiet if update is None else lambda done, of: update(done, of, done)
 
 
-def lines(session: Session, shown: dict[str, Any], kind: str) -> list[str]:
+def lines(session: Session, shown: dict[str, Any], kind: str, end: str) -> list[str]:
     """The checks, what to do below each that is not well, and the sum; with --quiet only what is not well. `kind`:
-    whose titles these are."""
+    whose titles these are; `end`: the words of the sum."""
     checks = [one for one in shown["checks"] if not session.quiet or one["state"] in ("warning", "failure")]
     rows = [(one["number"], session.words(f"{kind}.{one['id']}"), one["message"]) for one in checks]
     states = [session.words(f"doctor.state_{one['state']}") for one in checks]
@@ -53,7 +66,7 @@ def lines(session: Session, shown: dict[str, Any], kind: str) -> list[str]:
     for state, line, one in zip(_padded(states), table(rows, ("", "", ""))[1:], checks, strict=True):
         said.append(f"{_coloured(session, one['state'], state)}{line}")
         said += [f"{INDENT}→ {one['next']}"] if one["next"] and one["state"] != "not_applicable" else []
-    words = f"doctor.sum_{shown['state']}"
+    words = f"{end}_{shown['state']}"
     return [*said, "", _coloured(session, shown["state"], session.words(words, **shown["counts"]))]
 
 

@@ -89,9 +89,7 @@ def clock(scene: Scene) -> Finding:
     try:
         app = scene.app
     except (FednodeError, OSError):  # no node yet, or a broken one: other checks say so
-        if plausible(wall_ms):
-            return ok("doctor.clock_alone", **told)
-        return warning("doctor.clock_impossible", **told)
+        return clock_alone(scene)
     reference = app.reference
     if app.trust.parent is None:
         right = plausible(wall_ms) and wall_ms // 1000 >= min(one.not_before for one in scene.chain) - certs.BACKDATE_S
@@ -106,6 +104,12 @@ def clock(scene: Scene) -> Finding:
         else:
             one = ok("doctor.clock", offset=reference.offset_ms, **told)
     return one.having(wall_ms=wall_ms, offset_ms=reference.offset_ms, sure=reference.sure)
+
+
+def clock_alone(scene: Scene) -> Finding:
+    """Where there is nothing to compare it with: a node with a wrong clock goes by its parent's."""
+    told = {"here": certs.iso(max(0, scene.clock()) // 1000)}
+    return ok("doctor.clock_alone", **told) if plausible(scene.clock()) else warning("doctor.clock_impossible", **told)
 
 
 # ---------------------------------------------------------------- the program

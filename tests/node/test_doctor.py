@@ -18,12 +18,14 @@ from fednode.node import fence, sqlite
 from fednode.node.app import App
 from fednode.node.cli import invoke
 from fednode.node.config import NAMES, Config
-from fednode.node.doctor import machine
+from fednode.node.doctor import machine, selftest
+from fednode.node.doctor.answers import ANSWERS, wrong_answers
 from fednode.node.doctor.checks import CHECKS
 from fednode.node.doctor.finding import FAILURE, NOT_APPLICABLE, OK, WARNING, Check, Finding, document, run
 from fednode.node.doctor.scene import Scene
+from fednode.node.doctor.selftest import TESTS
 from fednode.node.files import preallocate
-from fednode.node.messages import LANGUAGES, text
+from fednode.node.messages import LANGUAGES, catalogue, text
 from fednode.sync.change import Change
 from mesh import Mesh, Running, configuration
 from source import ROOT
@@ -269,14 +271,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not (tmp_path / "home/chain.pem").exists()
 
 
-def test_the_table_in_the_docs_is_the_code() -> None:
-    page = (ROOT / "docs/doctor.md").read_text("utf-8")
-    rows = re.findall(r"^\| (\d+) `(\w+)` \| ([^|]+) \| ([^|]+) \| [^|]+ \| ([^|]*) \| (\d) \|$", page, re.MULTILINE)
-    titles = [(text(f"check.{check.id}", "en"), text(f"check.{check.id}", "zh")) for check in CHECKS]
-    needs = [", ".join(str(one.number) for one in CHECKS if one.id in check.needs) for check in CHECKS]
+@pytest.mark.parametrize(("checks", "kind"), [(CHECKS, "check"), (TESTS, "selfcheck")])
+def test_the_tables_in_the_docs_are_the_code(checks: tuple[Check[Scene], ...], kind: str) -> None:
+    page = (ROOT / "docs/doctor.md").read_text("utf-8").partition("## Before there is a node")
+    part = page[0] if kind == "check" else page[2]
+    rows = re.findall(r"^\| (\d+) `(\w+)` \| ([^|]+) \| ([^|]+) \| [^|]+ \| ([^|]*) \| (\d) \|$", part, re.MULTILINE)
+    titles = [(text(f"{kind}.{check.id}", "en"), text(f"{kind}.{check.id}", "zh")) for check in checks]
+    needs = [", ".join(str(one.number) for one in checks if one.id in check.needs) for check in checks]
     assert [(int(number), name, en, zh, needed.strip(), int(code)) for number, name, en, zh, needed, code in rows] == [
         (check.number, check.id, *title, needed, check.exit_code)
-        for check, title, needed in zip(CHECKS, titles, needs, strict=True)
+        for check, title, needed in zip(checks, titles, needs, strict=True)
     ]
 
 
@@ -286,6 +290,50 @@ def test_what_the_system_refuses_is_a_finding(tmp_path: Path) -> None:
 
     ((_, found),) = run([Check(1, "x", 7, closed)], tmp_path)
     assert (found.state, found.told("en")[0]) == (FAILURE, "/var/lib/fednode: Permission denied")
+
+
+# ---------------------------------------------------------------- before there is a node
+
+
+def test_this_machine_can_run_it_and_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--home", str(tmp_path / "home"), "--json", "self-test"], {"LANG": "C.UTF-8"}) in (0, 7)
+    shown = json.loads(capsys.readouterr().out)["self_test"]["checks"]
+    assert [one["number"] for one in shown] == [check.number for check in TESTS]
+    here = {one["id"]: one["state"] for one in shown if one["id"] not in ("memory", "disk")}
+    assert set(here.values()) <= {OK, WARNING}
+    assert [here[name] for name in ("program", "cryptography", "network")] == [OK] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_machine_may_lack(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, lambda: (Config(), {}))
+    assert selftest.processor(scene, "mips").state == WARNING
+    assert selftest.processor(scene, "aarch64").state == OK
+    assert selftest.system(scene, "2.27").words == "selftest.system_old"
+    assert selftest.system(scene, "2.28").state == OK
+    ticks = iter(range(100))
+    slow = Scene(tmp_path, lambda: (Config(), {}), steady_s=lambda: next(ticks))
+    assert selftest.database(slow).words == "selftest.database_slow"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_answer_is_noticed() -> None:
+    def raises() -> bool:
+        raise ValueError
+
+    assert wrong_answers({**ANSWERS, "SHA-256": lambda: False, "other": raises}) == ["SHA-256", "other"]
+
+
+def test_every_word_of_the_doctor_is_used_and_says_what_to_do() -> None:
+    """A state that needs somebody has a hint, whose commands are commands."""
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "node").rglob("*.py"))
+    for key in catalogue():
+        kind, _, name = key.partition(".")
+        if kind in ("doctor", "selftest"):
+            assert f'"{key}"' in code or name.startswith(("sum_", "state_")), key
+    for use in re.findall(r'(?:warning|failure)\(\s*"((?:doctor|selftest)\.\w+)"', code):
+        for lang in LANGUAGES:
+            assert catalogue()[use].get(f"{lang}_hint"), use
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
