@@ -25,6 +25,7 @@ from typing import Any
 
 from fednode.node import toml
 from fednode.node.ackgate import ALONE, HOLD
+from fednode.node.alerting.rules import parse_rule
 from fednode.node.mesh.bounds import parse_bound
 from fednode.node.profile import AUTO, NORMAL_NAME, SMALL_NAME
 from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
@@ -56,6 +57,9 @@ class Config:
     health_stale: tuple[str, ...] = ("26h", "city 15m", "county 1h")
     health_behind: tuple[str, ...] = ("26h", "city 30m", "county 2h")
     health_behind_changes: int = 10_000
+    alerts_every: str = "1m"
+    alerts_rules: tuple[str, ...] = ()
+    alerts_coverage: str = "1d"
     sync_windows: tuple[str, ...] = ()
     sync_zone: str = ""
     sync_limit: str = ""
@@ -106,7 +110,7 @@ CHOICES = {
     "ack_away": (HOLD, ALONE),
 }
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
-LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind"}
+LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind", "alerts_rules"}
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
 NUMBERS = {  # least, greatest
     "scrub_days": (0, 365),
@@ -131,6 +135,8 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     "backup_endpoint": (_endpoint, "https://s3.example.org"),
     "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
     **dict.fromkeys(("serve_quantum", "ack_wait", "health_interval"), _SPAN_OF_TIME),
+    **dict.fromkeys(("alerts_every", "alerts_coverage"), _SPAN_OF_TIME),
+    "alerts_rules": (parse_rule, "disk critical 5%, clock off, certificate 30d (see `fednode alerts rules`)"),
     **dict.fromkeys(("health_stale", "health_behind"), (parse_bound, "26h, county 1h")),
 }
 SECRETS = frozenset(("passphrase", "backup_secret_key"))

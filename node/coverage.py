@@ -43,6 +43,7 @@ from fednode.sync.identity import Directory, Identity, covers
 
 if TYPE_CHECKING:
     from fednode.node.app import App
+    from fednode.node.store import Store
 
 T = TypeVar("T")
 ALL = ""  # the dataset of a row that is about all of them together
@@ -266,10 +267,11 @@ def _writes(declared: Dataset, level: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(app: App) -> Iterator[sqlite.Connection]:
-    """state.db, brought up to date where the disk has room. Raises StoreError."""
-    app.trust.refresh(app.store)
-    projector = app.new_projector(app.store)
+def opened(app: App, store: Store | None = None) -> Iterator[sqlite.Connection]:
+    """state.db, brought up to date where the disk has room. `store`: of another thread. Raises StoreError."""
+    store = store or app.store
+    app.trust.refresh(store)
+    projector = app.new_projector(store)
     try:
         follow(projector)
         yield projector.connection

@@ -21,6 +21,7 @@ from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import carrier, poke, succession, switchover
+from fednode.node.alerting.daily import Alerts
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
@@ -54,6 +55,7 @@ class Daemon:
         self.engine = Engine(app, self._project_soon)
         self.projector = Follower(app, self.engine.writer.busy)
         self.scrubber = Scrubber(app, self.engine.writer, self.engine.mender.found) if app.config.scrub_days else None
+        self._alerts = Alerts(app, self.engine)
         self.keeper = Keeper(app, self.engine, self.projector.wake)
         self.server = carrier.Server(app.credentials)
         self._stop = asyncio.Event()
@@ -136,6 +138,8 @@ class Daemon:
             "backup": lambda: asyncio.to_thread(save, app, self._stop.is_set),
             "drill": lambda: asyncio.to_thread(note_drills, app),
             "health": self.engine.health.look,
+            "alerts": self._alerts.look,
+            "coverage": self._alerts.survey,
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step

@@ -123,14 +123,14 @@ def write(report: Report, folder: Path, page: str) -> tuple[Path, Path]:
 # ---------------------------------------------------------------- what the daemon makes of it
 
 
-def standing(app: App) -> dict[str, Any] | None:
+def standing(app: App, store: Store | None = None) -> dict[str, Any] | None:
     """When the last drill was, and whether the next one is overdue; None where nobody asks for drills: at what is no
-    standby and has made none."""
+    standby and has made none. `store`: of another thread."""
     made = history(app.home)
     if not app.trust.me.stands_for and not made:
         return None
     good = next((one for one in made if one.passed), None)
-    late = _late(app, app.store, good)
+    late = _late(app, store or app.store, good)
     last = made[0] if made else None
     return {
         "last_ms": last.at_ms if last else None,

@@ -4,8 +4,10 @@ Rules
 1. Who wrote an event is told by the log it stands in, which its origin signed; never by its payload.
 2. The time is the change's effective one: a first parent has bounded it, whatever the writer's clock said.
 3. An event that was written again, or taken away, is shown as such (`altered`): the log still has what it was.
-4. Closing an alert is a new version of it, in the log of whoever closes it: it goes up, and down to where it came from.
-5. Payloads come from other nodes: what is not as it should be is shown as empty, never an error.
+4. Closing or acknowledging an alert is a new version of it, in the log of whoever does it: it goes up, and down to
+   where it came from. Raised anew, it is neither.
+5. Payloads come from other nodes: what is not as it should be is shown as empty, never an error. An alert's key begins
+   with its code; what has another is none.
 
 >>> time_of("2026-11-25T08:00:00+08:00"), time_of("2026-11-25T08:00:00+08:00", end=True)
 (1795564800000, 1795564800999)
@@ -22,9 +24,12 @@ import msgspec
 
 from fednode.crypto import canonical
 from fednode.node import sqlite
+from fednode.node.alerting.rules import LEVELS, RULES, Rules, rule_of
 from fednode.node.follower import follow
-from fednode.node.journal import CLOSED, OPEN, TEXT_BYTES_MAX, Journal, cut
+from fednode.node.journal import CLOSED, OPEN, RULE_VERSION, TEXT_BYTES_MAX, Journal, cut
+from fednode.node.mesh.own import ALERT_KEYS
 from fednode.node.projection import Projector
+from fednode.node.transaction import Transaction
 from fednode.node.writer import Writer
 from fednode.sync.change import ALERTS, AUDIT, UPSERT, Change, LogName
 from fednode.sync.clock import STAMP_MAX, milliseconds, stamp
@@ -73,7 +78,9 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert. `node`: whom it is about; `by`: whose log it stands in."""
+    """One alert. `node`: whom it is about; `by`: who raised it; `rule`, `level`: as that node says, else as this one's
+    settings have it; `at_ms`: of its newest version, `raised_ms`: when it was raised; `gone`: it was closed because its
+    cause is gone."""
 
     key: str
     at_ms: int
@@ -88,6 +95,13 @@ class Alert:
     closed_by: str = ""
     reason: str = ""
     area: str = field(default="", repr=False)
+    rule: str = ""
+    level: str = ""
+    raised_ms: int = 0
+    acked_ms: int = 0
+    acked_by: str = ""
+    note: str = ""
+    gone: bool = False
 
 
 def time_of(text: str, *, end: bool = False) -> int | None:
@@ -105,8 +119,9 @@ def time_of(text: str, *, end: bool = False) -> int | None:
 class Events:
     """Reads events and alerts through a projection of this thread."""
 
-    def __init__(self, projector: Projector) -> None:
+    def __init__(self, projector: Projector, rules: Rules | None = None) -> None:
         self._projector, self._trust = projector, projector.trust
+        self._rules = rules or Rules.of(())
         follow(projector)
         self._names: dict[int, LogName] = {log_id: name for log_id, name, _ in projector.store.logs()}
 
@@ -175,29 +190,36 @@ class Events:
 
     def alerts(self, *, closed: bool = False) -> list[Alert]:
         """Every alert known here, the newest first; those that are closed as well when `closed`."""
-        found = [alert for alert, _ in self._alerts()]
-        return [one for one in found if closed or one.state == OPEN]
+        return [alert for alert, _ in self._alerts(closed=closed)]
 
-    def _alerts(self, key: str = "") -> list[tuple[Alert, int]]:
+    def raised_here(self, by: str) -> dict[str, tuple[Alert, int]]:
+        """By key, every alert that this node has raised, with the stamp of its newest version."""
+        return {alert.key: (alert, hlc) for alert, hlc in self._alerts() if alert.by == by}
+
+    def _alerts(self, key: str = "", *, closed: bool = True) -> list[tuple[Alert, int]]:
         number = self._dataset(ALERTS)
         if number is None:
             return []
         rows = self._rows(
             f"""select r.effective, r.key, r.payload, r.hlc, a.code from record r join area a on a.id = r.area
-                where r.dataset = {number} and r.op = {UPSERT} and (?1 = '' or r.key = ?1)
+                where r.key >= ?1 and r.key < ?2 and r.dataset = {number} and r.op = {UPSERT}
+                and (?3 or iif(json_valid(r.payload), r.payload ->> '$.state', '') is not 'closed')
                 order by r.effective desc, r.id desc""",
-            key,
+            *((key, key + "\0") if key else ALERT_KEYS),
+            closed,
         )
         return [(self._alert(effective, found, payload, area), hlc) for effective, found, payload, hlc, area in rows]
 
     def _alert(self, effective: int, key: str, payload: str, area: str) -> Alert:
         told = _read(payload)
         params, evidence = told.get("params"), told.get("evidence")
-        node = str(told.get("node", ""))
+        node, code = str(told.get("node", "")), str(told.get("code", ""))
+        rule, level = str(told.get("rule", "")), str(told.get("level", ""))
+        at_ms, acked_ms = (_number(told.get(name)) for name in ("at_ms", "acked_ms"))
         return Alert(
             key,
             milliseconds(effective),
-            str(told.get("code", "")),
+            code,
             node,
             self._name_of(node),
             str(told.get("by", "")),
@@ -208,23 +230,42 @@ class Events:
             str(told.get("closed_by", "")),
             str(told.get("reason", "")),
             area,
+            rule if rule in RULES else rule_of(code),
+            level if level in LEVELS else self._rules.level_of(code),
+            min(at_ms, milliseconds(effective)) or milliseconds(effective),
+            acked_ms,
+            str(told.get("acked_by", "")),
+            str(told.get("note", "")),
+            told.get("gone") is True,
         )
 
     def close(self, writer: Writer, journal: Journal, key: str, reason: str, who: str, now_ms: int) -> list[Alert]:
         """Close an alert, wherever it stands: each area's record of it gets a new version, with its event. Raises
         Refused FN-3331 when no such alert is open."""
+        closed = {"state": CLOSED, "closed_ms": now_ms, "closed_by": cut(who, TEXT_BYTES_MAX)}
+        closed |= {"closed_at": self._trust.node, "reason": cut(reason, TEXT_BYTES_MAX)}
+        return self._anew(writer, journal, key, closed, "alerts.close")
+
+    def ack(self, writer: Writer, journal: Journal, key: str, note: str, who: str, now_ms: int) -> list[Alert]:
+        """Say that somebody sees to an open alert, as `close` does. Raises Refused FN-3331."""
+        acked = {"v": RULE_VERSION, "acked_ms": now_ms, "acked_by": cut(who, TEXT_BYTES_MAX)}
+        acked |= {"acked_at": self._trust.node, "note": cut(note, TEXT_BYTES_MAX)}
+        return self._anew(writer, journal, key, acked, "alerts.ack")
+
+    def _anew(self, writer: Writer, journal: Journal, key: str, more: Mapping[str, Any], action: str) -> list[Alert]:
         there = [(alert, hlc) for alert, hlc in self._alerts(key) if alert.state == OPEN]
         if not there:
             raise Refused("FN-3331", key=key)
         with writer.store.write() as tx:
             for alert, hlc in there:
-                payload = self._payload(alert)
-                payload |= {"state": CLOSED, "closed_ms": now_ms, "closed_by": cut(who, TEXT_BYTES_MAX)}
-                payload |= {"closed_at": self._trust.node, "reason": cut(reason, TEXT_BYTES_MAX)}
-                change = Change(key.encode(), canonical.dumps(payload), UPSERT, hlc)
-                writer.append_system(tx, ALERTS, alert.area, [change])
-            journal.within(tx, "alerts.close", alert=key, records=len(there))
+                self.rewrite(writer, tx, alert, hlc, more)
+            journal.within(tx, action, alert=key, records=len(there))
         return [alert for alert, _ in there]
+
+    def rewrite(self, writer: Writer, tx: Transaction, alert: Alert, base: int, more: Mapping[str, Any]) -> None:
+        """A new version of an alert, in a transaction of this writer's store."""
+        change = Change(alert.key.encode(), canonical.dumps({**self._payload(alert), **more}), UPSERT, base)
+        writer.append_system(tx, ALERTS, alert.area, [change])
 
     def _payload(self, alert: Alert) -> dict[str, Any]:
         row = self._projector.current(ALERTS, alert.area, [alert.key])[alert.key]
@@ -265,6 +306,10 @@ def _read(payload: str | None) -> Mapping[str, Any]:
     except msgspec.DecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value <= milliseconds(STAMP_MAX) else 0
 
 
 def _cursor(after: str) -> tuple[int, int]:

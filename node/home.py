@@ -8,7 +8,7 @@ Rules
 
     home/  config.toml  keys/{sign,seal,tls}.pem  keys/root.pem (the province)  chain.pem (own first)  root.pem
            addresses (of the parent)  recover.json (while one is not through)  log.db  state.db  health.db
-           run/{lock,poke.sock}
+           alerts.db  run/{lock,poke.sock}
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from fednode.sync.errors import Refused, StoreError
 
 CHAIN, ROOT_CERTIFICATE, ADDRESSES = "chain.pem", "root.pem", "addresses"
 RECOVERY = "recover.json"  # there while a recovery is not through: node/recovery.py
-LOG_DB, STATE_DB, HEALTH_DB, CONFIG = "log.db", "state.db", "health.db", "config.toml"
+LOG_DB, STATE_DB, HEALTH_DB, ALERTS_DB = "log.db", "state.db", "health.db", "alerts.db"
+CONFIG = "config.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.keys_dir, self.run_dir = path / "keys", path / "run"
-        self.log_db, self.state_db, self.health_db = path / LOG_DB, path / STATE_DB, path / HEALTH_DB
+        self.log_db, self.state_db = path / LOG_DB, path / STATE_DB
+        self.health_db, self.alerts_db = path / HEALTH_DB, path / ALERTS_DB
 
     # ------------------------------------------------------------ making
 

@@ -9,7 +9,7 @@ Rules
    half a minute.
 
 >>> [job.name for job in JOBS]
-['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill', 'health']
+['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill', 'health', 'alerts', 'coverage']
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ JOBS = (
     Job("backup", "jobs_backup"),
     Job("drill", "jobs_drill"),
     Job("health", "health_interval"),
+    Job("alerts", "alerts_every"),
+    Job("coverage", "alerts_coverage"),
 )
 OF_A_CHILD = ("sync", "renewal")
 BY_NAME = {job.name: job for job in JOBS}
@@ -273,6 +275,34 @@ def look_at_health(app: App) -> dict[str, Any]:
         store.close()
 
 
+def look_at_alerts(app: App) -> dict[str, Any]:
+    """Open and close the alerts that the rules call for."""
+    from fednode.node.alerting import raising
+    from fednode.node.alerting.local import Local
+
+    local, store = Local.open(app.home.alerts_db), app.new_store()
+    try:
+        plan = raising.look(app, local, serving=app.home.running())
+        done = raising.carry_out(app, app.new_writer(store), plan)
+        raising.settle(local, plan)
+        return done
+    finally:
+        local.close()
+        store.close()
+
+
+def survey(app: App) -> dict[str, Any]:
+    """Look at the areas, for the rules about them."""
+    from fednode.node.alerting import raising
+    from fednode.node.alerting.local import Local
+
+    local = Local.open(app.home.alerts_db)
+    try:
+        return raising.survey(app, local)
+    finally:
+        local.close()
+
+
 _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "watch": lambda app: {"told": app.poke()},
     "sync": _sync,
@@ -283,6 +313,8 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "backup": save,
     "drill": note_drills,
     "health": look_at_health,
+    "alerts": look_at_alerts,
+    "coverage": survey,
 }
 
 

@@ -4,7 +4,7 @@ Rules
 1. An event is one change of `sys.audit`: written once, never changed. Its key is a stamp in hex and the node, so keys
    sort by time, over all nodes. It stands in the transaction of what it tells of (`within`) wherever there is one.
 2. An alert is one record of `sys.alerts`, for each (code, node, subject): raised again with the same evidence it
-   changes nothing; new evidence is a new version, and opens it again.
+   changes nothing; new evidence is a new version, and opens it again. So it does when its cause was gone meanwhile.
 3. Details are short texts and numbers. Never a payload, the contents or the key of a record, a secret, a token.
 4. Both logs are sealed to the nodes above and flow up. What befalls a node may be a hostile peer's doing, so everything
    has a limit: the texts, and how much of a kind is written in an hour (`Throttle`).
@@ -34,6 +34,7 @@ from fednode.sync.segment import Header, parse
 
 log = logging.getLogger("fednode.journal")
 VERSION = 1
+RULE_VERSION = 2  # of an alert that a rule has raised, or that somebody has acknowledged
 WINDOW_MS = 3_600_000
 SUBJECTS_MAX = 50
 # Refusals that somebody must look into; forks, rollbacks and clones are found by the writer itself (`Writer.alarms`).
@@ -216,7 +217,8 @@ class Journal:
         texts = [cut(text, EVIDENCE_BYTES_MAX) for text in evidence[:EVIDENCE_MAX]]
         key = alert_key(code, node, str(told.get("log", "")))
         before = self._own_alert(key)
-        if before is not None and before["params"] == told and before["evidence"] == texts:
+        same = before is not None and before["params"] == told and before["evidence"] == texts
+        if same and before is not None and not before.get("gone"):  # gone, and there again: that is news
             return False
         if self._throttle.admit(f"alert {source or node}", f"{key} {told} {texts}", again=True) is None:
             log.error("too many alerts", extra={"alert": key, "source": source or node})
@@ -236,6 +238,36 @@ class Journal:
         change = Change(key.encode(), canonical.dumps(payload))
         self._writer.append_system(tx, ALERTS, self._trust.area, [change])
         return True
+
+    def rule_within(
+        self,
+        tx: Transaction,
+        rule: str,
+        level: str,
+        code: str,
+        node: str,
+        params: Mapping[str, Any],
+        base: int = 0,
+        subject: str = "",
+    ) -> None:
+        """Raise what a rule has found about a node, in a transaction of this writer's store. `base`: the stamp of the
+        version that there is."""
+        payload = {
+            "v": RULE_VERSION,
+            "at_ms": self._now_ms(),
+            "by": self._trust.node,
+            "peer": "",
+            "software": self._software,
+            "code": code,
+            "node": cut(node, TEXT_BYTES_MAX),
+            "params": small(params),
+            "evidence": [],
+            "state": OPEN,
+            "level": level,
+            "rule": rule,
+        }
+        change = Change(alert_key(code, node, subject).encode(), canonical.dumps(payload), UPSERT, base)
+        self._writer.append_system(tx, ALERTS, self._trust.area, [change])
 
     def _alarm(self, tx: Transaction, refusal: Refusal) -> None:
         """An alert of a refusal: about the log's origin, or this node where its own segment was refused; with the heads

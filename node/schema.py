@@ -1,4 +1,4 @@
-"""The tables of log.db, state.db and health.db, as migrations.
+"""The tables of log.db, state.db, health.db and alerts.db, as migrations.
 
 Rules
 1. A migration that has landed is never edited; a change is a new one. sqlite-utils runs each in a transaction and
@@ -18,6 +18,8 @@ state.db `record` current values, `superseded` what each record was before, `dat
 `meta` cursors.
 health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
          have come, `traffic` and `meeting` what moved with whom (`node.mesh.history`), `meta` the count.
+alerts.db `active` what holds of this node's rules, `silence` what is kept quiet until when, `meta` what was found last
+         (`node.alerting.local`).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from fednode.sync.errors import StoreError
 log_migrations = Migrations("fednode-log")
 state_migrations = Migrations("fednode-state")
 health_migrations = Migrations("fednode-health")
+alerts_migrations = Migrations("fednode-alerts")
 
 
 @log_migrations()
@@ -283,6 +286,19 @@ def m002_history(db: Database) -> None:
             code text not null)"""
     )
     db.conn.execute("create index meeting_node on meeting (node, id)")
+
+
+@alerts_migrations()
+def m001_alerts(db: Database) -> None:
+    """The first shape of alerts.db."""
+    for statement in (
+        "create table meta (key text primary key, value) without rowid",
+        "create table active (key text primary key, rule text not null, gone_ms integer) without rowid",
+        """create table silence (
+            id integer primary key autoincrement, kind text not null, target text not null, until_ms integer not null,
+            at_ms integer not null, by text not null, note text not null, unique (kind, target))""",
+    ):
+        db.conn.execute(statement)
 
 
 def applied(connection: Connection) -> list[str]:

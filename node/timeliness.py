@@ -15,7 +15,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -55,11 +55,15 @@ def judged(decided: str | None, published: date, limit: int, count: int = 1) -> 
     return Timely(count, count if days > limit else 0, 0, days, guessed)
 
 
-def timeliness(connection: sqlite.Connection, datasets: Iterable[Dataset]) -> dict[str, dict[str, Timely]]:
-    """Of each of these datasets for which the catalog has a limit, each area's own records in force. One pass over the
-    record table for each."""
+def timeliness(
+    connection: sqlite.Connection, datasets: Iterable[Dataset], only: Sequence[str] = ()
+) -> dict[str, dict[str, Timely]]:
+    """Of each of these datasets for which the catalog has a limit, each area's own records in force; `only`: of these
+    areas. One pass over the record table for each."""
     numbers = {name: number for number, name in connection.execute("select id, name from dataset")}
     areas = dict(connection.execute("select id, code from area").fetchall())
+    wanted = [number for number, code in areas.items() if code in only]
+    of_these = f"and r.area in ({','.join(map(str, wanted))})" if only else ""
     found: dict[str, dict[str, Timely]] = {}
     for one in datasets:
         due = one.timeliness
@@ -70,7 +74,7 @@ def timeliness(connection: sqlite.Connection, datasets: Iterable[Dataset]) -> di
         terms: dict[tuple[str | None, int], Timely] = {}  # days come again and again
         for area, decided, day, count in connection.execute(
             f"""select r.area, {field_sql(one, field)} as decided, {FIRST_DAY} as day, count(*) from record r
-                where r.op = 1 and r.dataset = ? group by 1, 2, 3""",
+                where r.op = 1 and r.dataset = ? {of_these} group by 1, 2, 3""",
             (numbers.get(one.name, 0),),
         ):
             term = terms.get((decided, day))

@@ -51,7 +51,7 @@ LOADERS = {
     "standby": "standby:standby",
     "promote": "standby:promote",
     "audit": "audit:audit",
-    "alerts": "journal:alerts",
+    "alerts": "alerts:alerts",
     "verify": "audit:verify",
     "config": "settings:config",
     "version": "settings:version",

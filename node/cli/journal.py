@@ -1,4 +1,4 @@
-"""audit log, alerts: what was done at this node and those below it, and what somebody must look into."""
+"""audit log: what was done at this node and those below it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing import Any, TextIO
 import msgspec
 import rich_click as click
 
-from fednode.crypto.errors import FednodeError
-from fednode.node.cli.frame import Group, Session, command, option, table
-from fednode.node.events import PAGE_DEFAULT, PAGE_MAX, Alert, Event, Events, Filter, time_of
+from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.events import PAGE_DEFAULT, PAGE_MAX, Event, Events, Filter, time_of
 from fednode.node.files import Draft
 from fednode.node.journal import DONE, FAILED, REFUSED
-from fednode.node.messages import catalogue, error_text, safe
+from fednode.node.messages import catalogue, safe
 from fednode.sync.errors import Refused
 
 COLUMNS = ("time", "node", "name", "who", "action", "outcome", "code", "details", "log", "number", "altered")
@@ -160,64 +159,3 @@ def _new_file(path: str | None) -> Iterator[TextIO]:
     except BaseException:
         draft.discard()
         raise
-
-
-# ---------------------------------------------------------------- alerts
-
-
-@click.group(cls=Group, help="help.alerts", invoke_without_command=True)
-@option("--all", "everything", is_flag=True, words="option.all_alerts")
-@option("--evidence", is_flag=True, words="option.evidence")
-@click.pass_context
-def alerts(context: click.Context, everything: bool, evidence: bool) -> None:
-    """What somebody must look into, the newest first."""
-    if context.invoked_subcommand is not None:
-        return
-    session: Session = context.obj
-    session.command = "alerts"
-    found = Events(session.app().new_projector()).alerts(closed=everything)
-    lines: list[str] = []
-    for one in found:
-        lines += _alert_lines(session, one, evidence)
-    session.done(
-        {"alerts": [{**dataclasses.asdict(one), "message": _message(session, one)} for one in found]},
-        lines or [session.words("alerts.none")],
-    )
-
-
-def _message(session: Session, alert: Alert) -> str:
-    return error_text(FednodeError(alert.code, **{str(k): v for k, v in alert.params.items()}), session.lang)[0]
-
-
-def _alert_lines(session: Session, alert: Alert, evidence: bool) -> list[str]:
-    message = _message(session, alert)
-    lines = [
-        session.words(
-            "alerts.line", time=local_time(alert.at_ms), code=alert.code, node=alert.node, name=alert.name, by=alert.by
-        ),
-        f"    {message}",
-        session.words("alerts.key", key=alert.key, count=len(alert.evidence)),
-    ]
-    if alert.state != "open":
-        lines.append(session.words("alerts.closed", who=alert.closed_by, reason=alert.reason))
-    if evidence:
-        for text in alert.evidence:
-            lines += ["", *map(safe, text.splitlines())]
-        lines += [""] if alert.evidence else []
-    return lines
-
-
-@command("help.alerts_close", "alerts.close")
-@click.argument("key")
-@option("--reason", required=True, words="option.reason")
-def close(session: Session, key: str, reason: str) -> None:
-    """Say that an alert has been looked into."""
-    app = session.app()
-    writer = app.new_writer(app.store)
-    events = Events(app.new_projector())
-    done = events.close(writer, app.journal(writer), key, reason, app.operator, app.now_ms())
-    app.poke()
-    session.done({"key": key, "records": len(done)}, [session.words("alerts.close_done", key=key)])
-
-
-alerts.add_command(close, "close")

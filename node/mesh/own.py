@@ -4,7 +4,8 @@ Rules
 1. Reading only, from a store of the caller's thread; what cannot be read is left out.
 2. A backlog counts from `YOUNG_S` on: what is on its way is none. It is as old as its first change has been here: by
    what the daemon has seen arrive, else by that change's own stamp, or its first witness's.
-3. An alert counts where it was raised. Codes of integrity and of refused peers (FN-5..., FN-6...) are critical.
+3. An alert counts where it was raised, at its level; what a rule has found about a node below is no trouble of whoever
+   sees it, and counts nowhere: that node's own state says it.
 
 >>> severity("FN-6420"), severity("FN-4524")
 ('critical', 'warning')
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import fednode
 from fednode.node import drills, fence, lag, sqlite
+from fednode.node.alerting.rules import CRITICAL, WARNING
 from fednode.node.lag import Samples
 from fednode.node.store import Store
 from fednode.sync.change import ALERTS
@@ -30,11 +32,11 @@ if TYPE_CHECKING:
 
 YOUNG_S = 30
 MIB = 1024 * 1024
-CRITICAL, WARNING = "critical", "warning"
+ALERT_KEYS = ("FN-", "FN.")  # from, to: a range of the index, however many records there are
 
 
 def severity(code: str) -> str:
-    """The level of an alert."""
+    """The level of an alert that does not say its own: integrity and refused peers are critical."""
     return CRITICAL if code.startswith(("FN-5", "FN-6")) else WARNING
 
 
@@ -57,17 +59,17 @@ def alerts(state_db: Path, me: str) -> Alerts:
         if connection.execute("select 1 from sqlite_master where name = 'record'").fetchone() is None:
             return found
         rows = connection.execute(
-            """select payload ->> '$.code', payload ->> '$.node', payload ->> '$.by', count(*) from record
-               where dataset = (select id from dataset where name = ?) and op = 1 and payload ->> '$.state' = 'open'
-               group by 1, 2, 3""",
-            (ALERTS,),
+            """select payload ->> '$.code', payload ->> '$.node', payload ->> '$.by', payload ->> '$.level', count(*)
+               from record where key >= ? and key < ? and dataset = (select id from dataset where name = ?) and op = 1
+               and payload ->> '$.state' = 'open' group by 1, 2, 3, 4""",
+            (*ALERT_KEYS, ALERTS),
         ).fetchall()
     finally:
         connection.close()
-    for code, node, by, count in rows:
+    for code, node, by, told, count in rows:
         level = severity(str(code))
-        if by == me:
-            found.raised[level] += count
+        if by == me and (told is None or node == me):
+            found.raised[told or level] += count
         if level == CRITICAL:
             found.accused[str(node)] += count
     return found

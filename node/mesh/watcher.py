@@ -45,6 +45,7 @@ OWN_MS = 10_000  # this node is not looked at more often
 NEWS_MS = 1_000
 SAMPLE_MS, PRUNE_MS = 60_000, 3_600_000
 WORK_SHARE = 50  # looking at this node takes at most a fiftieth of the time
+BEGAN = "began_s"  # since when a daemon serves: before that, nobody could be heard
 ROSTER = "roster"  # of which store, and up to which of its system segments, the directory was taken in
 
 
@@ -182,6 +183,7 @@ class Watcher:
         """A daemon begins: nobody is up yet."""
         self._serves = True
         self._post(lambda keeping: keeping.table.begin(self._app.trust.node, self._app.now_ms()))
+        self._post(lambda keeping: keeping.table.set_meta(BEGAN, self._app.now_s))
         self._post(lambda keeping: keeping.look(self._samples))
 
     def close(self) -> None:

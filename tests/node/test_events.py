@@ -151,7 +151,7 @@ def test_whatever_a_payload_is_the_audit_can_be_read(week: App) -> None:
 def test_alerts_whatever_their_payload(app: App) -> None:
     writer = app.new_writer(app.store)
     with app.store.write() as tx:
-        writer.append_system(tx, ALERTS, "13", [Change(b"x", b"{}"), Change(b"y", b'{"params":1,"evidence":{}}')])
+        writer.append_system(tx, ALERTS, "13", [Change(b"FN-x", b"{}"), Change(b"FN-y", b'{"params":1,"evidence":{}}')])
     assert [one.state for one in Events(app.new_projector()).alerts()] == ["open", "open"]
 
 

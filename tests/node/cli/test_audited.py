@@ -28,7 +28,8 @@ from world import keys_of
 # Commands that change nothing (get and find of what is not public are audited where they read: node/records).
 READS = {
     "backup list", "bundle inspect",
-    "alerts", "audit check", "audit root", "catalog export", "catalog list", "catalog show", "completion",
+    "alerts", "alerts rules", "audit check", "audit root", "catalog export", "catalog list", "catalog show",
+    "completion",
     "config show", "conflicts", "coverage", "digest", "drill", "find", "get", "invites", "jobs", "mesh", "nodes",
     "standby list", "status", "version",
 }  # fmt: skip
@@ -135,6 +136,16 @@ def _close(desk: Desk) -> None:
     desk.run("alerts", "close", desk.run("alerts")["alerts"][0]["key"], "--reason", "x")
 
 
+def _ack(desk: Desk) -> None:
+    desk.alert()
+    desk.run("alerts", "ack", desk.run("alerts")["alerts"][0]["id"], "--note", "x")
+
+
+def _unsilence(desk: Desk) -> None:
+    desk.run("alerts", "silence", "disk", "--until", "4h")
+    desk.run("alerts", "unsilence", "disk")
+
+
 def _recovery_key(desk: Desk) -> str:
     return str(desk.run("backup", "key", "--out", str(desk.folder / "recovery.pem"))["key"])
 
@@ -166,7 +177,10 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "jobs run": lambda desk: desk.run("jobs", "run", "cleaning"),
     "refused": lambda desk: desk.run("refused", "--retry", "1301"),
     "rebuild": lambda desk: desk.run("rebuild"),
+    "alerts ack": _ack,
     "alerts close": _close,
+    "alerts silence": lambda desk: desk.run("alerts", "silence", "13", "--below", "--until", "2d", "--note", "x"),
+    "alerts unsilence": _unsilence,
     "audit log": lambda desk: desk.run("audit", "log"),
     "verify": lambda desk: desk.run("verify"),
     "audit verify": lambda desk: desk.run("audit", "verify"),
