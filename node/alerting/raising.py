@@ -104,7 +104,7 @@ def _findings(
                 all_.found += finding.fewer(list(mesh), me, active)
                 all_.looked |= set(finding.OF_MESH)
     except (sqlite.DatabaseError, FednodeError) as error:  # it may be lost, and is made anew
-        log.warning("health not read", extra={"reason": str(error)})
+        log.info("health not read", extra={"reason": str(error)})
     all_.found += finding.raised_elsewhere(app, store, active)
     audit = finding.of_audit(projector.connection, app, rules, now_ms)
     all_.found += finding.fewer(list(audit), me, active)
@@ -119,7 +119,7 @@ def _findings(
 
 @contextmanager
 def health(app: App) -> Iterator[sqlite.Connection]:
-    """health.db as it is."""
+    """health.db as it is. Raises StoreError FN-7602 where there is none yet."""
     connection = sqlite.connect(app.home.health_db, synchronous="NORMAL", readonly=True, cache_kib=512)
     try:
         yield connection

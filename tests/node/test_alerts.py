@@ -46,6 +46,7 @@ def test_every_rule_and_every_code_of_one_has_words() -> None:
         assert f"alerts.rule_{rule.name}" in words
         assert all(code in words for code in rule.codes if len(code) == len("FN-1234"))
         assert f"alerts.level_{rule.level}" in words
+    assert [job.name for job in jobs.JOBS if f"job.{job.name}" not in words] == []
 
 
 @pytest.mark.parametrize(
