@@ -30,7 +30,8 @@ READS = {
     "backup list", "bundle inspect",
     "alerts", "alerts rules", "audit check", "audit root", "catalog export", "catalog list", "catalog show",
     "completion",
-    "config show", "conflicts", "coverage", "digest", "drill", "find", "get", "invites", "jobs", "mesh", "nodes",
+    "config show", "conflicts", "coverage", "digest", "doctor", "drill", "find", "get", "invites", "jobs", "mesh",
+    "nodes",
     "standby list", "status", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
