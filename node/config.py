@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -85,6 +86,14 @@ class Config:
     backup_region: str = "us-east-1"
     backup_access_key: str = ""
     backup_secret_key: bytes | None = None
+    http_listen: str = ""
+    http_certificate: str = ""
+    http_key: str = ""
+    http_plain: bool = False
+    http_proxies: tuple[str, ...] = ()
+    http_idle: str = "30m"
+    http_session: str = "12h"
+    http_metrics_token: bytes | None = None
     passphrase: bytes | None = None
 
 
@@ -92,6 +101,11 @@ def _endpoint(text: str) -> None:
     """Where an S3-compatible storage is; empty: where Amazon's is."""
     if text and not re.fullmatch(r"https?://[^\s/]+/?", text):
         raise ValueError(text)
+
+
+def _ip_address(text: str) -> None:
+    """An address of a proxy."""
+    ipaddress.ip_address(text)
 
 
 def _recovery_key(text: str) -> bytes:
@@ -110,8 +124,9 @@ CHOICES = {
     "ack_away": (HOLD, ALONE),
 }
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
-LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind", "alerts_rules"}
-ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen"}
+LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind", "alerts_rules", "http_proxies"}
+ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen", "http_listen"}
+MAY_BE_EMPTY = frozenset(("http_listen",))
 NUMBERS = {  # least, greatest
     "scrub_days": (0, 365),
     "reserve_mib": (0, 65_536),
@@ -121,7 +136,7 @@ NUMBERS = {  # least, greatest
     "backup_keep": (1, 1000),
     "health_behind_changes": (0, 100_000_000),
 }
-SWITCHES = frozenset(("sync_urgent",))
+SWITCHES = frozenset(("sync_urgent", "http_plain"))
 # What reads a text, or raises ValueError; and how one looks.
 _SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")
 FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -134,12 +149,13 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "backup_endpoint": (_endpoint, "https://s3.example.org"),
     "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
-    **dict.fromkeys(("serve_quantum", "ack_wait", "health_interval"), _SPAN_OF_TIME),
+    **dict.fromkeys(("serve_quantum", "ack_wait", "health_interval", "http_idle", "http_session"), _SPAN_OF_TIME),
     **dict.fromkeys(("alerts_every", "alerts_coverage"), _SPAN_OF_TIME),
     "alerts_rules": (parse_rule, "disk critical 5%, clock off, certificate 30d (see `fednode alerts rules`)"),
+    "http_proxies": (_ip_address, "10.0.0.5"),
     **dict.fromkeys(("health_stale", "health_behind"), (parse_bound, "26h, county 1h")),
 }
-SECRETS = frozenset(("passphrase", "backup_secret_key"))
+SECRETS = frozenset(("passphrase", "backup_secret_key", "http_metrics_token"))
 NAMES = tuple(field.name for field in fields(Config))
 VARIABLES = frozenset(PREFIX + name.upper() + end for name in NAMES for end in ("", "_FILE"))
 _ADDRESS = re.compile(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})")
@@ -250,7 +266,7 @@ def _value(name: str, value: Any, where: str) -> Any:
                 FORMS[name][0](one)
         except ValueError as error:
             raise refused from error
-    if name in ADDRESSES:
+    if name in ADDRESSES and not (name in MAY_BE_EMPTY and not value):
         for address in value if name in LISTS else (value,):
             match = _ADDRESS.fullmatch(address)
             if match is None or int(match[1]) > 65535:

@@ -40,6 +40,7 @@ from fednode.sync import versions
 
 if TYPE_CHECKING:
     from fednode.node.app import App
+    from fednode.node.web.server import Server
 
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
@@ -63,6 +64,7 @@ class Daemon:
         self._started = self._serving = False
         self._dialer = Dialer(app, self.engine)
         self._dialing: asyncio.Task[None] | None = None
+        self.console: Server | None = None
         self.next: Callable[[], Awaitable[App]] | None = None  # what makes the node that goes on in this one's place
         self._switchover = Switchover(app, self.engine, lambda: self._become(partial(reopened, app)))
         self._return = Return(app, self.engine, self._become)
@@ -92,6 +94,7 @@ class Daemon:
         listener = poke.Listener(app.home.run_dir, self._poked)
         try:
             await self._open()
+            await self._open_console()
             await self.engine.note("daemon.started", settings=_digest(app.config))
             self._started = True
             self.engine.health.begin()
@@ -121,6 +124,16 @@ class Daemon:
             *(self._hand_over, self._chain, self._join),
         )
 
+    async def _open_console(self) -> None:
+        """The console, where the settings give it an address: nothing of it is loaded else. Raises StoreError
+        FN-780x."""
+        if not self.app.config.http_listen:
+            return
+        from fednode.node.web.server import Server
+
+        self.console = Server(self.app, self.engine)
+        await self.console.start()
+
     async def _open_late(self) -> None:
         try:
             await self._open()
@@ -148,6 +161,8 @@ class Daemon:
                 self._jobs.every(job.name, job.seconds(self.app.config), functions[job.name], jitter=bool(job.setting))
 
     async def _shut(self) -> None:
+        if self.console is not None:
+            await self.console.stop()
         await self._switchover.stop()
         await self._return.stop()
         self._dialer.stop()

@@ -8,7 +8,7 @@ Rules
 
     home/  config.toml  keys/{sign,seal,tls}.pem  keys/root.pem (the province)  chain.pem (own first)  root.pem
            addresses (of the parent)  recover.json (while one is not through)  log.db  state.db  health.db
-           alerts.db  run/{lock,poke.sock}
+           alerts.db  accounts.db (of the console)  run/{lock,poke.sock,http}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of log.db, state.db, health.db and alerts.db, as migrations.
+"""The tables of log.db, state.db, health.db, alerts.db and accounts.db, as migrations.
 
 Rules
 1. A migration that has landed is never edited; a change is a new one. sqlite-utils runs each in a transaction and
@@ -20,6 +20,7 @@ health.db `node` one row for each node of this one's subtree (`node.mesh.table`)
          have come, `traffic` and `meeting` what moved with whom (`node.mesh.history`), `meta` the count.
 alerts.db `active` what holds of this node's rules, `silence` what is kept quiet until when, `meta` what was found last
          (`node.alerting.local`).
+accounts.db `account` operators of the console, `session` who is signed in (`node.web.accounts`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ log_migrations = Migrations("fednode-log")
 state_migrations = Migrations("fednode-state")
 health_migrations = Migrations("fednode-health")
 alerts_migrations = Migrations("fednode-alerts")
+accounts_migrations = Migrations("fednode-accounts")
 
 
 @log_migrations()
@@ -297,6 +299,21 @@ def m001_alerts(db: Database) -> None:
         """create table silence (
             id integer primary key autoincrement, kind text not null, target text not null, until_ms integer not null,
             at_ms integer not null, by text not null, note text not null, unique (kind, target))""",
+    ):
+        db.conn.execute(statement)
+
+
+@accounts_migrations()
+def m001_accounts(db: Database) -> None:
+    """The first shape of accounts.db."""
+    for statement in (
+        """create table account (
+            name text primary key, role text not null, password text not null, disabled integer not null default 0,
+            made_ms integer not null, last_ms integer) without rowid""",
+        """create table session (
+            hash blob primary key, account text not null references account, began_ms integer not null,
+            seen_ms integer not null, address text not null) without rowid""",
+        "create index session_account on session (account)",
     ):
         db.conn.execute(statement)
 

@@ -54,6 +54,7 @@ LOADERS = {
     "alerts": "alerts:alerts",
     "verify": "audit:verify",
     "config": "settings:config",
+    "user": "user:user",
     "version": "settings:version",
     "completion": "settings:completion",
 }

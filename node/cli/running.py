@@ -22,11 +22,12 @@ def _logs(session: Session, flags: dict[str, Any] | None = None) -> None:
 @command("help.run", "daemon.started")
 @option("--listen", words="option.listen", metavar="HOST:PORT")
 @option("--enrol-listen", words="option.enrol_listen", metavar="HOST:PORT")
-def run_(session: Session, listen: str | None, enrol_listen: str | None) -> None:
+@option("--http", words="option.http", metavar="HOST:PORT")
+def run_(session: Session, listen: str | None, enrol_listen: str | None, http: str | None) -> None:
     """The daemon: serves the children, keeps an exchange with the parent, until SIGTERM."""
     from fednode.node.journal import DAEMON
 
-    flags = {"listen": listen, "enrol_listen": enrol_listen}
+    flags = {"listen": listen, "enrol_listen": enrol_listen, "http_listen": http}
     _logs(session, flags)
     app = session.app(flags)
     with app.home.lock():
@@ -42,9 +43,14 @@ async def _serve(session: Session, app: Any) -> None:
     manager = Notifier(session.environ, os.getpid())
 
     def ready(port: int, enrol_port: int) -> None:
-        found = {"node": app.trust.node, "port": port, "enrol_port": enrol_port}
+        found: dict[str, Any] = {"node": app.trust.node, "port": port, "enrol_port": enrol_port}
         session.note("run.ready", **found)
         manager.ready(session.words("run.ready", **found))
+        if app.config.http_listen:
+            from fednode.node.web.server import url_of
+
+            found["http"] = url_of(app.home)
+            session.note("run.http", url=found["http"])
         if session.as_json:
             session.done(found)
 

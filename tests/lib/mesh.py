@@ -89,10 +89,10 @@ class Mesh:
             await self.halt(node)
             node.app.close()
 
-    async def found(self, node: str = "13", *, publish: bool = True) -> Running:
+    async def found(self, node: str = "13", *, publish: bool = True, **more: Any) -> Running:
         """A province with the shipped catalog, running."""
         app = App.init_province(
-            self.folder / node, configuration(), node=node, name="河北省", domain="hebei", clock=self.clock
+            self.folder / node, configuration(**more), node=node, name="河北省", domain="hebei", clock=self.clock
         )
         if publish:
             app.publish_catalog(shipped.catalog())

@@ -32,7 +32,7 @@ READS = {
     "completion",
     "config show", "conflicts", "coverage", "digest", "doctor", "drill", "find", "get", "invites", "jobs", "mesh",
     "nodes",
-    "standby list", "status", "version",
+    "self-test", "standby list", "status", "user list", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
@@ -160,6 +160,16 @@ def _verify_backups(desk: Desk) -> None:
     desk.run("backup", "verify", str(desk.folder / "backup"))
 
 
+def _user(desk: Desk, *words: str) -> None:
+    """An account, and what is done with it."""
+    secret = desk.folder / "password"
+    secret.write_text("a passphrase of 某某\n", encoding="utf-8")
+    given = ["--password-file", str(secret)]
+    desk.run("user", "add", "alice", "--role", "viewer", *given)
+    if words:
+        desk.run("user", words[0], "alice", *words[1:], *(given if words[0] == "passwd" else []))
+
+
 # What makes each act happen.
 SCENES: dict[str, Callable[[Desk], Any]] = {
     "init": lambda desk: None,
@@ -183,6 +193,10 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "alerts silence": lambda desk: desk.run("alerts", "silence", "13", "--below", "--until", "2d", "--note", "x"),
     "alerts unsilence": _unsilence,
     "audit log": lambda desk: desk.run("audit", "log"),
+    "user add": _user,
+    "user passwd": lambda desk: _user(desk, "passwd"),
+    "user role": lambda desk: _user(desk, "role", "auditor"),
+    "user disable": lambda desk: _user(desk, "disable"),
     "verify": lambda desk: desk.run("verify"),
     "audit verify": lambda desk: desk.run("audit", "verify"),
     "audit prove": lambda desk: desk.run("audit", "prove", LICENCE, desk.put(), "-o", str(desk.folder / "x")),
