@@ -12,11 +12,13 @@ ten the backlog, with one in a hundred the rest.
     file_mib            health.db
     ..._ms, ..._cpu_ms  a query, the longest of ten, on the wall (bar: 200) and of the processor; `view`: what each look
                         prepares, in all of them
+    console             with --page: a real daemon's console in Chromium (`_bench_console`)
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import json
 import random
@@ -26,6 +28,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from _bench_console import measure
 
 from fednode.crypto.certs import Identity
 from fednode.node.mesh.bounds import Bounds
@@ -145,6 +149,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=int, default=60, help="of virtual time")
+    parser.add_argument("--page", type=float, default=0, help="the console, too: so many seconds for each share")
     given = parser.parse_args()
     rng = random.Random(1)
     tree = Tree(TREE)
@@ -200,6 +205,7 @@ def main() -> None:
                     "rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
                     "file_mib": round(table.path.stat().st_size / 2**20, 1),
                     **queries(table, now_ms),
+                    **({"console": asyncio.run(measure(given.page))} if given.page else {}),
                 },
                 indent=1,
             )

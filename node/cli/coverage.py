@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,13 @@ import rich_click as click
 
 from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.coverage import ALL, PAGE_DEFAULT, PAGE_MAX, Coverage, Row, Wanted
+from fednode.node.coverage_cells import TERMS, Cells, Tongue, area_cells, china
 from fednode.node.published import DAYS_MAX, growth
 from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:
     from fednode.node.sheets import Cell
-
-    Cells = Callable[[], Iterator[Sequence[Cell]]]
 Grown = Mapping[date, Mapping[str, int]]
-CHINA = timedelta(hours=8)
-TERMS = ("dated", "late", "undated", "longest", "guessed")
 
 
 @command("help.coverage")
@@ -70,7 +67,9 @@ def coverage(
         grown = growth(connection, names, inside.__contains__, app.now_ms(), days) if days else None
     rows, following = ([], "") if days else found.page(dataclasses.replace(whole, limit=limit, after=after))
     heads, cells = (
-        _area_cells(session, found, whole, timely=timely) if grown is None else _day_cells(session, found, grown)
+        area_cells(_tongue(session), found, whole, timely=timely)
+        if grown is None
+        else _day_cells(session, found, grown)
     )
     document: dict[str, Any] = {
         "me": app.trust.node,
@@ -113,24 +112,6 @@ def _day_cells(session: Session, found: Coverage, grown: Grown) -> tuple[list[st
     return heads, cells
 
 
-def _area_cells(session: Session, found: Coverage, whole: Wanted, *, timely: bool) -> tuple[list[str], Cells]:
-    """The heads of a file of areas, and what makes its rows."""
-    keys = ("area", "name", "level", "dataset", "title", "records", "own", "target", "target_of", "share", "newest")
-    yes = session.words("yes")
-
-    def cells() -> Iterator[Sequence[Cell]]:
-        for row in found.rows(whole):
-            yield (
-                *(row.area, row.name, session.level(row.level) if row.level else "", row.dataset),
-                *(_title(session, found, row.dataset), row.records, row.own, row.target),
-                session.words(f"coverage.target_of_{row.target_of}") if row.target_of else "",
-                *(row.share, _time(row.newest_ms), yes if row.blank else "", yes if row.must else ""),
-                *([getattr(row.timely, key, None) for key in TERMS] if timely else ()),
-            )
-
-    return [session.words(f"head.{key}") for key in (*keys, "blank", "must", *(TERMS if timely else ()))], cells
-
-
 def _limits(found: Coverage, whole: Wanted) -> dict[str, Any]:
     """From which date on how many working days there are, and of which years the holidays are known; `guessed`:
     of how many of the records that are asked for they are not."""
@@ -148,16 +129,12 @@ def _limits(found: Coverage, whole: Wanted) -> dict[str, Any]:
     }
 
 
+def _tongue(session: Session) -> Tongue:
+    return Tongue(session.words, session.level, session.lang)
+
+
 def _title(session: Session, found: Coverage, dataset: str) -> str:
-    if dataset == ALL:
-        return session.words("coverage.all")
-    declared = found.catalog.datasets[dataset]
-    return declared.zh if session.lang == "zh" else declared.en
-
-
-def _time(ms: int | None) -> str:
-    """A time for people, in China's."""
-    return "" if ms is None else (datetime.fromtimestamp(ms // 1000, UTC) + CHINA).strftime("%Y-%m-%d %H:%M")
+    return _tongue(session).title(found, dataset)
 
 
 def _lines(session: Session, found: Coverage, document: dict[str, Any], rows: Sequence[Row]) -> list[str]:
@@ -207,7 +184,7 @@ def _table(session: Session, found: Coverage, rows: Sequence[Row], *, timely: bo
             row.records,
             "-" if row.target is None else row.target,
             "-" if row.share is None else f"{row.share:.2%}",
-            _time(row.newest_ms) or "-",
+            china(row.newest_ms) or "-",
             session.words("yes") if row.blank else "",
             *([getattr(row.timely, key, "-") for key in TERMS[:-1]] if timely else ()),
         )

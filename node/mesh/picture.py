@@ -80,6 +80,7 @@ class Picture:
         self._kept_size = 0
         self.seq = 0
         self.now_ms = 0
+        self.waiting = False  # what is here is older than what could be looked at (`node.web.pictures`)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -98,10 +99,21 @@ class Picture:
             raise sqlite.trouble(error, self._path) from error
         return self.seq
 
+    def moved(self) -> bool:
+        """Whether somebody has written to health.db since the last look. Raises StoreError."""
+        try:
+            return self._c is None or self._version(self._c) != self._data_version
+        except sqlite.DatabaseError as error:
+            raise sqlite.trouble(error, self._path) from error
+
+    @staticmethod
+    def _version(c: sqlite.Connection) -> int:
+        return int(c.execute("pragma data_version").fetchone()[0])
+
     def _look(self, now_ms: int) -> None:
         c = self._open()
-        self.now_ms = now_ms
-        version = c.execute("pragma data_version").fetchone()[0]
+        self.now_ms, self.waiting = now_ms, False
+        version = self._version(c)
         now_s = now_ms // 1000
         if version == self._data_version and now_s < self._next_s:
             return
@@ -229,8 +241,8 @@ class Picture:
         return {**self._head(), "changes": sorted(changes.items())}
 
     def _head(self) -> dict[str, Any]:
-        """`next_ms`: in how long time alone may change a state."""
-        next_ms = max(0, self._next_s * 1000 - self.now_ms)
+        """`next_ms`: in how long to ask again: time alone may change a state, or there was something to look at."""
+        next_ms = 0 if self.waiting else max(0, self._next_s * 1000 - self.now_ms)
         return {"v": VERSION, "layout": self._layout.tag, "seq": self.seq, "now_ms": self.now_ms, "next_ms": next_ms}
 
     # ------------------------------------------------------------ counts
@@ -255,6 +267,21 @@ class Picture:
     def way(self, i: int) -> list[int]:
         """The places above one, from the top down."""
         return [above for above in range(i) if self._end[above] > i]
+
+    def find(
+        self, i: int, states: Sequence[str], levels: Sequence[str], after: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        """Nodes of a node's subtree that are in one of these states (none: any) and levels (none: any), after a place;
+        and after which to go on (None: there are no more)."""
+        wanted = {48 + _NUMBER[state] for state in states} or set(range(48, 48 + len(STATES)))
+        of = {digit for digit, level in zip(DIGITS, self._levels, strict=False) if not levels or level in levels}
+        found: list[int] = []
+        for at in range(max(i, after + 1), self._end[i]):
+            if self._states[at] in wanted and self._level[at] in of:
+                if len(found) == limit:
+                    return [self._ids[one] for one in found], found[-1]
+                found.append(at)
+        return [self._ids[one] for one in found], None
 
     def by_level(self, i: int) -> dict[str, dict[str, int]]:
         """Of a node and those below it: level -> state -> how many."""

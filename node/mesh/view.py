@@ -228,6 +228,16 @@ class View:
         ).fetchone()
         return None if row is None else _shown(row)
 
+    def some(self, nodes: Sequence[str]) -> list[dict[str, Any]]:
+        """Everything known of each of these nodes that is in this subtree, in the order of the tree."""
+        columns = ", ".join(f"n.{name}" for name in _COLUMNS)
+        rows = self._c.execute(
+            f"""select {columns}, {_KNOWN}, {self._state}, a.cut {_FROM}
+                and n.id in (select value from json_each(:nodes)) order by n.path""",
+            {**self._given, "nodes": json.dumps(list(nodes))},
+        ).fetchall()
+        return [_shown(row) for row in rows]
+
     def way_up(self, node: dict[str, Any]) -> list[dict[str, Any]]:
         """The nodes above one, up to this one, the nearest first."""
         above = str(node["path"]).split(" ")[-2::-1]

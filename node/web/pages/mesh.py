@@ -1,0 +1,182 @@
+"""The mesh: every node at a glance (`/mesh`), and one node with all that is known of it (`/mesh/NODE`).
+
+Rules
+1. The picture is drawn by `static/overview.js` out of two documents (`/data/mesh/...`); the same numbers stand in the
+   page as tables, which need no script.
+2. `at`: the node whose subtree is shown; `state`, `level`: what is picked out, each as often as one likes; `after`: the
+   next page of the list.
+3. Without a filter the list has whoever needs somebody: `TROUBLED`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from fednode.node import sqlite
+from fednode.node.mesh import reading
+from fednode.node.mesh.bounds import ALERT, BEHIND, OK, STALE, STATES
+from fednode.node.mesh.history import History, Meeting
+from fednode.node.mesh.picture import Group, Picture
+from fednode.node.web.pictures import picture_of
+from fednode.node.web.visit import Nav, Page, Visit
+from fednode.sync.errors import Refused
+
+TROUBLED = (ALERT, STALE, BEHIND)
+GROUPS_MAX, LIST_MAX, CHILDREN_MAX, ALERTS_MAX, MEETINGS_MAX = 300, 100, 200, 50, 20
+KEEP_S = 30 * 86400
+GRAVITY = {state: n for n, state in enumerate((ALERT, STALE, BEHIND, "never", "unknown", "revoked", "superseded", OK))}
+
+
+def overview(visit: Visit) -> Response:
+    """The whole subtree in one picture, with its numbers."""
+    levels = visit.app.trust.directory.levels
+    at, after = visit.value("at"), visit.number("after", -1, 0, 10_000_000)
+    states, wanted = visit.choices("state", STATES), visit.choices("level", levels)
+    with picture_of(visit.site) as picture:
+        place = _place(picture, at)
+        group, children = picture.group(place), list(picture.children(place))
+        by_level = picture.by_level(place)
+        way = [picture.group(one).id for one in picture.way(place)]
+        listed, following = picture.find(place, states or TROUBLED, wanted, after, LIST_MAX)
+        tag, age_ms = picture.layout.tag, visit.app.now_ms()
+    shown = children[:GROUPS_MAX]
+    with visit.reader.mesh() as view:
+        names = {one["id"]: one for one in view.some([*(one.id for one in shown), *way, group.id, *listed])}
+    words = {
+        "states": {state: visit.worded("state", state) for state in STATES},
+        "levels": {level: visit.worded("level", level) for level in levels},
+        "nodes": visit.words("web.mesh.nodes", count="{count}"),
+        "open": visit.words("web.mesh.open"),
+    }
+    return visit.render(
+        "mesh.html",
+        at=at,
+        group=group,
+        way=[names[one] for one in way if one in names],
+        me=names.get(group.id),
+        groups=[(names[one.id], one) for one in shown if one.id in names],
+        groups_more=len(children) - len(shown),
+        by_level=by_level,
+        states=STATES,
+        chosen_states=states,
+        chosen_levels=wanted,
+        listed=[names[one] for one in listed if one in names],
+        list_states=states or TROUBLED,
+        following="" if following is None else visit.url(after=following),
+        tag=tag,
+        words=msgspec.json.encode(words).decode(),
+        made_ms=age_ms,
+    )
+
+
+def _place(picture: Picture, node: str) -> int:
+    """Where a node stands in the picture ("": at the top). Raises Refused FN-3110."""
+    place = 0 if not node else picture.place(node)
+    if place is None:
+        raise Refused("FN-3110", node=node)
+    return place
+
+
+# ---------------------------------------------------------------- documents
+
+
+def layout(visit: Visit) -> Response:
+    """Who there is. Under the tag that it has now a browser may keep it, under another it may not."""
+    with picture_of(visit.site) as picture:
+        found = picture.layout
+    asked, tag = visit.value("tag"), f'"{found.tag}"'
+    keep = f"private, max-age={KEEP_S}, immutable" if asked == found.tag else "private, no-cache"
+    headers = {"etag": tag, "cache-control": keep, "vary": "cookie", "x-layout": found.tag}
+    if visit.request.headers.get("if-none-match", "").removeprefix("W/") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, media_type="application/json", headers={**headers, "content-encoding": "gzip"})
+
+
+def states(visit: Visit) -> Response:
+    """Every node's state."""
+    with picture_of(visit.site) as picture:
+        return visit.json(picture.states())
+
+
+def changes(visit: Visit) -> Response:
+    """What has changed after a number; without `changes` where all states are to be asked for."""
+    since, tag = visit.number("since", 0, 0, 1 << 53), visit.value("layout")
+    with picture_of(visit.site) as picture:
+        found = picture.since(since) if tag == picture.layout.tag else None
+        return visit.json(found or {"layout": picture.layout.tag})
+
+
+# ---------------------------------------------------------------- one node
+
+
+def node(visit: Visit) -> Response:
+    """What is known of one node, its way up, those right below it, its alerts, its last exchanges with this one."""
+    name = visit.path["node"]
+    with picture_of(visit.site) as picture:
+        place = picture.place(name)
+        children = [] if place is None else sorted(picture.children(place), key=_gravity)
+    with visit.reader.mesh() as view:
+        found = reading.one(visit.app, view, name)
+        below = {one["id"]: one for one in view.some([one.id for one in children[:CHILDREN_MAX]])}
+    alerts = [one for one in visit.reader.events().alerts() if one.node == name]
+    return visit.render(
+        "mesh_node.html",
+        found=found,
+        one=found["node"],
+        certificate_days=_days(found),
+        children=[(below[one.id], one) for one in children if one.id in below],
+        children_more=max(0, len(children) - CHILDREN_MAX),
+        alerts=alerts[:ALERTS_MAX],
+        alerts_more=max(0, len(alerts) - ALERTS_MAX),
+        meetings=_meetings(visit, name),
+        peer=_is_peer(visit, name),
+        states=STATES,
+    )
+
+
+def _gravity(one: Group) -> tuple[int, int, str]:
+    """Whoever needs somebody comes first."""
+    trouble = sum(one.states[state] for state in TROUBLED)
+    return GRAVITY[one.itself], -trouble, one.id
+
+
+def _days(found: dict[str, Any]) -> int | None:
+    until_s = found["node"]["certificate_s"]
+    return None if until_s is None else (until_s * 1000 - found["now_ms"]) // 86_400_000
+
+
+def _is_peer(visit: Visit, name: str) -> bool:
+    """Whether this node meets that one itself."""
+    directory, me = visit.app.trust.directory, visit.app.trust.node
+    there = directory.get(name)
+    return there is not None and me in (there.issuer, there.stands_for) and name != me
+
+
+def _meetings(visit: Visit, name: str) -> list[dict[str, Any]]:
+    path = visit.app.home.health_db
+    parent = visit.app.trust.parent
+    peer = parent.node if name == visit.app.trust.node and parent is not None else name
+    connection = sqlite.connect(path, synchronous="NORMAL", readonly=True)
+    try:
+        return [meeting(one) for one in History(connection, path).meetings(peer, MEETINGS_MAX)]
+    finally:
+        connection.close()
+
+
+def meeting(one: Meeting) -> dict[str, Any]:
+    """An exchange that has ended, for a page."""
+    return {**dataclasses.asdict(one), "began_ms": one.began_s * 1000, "lasted_ms": (one.ended_s - one.began_s) * 1000}
+
+
+ROUTES = (
+    Page("/mesh", overview),
+    Page("/mesh/{node}", node),
+    Page("/data/mesh/layout", layout),
+    Page("/data/mesh/states", states),
+    Page("/data/mesh/changes", changes),
+)
+NAV = (Nav("web.nav.mesh", "/mesh", 10),)
