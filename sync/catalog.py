@@ -31,6 +31,7 @@ from fednode.sync.errors import PeerError, Refused
 from fednode.sync.identity import LEVELS
 from fednode.sync.merge import RULES
 from fednode.sync.packing import BODIES_MAX
+from fednode.sync.spelling import known_keys
 
 TYPES = ("text", "enum", "uscc", "date", "decimal", "integer", "area")
 CLASSES = ("public", "internal", "confidential")
@@ -160,7 +161,7 @@ class Catalog:
     def from_toml_dict(cls, document: Mapping[str, Any], levels: Sequence[str] = LEVELS) -> Catalog:
         """A catalog out of what `tomllib` read. `levels`: those of the trust domain. Raises Refused FN-32xx."""
         plain = _values_as_tables(document)
-        _known_keys(plain, _Document, "")
+        known_keys(plain, _Document)
         return cls._checked(plain, levels)
 
     @classmethod
@@ -265,27 +266,6 @@ def _values_as_tables(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tables(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _known_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
-    """Refuse a misspelt key, and name the place (the shape of the rest is msgspec's to check)."""
-    known = {one.encode_name: one.type for one in msgspec.structs.fields(kind)}
-    here = f"{where} {table.get('name') or table.get('code') or table.get('value') or ''}".strip()
-    for key, value in table.items():
-        if key not in known:
-            raise Refused("FN-3206", where=here or "catalog", key=key, known=", ".join(sorted(known)))
-        inner = _struct_in(known[key])
-        for one in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(one, dict):
-                _known_keys(one, inner, here)
-
-
-def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
-    """The struct that an annotation is made of, as `Field` in `tuple[Field, ...]`."""
-    for one in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(one, type) and issubclass(one, msgspec.Struct):
-            return one
-    return None
 
 
 def _where(document: Any, path: str) -> str:

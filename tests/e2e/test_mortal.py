@@ -280,7 +280,7 @@ def dying_parent(pair: Processes, moment: int) -> tuple[int, int]:
         done = subprocess.run([fednode, "--home", str(pair.home("1301")), "sync"], capture_output=True, check=False)
         assert done.returncode in (0, 4), done.stderr
         process.send_signal(signal.SIGTERM)  # what is left of the moments lies in its stopping
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=180)
         assert code == 0 if not moment else code in (0, -signal.SIGKILL)
     text = (pair.folder / "mortal.log").read_text(errors="replace")
     pair.start("13")

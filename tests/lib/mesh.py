@@ -23,7 +23,7 @@ from fednode.sync.change import Change
 from fednode.sync.enrol import Token
 from ports import free_port
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 def configuration(**more: Any) -> Config:

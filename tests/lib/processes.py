@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FEDNODE = Path(sys.executable).with_name("fednode")
-WAIT_S = 60.0
+WAIT_S = 180.0
+LOOK_S = 0.25
 
 
 class Failed(Exception):
@@ -68,7 +70,7 @@ class Processes:
     def kill(self, node: str, how: signal.Signals) -> None:
         process = self.daemons.pop(node)
         process.send_signal(how)
-        process.wait(timeout=30)
+        process.wait(timeout=WAIT_S)
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
         """Wait until something holds."""
@@ -78,8 +80,11 @@ class Processes:
                 if process.poll() is not None:
                     log = (self.home(node) / "daemon.log").read_text(errors="replace")[-2000:]
                     raise Failed(f"the daemon of {node} ended with {process.returncode}\n{log}")
-            if holds():  # it asks a program that takes a while to start: no need to wait in between
+            if holds():
                 return
+            select.select(
+                [], [], [], LOOK_S
+            )  # to ask is to start a program: not without a pause, the daemons have work to do
         raise Failed(f"not within {WAIT_S:.0f} s: {what}")
 
     def found(self, node: str, level: str, name: str, parent: str = "") -> None:

@@ -38,9 +38,10 @@ def site(folder: Path) -> Iterator[Processes]:
 def fill(nodes: Processes, node: str, count: int, seed: int, area: str) -> list[str]:
     """Licences, by import; their keys."""
     path, rows = nodes.folder / f"{node}-{seed}.csv", list(records(LICENCE, count, seed=seed, area=area))
-    write(path, catalog().datasets[LICENCE], iter(rows))
+    dataset = catalog().datasets[LICENCE]
+    write(path, dataset, iter(rows))
     assert nodes.run(node, "import", LICENCE, str(path))["added"] == count
-    return ["|".join(row[field] for field in catalog().datasets[LICENCE].key) for row in rows]
+    return ["|".join(row[field] for field in dataset.key) for row in rows]
 
 
 def allowed(nodes: Processes, above: str, standby: str) -> None:

@@ -18,7 +18,7 @@ from ports import free_port
 
 SERVERS = ("account", "container", "object", "proxy")
 USER, SECRET = "test:tester", "testing"
-WAIT_S = 30.0
+WAIT_S = 120.0
 _STORAGE = """[DEFAULT]
 bind_ip = 127.0.0.1
 bind_port = {port}

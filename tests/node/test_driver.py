@@ -81,7 +81,7 @@ def at_once(given: Welcome) -> Callable[[wire.Hello], Awaitable[Welcome]]:
 
 
 async def end_of(one: Session) -> Close:
-    return await asyncio.wait_for(one.run(), 10)
+    return await asyncio.wait_for(one.run(), 60)
 
 
 def fail(error: Exception) -> Callable[..., Any]:

@@ -49,7 +49,7 @@ def test_regression_a_killed_import_leaves_no_change_without_an_event(tmp_path: 
     path = tmp_path / "x.csv"
     write(path, catalog().datasets[LICENCE], records(LICENCE, 3 * GROUP, seed=5, area="130102001001"))
     command = [sys.executable, "-c", KILLED, str(tmp_path / "13"), str(path), str(GROUP)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env={**os.environ})
     assert done.returncode == -signal.SIGKILL, done.stderr
     projector = app.new_projector()
     assert projector.catch_up() == GROUP, "one group is in, whole"

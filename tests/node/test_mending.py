@@ -215,7 +215,7 @@ async def test_one_exchange_ends_though_nobody_has_what_was_asked_for(tmp_path: 
         damage(county, name)
         damage(city, name)
         engine(city).store.damaged.clear()
-        report = await asyncio.wait_for(syncing.sync_once(county.app), 20)
+        report = await asyncio.wait_for(syncing.sync_once(county.app), 60)
         assert report is not None
         assert not sound(county)
 

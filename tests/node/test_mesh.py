@@ -340,7 +340,7 @@ async def test_a_port_that_is_taken(tmp_path: Path) -> None:
         province = await mesh.found()
         app = App.init_province(tmp_path / "other", province.app.config, node="13", name="x", domain="hebei")
         with pytest.raises(StoreError, match="FN-7620"):
-            await asyncio.wait_for(daemon.serve(app, lambda *_: None, lambda _: None), 20)
+            await asyncio.wait_for(daemon.serve(app, lambda *_: None, lambda _: None), 60)
         app.close()
 
 

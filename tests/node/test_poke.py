@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fednode.node.poke import NAME, Listener, poke
 
-WAIT_S = 10
+WAIT_S = 60
 
 
 class Ear:

@@ -264,5 +264,5 @@ async def test_regression_a_cancellation_that_is_swallowed_ends_the_dialer_all_t
         await dialling.wait()
         one.stop()
         task.cancel()
-        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 10)
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 60)
         app.close()

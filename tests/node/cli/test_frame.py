@@ -182,7 +182,7 @@ def test_the_daemon_says_its_ports_and_stops_cleanly(province: Path) -> None:
         beside = process(province, "status", "--json")
         assert json.loads(beside.communicate()[0])["status"]["running"] is True
         daemon.send_signal(signal.SIGTERM)
-        rest, _ = daemon.communicate(timeout=30)
+        rest, _ = daemon.communicate(timeout=120)
         assert (daemon.returncode, rest) == (0, "")
     finally:
         daemon.kill()
@@ -195,7 +195,7 @@ def test_a_port_that_is_taken(province: Path) -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = process(province, "run", "--listen", address, "--enrol-listen", "127.0.0.1:0", "--json")
-        out, shown = done.communicate(timeout=60)
+        out, shown = done.communicate(timeout=120)
     assert done.returncode == 7
     assert json.loads(out)["error"]["code"] == "FN-7620"
     assert len(shown.splitlines()) == 2, "the words and the hint, nothing of gRPC's"
