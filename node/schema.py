@@ -13,7 +13,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          order), `withheld` what came stripped and no erase explains, `chain` a running checksum of the arrival order,
          `urgent` what goes ahead of its turn, `rewrap` content keys for readers that came later (in the arrival order),
          `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due),
-         `came_again` what a child sent that was held before, until it has heard of it, `meta` the rest.
+         `came_again` what a child sent that was held before, until it has heard of it, `early` what nodes above have
+         signed of heads that are not here yet, `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
@@ -213,6 +214,19 @@ def m013_came_again(db: Database) -> None:
             peer integer not null, peer_lsn integer not null, lsn integer not null references segment,
             primary key (peer, peer_lsn)) without rowid"""
     )
+
+
+@log_migrations()
+def m014_early(db: Database) -> None:
+    """What nodes above have signed of heads that are not here yet (`node.witness`, rule 4)."""
+    for statement in (
+        """create table early (
+            id integer primary key, log text not null, size integer not null, witness text not null, time_s integer not
+            null,
+            signature blob not null)""",
+        "create unique index early_head on early (log, size, witness)",
+    ):
+        db.conn.execute(statement)
 
 
 @state_migrations()

@@ -10,6 +10,8 @@ Rules
    was passed over as no longer the newest, and is of the best now, gets a new number.
 3. Taken is only what verifies: a checkpoint that is held here, by a node above the writer, with a key of one of its
    lives. Another node's word is not needed.
+4. What is told of a head that is not here yet waits for it (`early`, at most `EARLY_MAX`, the newest): a parent tells
+   once, and to a successor it may do so before the segment has come from below.
 
 >>> best([Given(3, "13", 1, b"", 1), Given(3, "1301", 1, b"", 2), Given(7, "1301", 1, b"", 3)], ["13", "1301"])
 3
@@ -37,6 +39,7 @@ from fednode.sync.feed import goes_down_to
 from fednode.sync.wire import Cosignature, Witnessed, WitnessedHead
 
 WINDOW = 64
+EARLY_MAX = 256
 COUNT = "witnessed"  # the last number given out (meta)
 
 
@@ -223,8 +226,8 @@ def start(store: Store, greeting: wire.Hello) -> int | None:
 
 
 def take(tx: Transaction, trust: Trust, told: Witnessed) -> Iterator[tuple[WitnessedHead, PeerError]]:
-    """Keep what verifies (rule 3). What does not, and should: FN-6414 (of a head that is held here). What is not held
-    here, or is by nobody above, is left out."""
+    """Keep what verifies (rule 3). What does not, and should: FN-6414 (of a head that is held here). What is not here
+    yet waits (rule 4); what is by nobody above is left out."""
     keeper = Keeper(tx, trust)
     for head in told.heads:
         try:
@@ -233,15 +236,40 @@ def take(tx: Transaction, trust: Trust, told: Witnessed) -> Iterator[tuple[Witne
             place = None if lsn is None else tx.store.place(lsn)
         except FednodeError:  # no name of a log, or what is held is damaged
             continue
-        if place is None:
-            continue
         names = above(trust, name)
+        known = [given for given in head.cosignatures if given.witness in names]
+        if place is None:
+            if head.size > tx.store.log_state(name).size:
+                _wait(tx, head, known)
+            continue
         there = checkpoint.Checkpoint(str(name), head.size, place[2])
-        for given in head.cosignatures:
-            if given.witness not in names:
-                continue
+        for given in known:
             if cosigned(there, trust.directory.lives(given.witness), given):
                 keeper.keep(name, head.size, given)
             else:
                 yield head, PeerError("FN-6414", log=head.log, witness=given.witness)
     keeper.settle()
+
+
+def _wait(tx: Transaction, head: WitnessedHead, given: Sequence[Cosignature]) -> None:
+    """Rule 4."""
+    for one in given:
+        row = (head.log, head.size, one.witness, one.time_s, one.signature)
+        tx.connection.execute("insert or replace into early values (null, ?, ?, ?, ?, ?)", row)
+    tx.connection.execute("delete from early where id <= (select max(id) from early) - ?", (EARLY_MAX,))
+
+
+def arrived(tx: Transaction, after: int) -> Witnessed | None:
+    """What was told of the heads that have come after an arrival number, before they did (rule 4). It waits no longer:
+    `take` it."""
+    if not tx.store.rows("select 1 from early limit 1"):
+        return None
+    rows = tx.store.rows(
+        """select e.id, e.log, e.size, e.witness, e.time_s, e.signature from segment s join log l on l.id = s.log_id
+           join early e on e.log = l.name and e.size = s.first + s.count where s.lsn > ?""",
+        after,
+    )
+    tx.connection.executemany("delete from early where id = ?", [(number,) for number, *_ in rows])
+    return Witnessed(
+        0, tuple(WitnessedHead(log, size, (Cosignature(at, by, who),)) for _, log, size, who, at, by in rows)
+    )

@@ -40,7 +40,7 @@ from fednode.node.store import CHECK_BYTES, Store
 from fednode.node.stripping import Stripping
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
-from fednode.node.witness import Keeper, take
+from fednode.node.witness import Keeper, arrived, take
 from fednode.sync import rewrap, wire
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, OF_ITSELF, RECEIPTS, Change, LogName
@@ -246,7 +246,7 @@ class Writer:
         self.refusals.clear()
         reports: list[tuple[Link, Done]] = []
         links = {id(link): link for link, _ in group}.values()
-        told = len(self.alarms)
+        told, newest = len(self.alarms), self.store.lsn
         before = [(link, link.have, link.position, set(link.holes), link.check) for link in links]
         self.stripping.begin()
         self.rewrapping.begin()
@@ -267,6 +267,8 @@ class Writer:
                         link.check = link.seen
                 for link in links:
                     self._move_have(tx, link)
+                if early := arrived(tx, newest):
+                    self._learn(tx, early, self.trust.parent.node if self.trust.parent else "")
                 tx.set_meta("hlc", clock.last)
                 if self.refusals:
                     self.on_refusals(tx, self.refusals)
@@ -543,15 +545,18 @@ class Writer:
         self.trust.refresh(self.store)
         self.refusals.clear()
         with self.store.write() as tx:
-            for head, error in take(tx, self.trust, told):
-                params = msgspec.json.encode(dict(error.params)).decode()
-                at = f"{head.log}@{head.size}"[:256]  # not the log's own name: nothing of its feed was refused
-                place = (self._now_ms(), link.peer.node, error.code, at, head.size)
-                if standing(self.store) is None and tx.keep_evidence(*place, params, b""):
-                    self.refusals.append(Refusal(link.peer.node, error.code, head.log, error.params))
+            self._learn(tx, told, link.peer.node)
             tx.set_witnessed(link.peer_id, told.upto)
             if self.refusals:
                 self.on_refusals(tx, self.refusals)
+
+    def _learn(self, tx: Transaction, told: wire.Witnessed, peer: str) -> None:
+        for head, error in take(tx, self.trust, told):
+            params = msgspec.json.encode(dict(error.params)).decode()
+            at = f"{head.log}@{head.size}"[:256]  # not the log's own name: nothing of its feed was refused
+            place = (self._now_ms(), peer, error.code, at, head.size)
+            if standing(self.store) is None and tx.keep_evidence(*place, params, b""):
+                self.refusals.append(Refusal(peer, error.code, head.log, error.params))
 
     def _forked(self, tx: Transaction, lsn: int, code: str) -> None:
         place = self.store.place(lsn)

@@ -286,6 +286,29 @@ def test_regression_a_witness_s_word_on_what_it_held_before_is_told_until_it_is_
     other.store.close()
 
 
+def test_regression_a_higher_witness_s_word_that_came_before_the_segment_is_told_again(
+    chain: Chain, tmp_path: Path
+) -> None:
+    """The successor left it out, as it did not hold the segment yet, and was not told again when it did."""
+    village, township, county, city = chain[VILLAGE], chain[TOWNSHIP], chain["130102"], chain["1301"]
+    write(village, "a")
+    exchange(village, township)
+    other = successor(township, tmp_path / "other")
+    county.write(shop("down", VILLAGE), audience=VILLAGE)  # so that the next cursor is one of the county's store
+    exchange(other, county)
+    write(village, "b")
+    exchange(village, township)
+    for child, parent in ((township, county), (county, city), (other, county)):
+        exchange(child, parent)
+    assert signed(county, 2) == ["1301"]
+    assert signed(other, 2) == []
+    exchange(village, other)
+    exchange(other, county)
+    exchange(other, county)
+    assert sorted(signed(other, 2)) == ["1301", "130102"]
+    other.store.close()
+
+
 def test_regression_a_first_parent_s_word_on_what_it_held_before_is_told_until_it_is_heard(
     chain: Chain, tmp_path: Path
 ) -> None:

@@ -273,6 +273,41 @@ def test_logs_that_are_not_here_are_left_out(chain: Chain, log: str) -> None:
 # ---------------------------------------------------------------- with whom
 
 
+def early(node: Node, *given: Cosignature, size: int = 1) -> int:
+    """It is told of a head of the village's; how many such words wait."""
+    with node.store.write() as tx:
+        head = WitnessedHead(str(LOG), size, given)
+        assert list(witness.take(tx, node.trust, Witnessed(1, (head,)))) == []
+    return int(node.store.rows("select count(*) from early")[0][0])
+
+
+def test_what_is_told_before_the_segment_has_come_waits_and_is_verified_then(chain: Chain) -> None:
+    write(chain, "a")
+    village = chain[VILLAGE].store
+    place = village.place(village.ending_at(LOG, 1) or 0)
+    assert place is not None
+    head = checkpoint.Checkpoint(str(LOG), 1, place[2])
+    good, forged = (
+        Cosignature(NOW_S, checkpoint.cosign(head, WORLD.places[key].keys.sign, NOW_S), by)
+        for by, key in ((COUNTY, COUNTY), (CITY, TOWNSHIP))
+    )
+    assert early(chain[TOWNSHIP], good, forged) == 2
+    up(chain, to=TOWNSHIP)
+    assert kept(chain[TOWNSHIP]) == {1: {COUNTY}}
+    assert chain[TOWNSHIP].refusals() == {"FN-6414"}
+    assert early(chain[TOWNSHIP]) == 0
+
+
+def test_few_words_wait_the_newest(chain: Chain) -> None:
+    township = chain[TOWNSHIP]
+    word = Cosignature(NOW_S, bytes(64), COUNTY)
+    for size in range(1, witness.EARLY_MAX + 1):
+        waiting = early(township, word, size=size)
+    assert waiting == witness.EARLY_MAX
+    assert early(township, word, size=witness.EARLY_MAX + 1) == witness.EARLY_MAX
+    assert township.store.rows("select min(size), max(size) from early") == [(2, witness.EARLY_MAX + 1)]
+
+
 def test_a_child_of_the_version_before_is_told_nothing_and_served_all_the_same(chain: Chain) -> None:
     write(chain, "a")
     up(chain)
