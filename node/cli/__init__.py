@@ -38,6 +38,7 @@ LOADERS = {
     "status": "running:status",
     "doctor": "doctor:doctor",
     "self-test": "doctor:self_test",
+    "support-bundle": "support:support_bundle",
     "mesh": "mesh:mesh",
     "coverage": "coverage:coverage",
     "bundle": "bundle:bundle",

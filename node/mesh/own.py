@@ -51,21 +51,26 @@ class Alerts:
 
 def alerts(state_db: Path, me: str) -> Alerts:
     """Nothing where there is no projection yet. Raises what SQLite raises."""
-    found = Alerts()
     if not state_db.exists():
-        return found
+        return Alerts()
     connection = sqlite.connect(state_db, synchronous="NORMAL", readonly=True, cache_kib=512)
     try:
-        if connection.execute("select 1 from sqlite_master where name = 'record'").fetchone() is None:
-            return found
-        rows = connection.execute(
-            """select payload ->> '$.code', payload ->> '$.node', payload ->> '$.by', payload ->> '$.level', count(*)
-               from record where key >= ? and key < ? and dataset = (select id from dataset where name = ?) and op = 1
-               and payload ->> '$.state' = 'open' group by 1, 2, 3, 4""",
-            (*ALERT_KEYS, ALERTS),
-        ).fetchall()
+        return alerts_in(connection, me)
     finally:
         connection.close()
+
+
+def alerts_in(connection: sqlite.Connection, me: str) -> Alerts:
+    """The same, of state.db as somebody has opened it. Raises what SQLite raises."""
+    found = Alerts()
+    if connection.execute("select 1 from sqlite_master where name = 'record'").fetchone() is None:
+        return found
+    rows = connection.execute(
+        """select payload ->> '$.code', payload ->> '$.node', payload ->> '$.by', payload ->> '$.level', count(*)
+           from record where key >= ? and key < ? and dataset = (select id from dataset where name = ?) and op = 1
+           and payload ->> '$.state' = 'open' group by 1, 2, 3, 4""",
+        (*ALERT_KEYS, ALERTS),
+    ).fetchall()
     for code, node, by, told, count in rows:
         level = severity(str(code))
         if by == me and (told is None or node == me):

@@ -32,7 +32,7 @@ READS = {
     "completion",
     "config show", "conflicts", "coverage", "digest", "doctor", "drill", "find", "get", "invites", "jobs", "mesh",
     "nodes",
-    "self-test", "standby list", "status", "user list", "version",
+    "self-test", "standby list", "status", "support-bundle", "user list", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
 # Acts that take more than one node, or a daemon: tests/node/test_journal_mesh.py
