@@ -36,6 +36,7 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 ALL_FROM = 8_000  # so many rows to look at: then all at once is cheaper
 KEPT_MAX = 50_000  # changes that can be told one by one; who is farther behind takes the states
 TAG_BYTES = 12
+GZIP = 1  # of 56,712 nodes: 13 ms and 480 kB; 6: 60 ms and 410 kB
 _NUMBER = {state: i for i, state in enumerate(STATES)}
 
 
@@ -174,7 +175,7 @@ class Picture:
                 "depth": "".join(DIGITS[depth] for depth in depths),
             }
         )
-        self._layout = Layout(SUITE_1.hash(body)[:TAG_BYTES].hex(), gzip.compress(body, 6, mtime=0))
+        self._layout = Layout(SUITE_1.hash(body)[:TAG_BYTES].hex(), gzip.compress(body, GZIP, mtime=0))
         self._kept.clear()
         self._kept_size, self.seq = 0, max(self.seq + 1, now_ms)  # no number of a process before this one again
 

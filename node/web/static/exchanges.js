@@ -9,7 +9,8 @@
   let drawn = [];
 
   const number = (n, digits = 1) => n.toLocaleString(lang, { maximumFractionDigits: digits });
-  const LAG = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const zh = lang.startsWith("zh");
+  const LAG = [[86400, zh ? "天" : "d"], [3600, zh ? "小时" : "h"], [60, zh ? "分" : "min"], [1, zh ? "秒" : "s"]];
   const BYTES = [[1024 ** 3, "GiB/s"], [1024 ** 2, "MiB/s"], [1024, "KiB/s"], [1, "B/s"]];
   const unit = (units, most) => units.find(([size]) => most >= 2 * size) || units[units.length - 1];
 
@@ -32,8 +33,8 @@
     const [lagSize, lagUnit] = unit(LAG, greatest((one) => one.lag_s));
     const [rateSize, rateUnit] = unit(BYTES, greatest((one) => Math.max(one.bytes_out, one.bytes_in) / told.step_s));
     const kinds = {
-      lag: { unit: lagUnit, lines: [[lagUnit, (one) => one.lag_s / lagSize, "--stale"]] },
-      backlog: { unit: words.changes, lines: [[words.changes, (one) => one.changes, "--behind"]] },
+      lag: { unit: lagUnit, lines: [[words.lag, (one) => one.lag_s / lagSize, "--stale"]] },
+      backlog: { unit: words.changes, lines: [[words.backlog, (one) => one.changes, "--behind"]] },
       throughput: {
         unit: rateUnit,
         lines: [
@@ -48,14 +49,14 @@
       const options = {
         width: place.clientWidth,
         height: Math.max(120, place.clientHeight - 34),
-        scales: { x: { time: true, range: [told.since_s, told.now_s] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+        scales: { x: { time: true, range: [told.since_s, told.now_s] }, y: { range: (_, low, high) => [0, Math.max(high * 1.1, 4)] } },
         axes: [
           { ...axis, values: (_, ticks) => ticks.map((at) => when(at, told)) },
           { ...axis, label: kind.unit, size: 64, values: (_, ticks) => ticks.map((one) => number(one, 2)) },
         ],
         series: [
           { label: words.time, value: (_, at) => (at ? new Date(at * 1000).toLocaleString(lang, { dateStyle: "short", timeStyle: "short" }) : "-") },
-          ...kind.lines.map(([label, , stroke, dash]) => ({ label, stroke: colour(stroke), dash, width: 2, points: { show: true, size: 4 }, value: (_, one) => (one === null ? "-" : `${number(one, 2)} ${kind.unit === label ? "" : kind.unit}`) })),
+          ...kind.lines.map(([label, , stroke, dash]) => ({ label, stroke: colour(stroke), dash, width: 2, points: { show: true, size: 4 }, value: (_, one) => (one === null ? "-" : `${number(one, 2)} ${kind.unit}`) })),
         ],
       };
       return new uPlot(options, [times, ...kind.lines.map(([, make]) => of(make))], place);

@@ -133,7 +133,7 @@
   }
 
   function lay(i, x, y, w, h, up) {
-    const pad = up === 0 ? 0 : up === 1 ? 3 : up === 2 ? 2 : 1;
+    const pad = up === 0 ? 0 : pitch < 2.2 ? (up < 3 ? 1 : 0) : up === 1 ? 3 : up === 2 ? 2 : 1;
     const children = below(i);
     const inner = children.filter((child) => !isLeaf(child));
     const leaves = [i, ...children.filter(isLeaf)];
@@ -275,7 +275,7 @@
     ink.fillStyle = colours.page;
     ink.fillRect(0, 0, box.width, box.height);
     for (const g of groups) {
-      if (g.up === 0) continue;
+      if (g.up === 0 || (g.up > 2 && pitch < 2.2)) continue;
       ink.strokeStyle = colours.frame;
       ink.lineWidth = g.up === 1 ? 1.5 : g.up === 2 ? 0.75 : 0.35;
       ink.globalAlpha = g.up === 1 ? 1 : g.up === 2 ? 0.7 : 0.5;
@@ -328,10 +328,14 @@
     });
     const total = document.querySelector("[data-count-all]");
     if (total) total.textContent = format(tree.end[root] - root);
-    const levels = {};
+    const levels = {}, of = tree.levels.map(() => 0);
     for (let i = root; i < tree.end[root]; i++) {
       const key = `${tree.levels[tree.level[i]]} ${tree.states[states[i]]}`;
       levels[key] = (levels[key] || 0) + 1;
+      of[tree.level[i]]++;
+    }
+    for (const one of document.querySelectorAll("[data-count-of-level]")) {
+      one.textContent = format(of[tree.levels.indexOf(one.dataset.countOfLevel)] || 0);
     }
     for (const one of document.querySelectorAll("[data-count-level]")) one.textContent = format(levels[one.dataset.countLevel] || 0);
   }

@@ -108,6 +108,8 @@ async def by_mouse(browser: Chromium, page: Page, province: Province) -> None:
     await page.wait_for_url(re.compile(r"/mesh\?at=1301\d\d$"))
     county = page.url.partition("at=")[2]
     await expect(page.locator("#overview-trail [aria-current]")).to_have_text(province.who[county].name)
+    villages = sum(one.level == "village" and f" {county} " in one.path for one in province.who.values())
+    await expect(page.locator("[data-count-of-level=village]")).to_have_text(f"{villages:,}")
     await pictured(browser, page, "overview-county-zh")
     await page.hover("canvas", position={"x": 14, "y": 32})  # the first cell of the first township: itself
     tip = page.locator("#overview-tip")
@@ -135,17 +137,21 @@ async def one_node(browser: Chromium, page: Page, province: Province) -> None:
 async def exchanges(browser: Chromium, page: Page, province: Province) -> None:
     table, now_s = province.table, province.node.app.now_s
     history = History(table.connection, table.path)
-    for n in range(40):
-        table.say("13", 1, Load(), table.said("13")[1] or pytest.fail("said nothing"), now_s * 1000)
-        history.add({CITY: Moved(3, 9, 4_000 + 90 * n, 90_000 + (n % 7) * 60_000)}, now_s - 24_000 + 600 * n, "", "13")
+    for n in range(140):
+        at_s, busy = now_s - 84_000 + 600 * n, abs(70 - n)
+        province.tell(CITY, Load(changes=busy * 9, since_s=at_s - busy * 8))
+        if not 30 < n < 40:  # the line was cut
+            history.add({CITY: Moved(3, 9, 400_000 + 9_000 * n, 900_000 + (n % 7) * 600_000)}, at_s, "", "13")
+    province.tell(CITY, Load())
     await page.goto("/exchanges?peer=*&span=day")
     await page.wait_for_selector("[data-charts][data-ready] canvas")
     assert await page.locator(".chart canvas").count() == 3
     await expect(page.locator(".chart >> nth=2")).to_contain_text("发送")
     assert await browser.faults(page) == []
     await page.click("summary")
-    await expect(page.locator("#exchanges-table tbody tr")).to_have_count(40)
+    await expect(page.locator("#exchanges-table tbody tr")).to_have_count(60)
     await page.click("summary")
+    await page.evaluate("() => scrollTo(0, 0)")
     await pictured(browser, page, "exchanges-zh")
 
 

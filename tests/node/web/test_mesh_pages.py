@@ -13,6 +13,7 @@ from python_calamine import CalamineWorkbook
 
 from console import Visitor
 from fednode.node.web import counted as counted_
+from fednode.node.web import pictures
 from fednode.node.web.counted import Counted
 from fednode.node.web.pages import mesh as mesh_page
 from fednode.sync.health import Load
@@ -73,6 +74,26 @@ async def test_changes_are_told_one_by_one(province: Province) -> None:
         assert (await alice.get(f"/data/mesh/changes?since={found['seq']}&layout={found['layout']}")).json()[
             "changes"
         ] == []
+
+
+async def test_regression_who_got_an_older_picture_is_told_to_ask_again(
+    province: Province, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser that asked a moment after another had asked missed a change until the next one came."""
+    async with Visitor(province.node) as alice:
+        await alice.join("viewer")
+        monkeypatch.setattr(pictures, "LOOK_MS", 0)
+        states = (await alice.get("/data/mesh/states")).json()
+        assert states["next_ms"] > 0
+        monkeypatch.setattr(pictures, "LOOK_MS", 600_000)
+        province.tell(VILLAGE, Load(alerts_critical=1))
+        path = f"/data/mesh/changes?since={states['seq']}&layout={states['layout']}"
+        found = (await alice.get(path)).json()
+        assert (found["changes"], found["next_ms"]) == ([], 0)
+        monkeypatch.setattr(pictures, "LOOK_MS", 0)
+        found = (await alice.get(path)).json()
+        assert len(found["changes"]) == 1
+        assert found["next_ms"] > 0
 
 
 async def test_filters_stand_in_the_url_and_pages_go_on(province: Province, monkeypatch: pytest.MonkeyPatch) -> None:
