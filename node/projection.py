@@ -14,6 +14,8 @@ Rules
    up to date when it is asked for, or when nothing else is to be done.
 5. So are indexes on fields, which the catalog asks for: they wait until there is something to index, and are made when
    all is caught up. A first load, or a rebuild, is three times as fast without them.
+6. Whoever catches up beside a daemon that has much to do may not get the lock for as long as SQLite waits: while the
+   other goes on, that is no error.
 
 >>> fts_phrase("棉一东社区 licence")
 '"棉 一 东 社 区 licence"'
@@ -151,13 +153,21 @@ class Projector:
     # ------------------------------------------------------------ following the log
 
     def catch_up(self, steps: int | None = None) -> int:
-        """Apply what is new, at most `steps` transactions. Returns the number of changes of records applied."""
+        """Apply what is new, at most `steps` transactions. Returns the number of changes of records applied. Raises
+        StoreError FN-7606 where the database is locked and nobody goes on (rule 6)."""
         applied = 0
         while steps is None or steps > 0:
-            count, more = self.step()
+            start = self.cursor
+            try:
+                count, more = self.step()
+                if not more:
+                    self.index_fields()
+            except StoreError as error:
+                if error.code != "FN-7606" or self.cursor == start:
+                    raise
+                continue
             applied += count
             if not more:
-                self.index_fields()
                 break
             steps = None if steps is None else steps - 1
         return applied

@@ -379,6 +379,35 @@ def test_a_projection_that_another_process_was_faster_with_changes_nothing(
     two.store.close()
 
 
+def test_regression_who_catches_up_beside_a_busy_daemon_waits_for_as_long_as_it_goes_on(
+    township: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fednode digest` at a standby that took in a million records: FN-7606, as the daemon was always faster."""
+    append(township.store, correction())
+    place = township.path / "state.db"
+    one, busy = (Projector(place, store, township.trust) for store in (township.store, second(township)))
+    one.connection.execute("pragma busy_timeout = 0")
+    refresh = township.trust.refresh
+
+    def meanwhile(store: Store) -> bool:
+        monkeypatch.setattr(township.trust, "refresh", refresh)
+        busy.catch_up()
+        busy.connection.execute("begin immediate")  # it is at the next already
+        return refresh(store)
+
+    monkeypatch.setattr(township.trust, "refresh", meanwhile)
+    assert one.catch_up() == 0
+    assert one.cursor == busy.cursor == township.store.lsn
+    append(township.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+    with pytest.raises(StoreError, match="FN-7606"):
+        one.catch_up()  # nobody goes on
+    busy.connection.execute("rollback")
+    assert one.catch_up() == 1
+    for projector in (one, busy):
+        projector.close()
+    busy.store.close()
+
+
 def test_a_log_that_was_extended_meanwhile_is_not_extended_from_where_it_was(township: Node) -> None:
     """Two processes start from one state: compare and swap lets one of them through."""
     one, other = (WORLD.segment(TOWNSHIP, [shop(key, TOWNSHIP)], readers=(COUNTY,)) for key in ("a", "b"))
