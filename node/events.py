@@ -117,12 +117,14 @@ def time_of(text: str, *, end: bool = False) -> int | None:
 
 
 class Events:
-    """Reads events and alerts through a projection of this thread."""
+    """Reads events and alerts through a projection of this thread. `follows`: brought up to date first; else as far as
+    the daemon has brought it."""
 
-    def __init__(self, projector: Projector, rules: Rules | None = None) -> None:
+    def __init__(self, projector: Projector, rules: Rules | None = None, *, follows: bool = True) -> None:
         self._projector, self._trust = projector, projector.trust
         self._rules = rules or Rules.of(())
-        follow(projector)
+        if follows:
+            follow(projector)
         self._names: dict[int, LogName] = {log_id: name for log_id, name, _ in projector.store.logs()}
 
     # ------------------------------------------------------------ the audit

@@ -16,14 +16,11 @@ import rich_click as click
 
 from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.events import PAGE_DEFAULT, PAGE_MAX, Event, Events, Filter, time_of
+from fednode.node.events_csv import COLUMNS, cells, details_text
 from fednode.node.files import Draft
 from fednode.node.journal import DONE, FAILED, REFUSED
 from fednode.node.messages import catalogue, safe
 from fednode.sync.errors import Refused
-
-COLUMNS = ("time", "node", "name", "who", "action", "outcome", "code", "details", "log", "number", "altered")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute, were it in a cell
-
 
 # ---------------------------------------------------------------- the audit
 
@@ -104,10 +101,6 @@ def _worded(session: Session, kind: str, name: str) -> str:
     return session.words(key) if key in catalogue() else safe(name)
 
 
-def _details(details: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in details.items())
-
-
 def _lines(session: Session, found: Sequence[Event], cursor: str) -> list[str]:
     if not found:
         return [session.words("audit.none")]
@@ -118,7 +111,7 @@ def _lines(session: Session, found: Sequence[Event], cursor: str) -> list[str]:
             safe(one.who),
             _worded(session, "action", one.action),
             " ".join(part for part in (_worded(session, "outcome", one.outcome), one.code) if part),
-            safe(_details(one.details)) + (session.words("audit.altered") if one.altered else ""),
+            safe(details_text(one.details)) + (session.words("audit.altered") if one.altered else ""),
         )
         for one in found
     ]
@@ -130,10 +123,7 @@ def _csv(found: Iterable[Event], file: TextIO) -> Iterator[Event]:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for one in found:
-        when = datetime.fromtimestamp(one.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        cells = [when, one.node, one.name, one.who, one.action, one.outcome, one.code]
-        cells += [_details(one.details), one.log, str(one.number), "1" if one.altered else ""]
-        writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
+        writer.writerow(cells(one))
         yield one
 
 

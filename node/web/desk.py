@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from fednode.node import sqlite
+from fednode.node.alerting.raising import rules_of
 from fednode.node.events import Events
 from fednode.node.mesh.view import View
 from fednode.node.mesh.watcher import bounds_of
@@ -60,8 +61,8 @@ class Reader:
         return self._accounts
 
     def events(self) -> Events:
-        """The audit and the alerts."""
-        return Events(self.projector)
+        """The audit and the alerts, as far as the daemon has brought them."""
+        return Events(self.projector, rules_of(self.app), follows=False)
 
     @contextlib.contextmanager
     def mesh(self) -> Iterator[View]:

@@ -43,7 +43,7 @@ from fednode.node.web.limits import Limits
 from fednode.node.web.live import Live
 from fednode.node.web.metrics import Metrics
 from fednode.node.web.visit import Page, Visit
-from fednode.node.web.words import SHAPES, chosen, moment, worded
+from fednode.node.web.words import LEVEL_SHAPES, SHAPES, chosen, moment, named, worded
 from fednode.sync.errors import PeerError, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -282,6 +282,8 @@ class Site:
             "theme": theme,
             "w": lambda key, /, **params: text(key, lang, **params),
             "worded": partial(worded, lang),
+            "named": partial(named, lang),
+            "level_shapes": LEVEL_SHAPES,
             "human_ms": lambda ms: human_ms(ms, lang),
             "human_bytes": human_bytes,
             "moment": moment,

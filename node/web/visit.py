@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,13 @@ class Visit:
     def actor(self) -> str:
         """Who acts, for the audit."""
         return ACTOR.format(name=self.account.name if self.account else "-")
+
+    @property
+    def acting(self) -> App:
+        """The node for a service that acts (`alerting.acting`): this thread's store, and this account as who acts."""
+        found = copy.copy(self.reader.app)
+        found.operator = self.actor
+        return found
 
     def act(self, action: str, outcome: str = DONE, *, who: str = "", code: str = "", **details: Any) -> None:
         """Write in the audit what this visit has done: `action` as the CLI calls it. Raises StoreError, Refused."""

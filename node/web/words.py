@@ -25,6 +25,9 @@ SHAPES = {
 }
 
 
+LEVEL_SHAPES = {"critical": "◆", "warning": "▲", "notice": "●"}
+
+
 def chosen(cookie: str, accepted: str, default: str) -> str:
     """The language of a page: what the reader has chosen, what the browser asks for, what the node is set to."""
     if cookie in LANGUAGES:
@@ -44,6 +47,11 @@ def chosen(cookie: str, accepted: str, default: str) -> str:
 def worded(lang: str, kind: str, name: str) -> str:
     """`state.ok`, `level.city` in words; a name that has none as it stands."""
     return text(f"{kind}.{name}", lang) if f"{kind}.{name}" in catalogue() else name
+
+
+def named(lang: str, prefix: str, name: str) -> str:
+    """As `worded`, for keys that go on without a dot: `alerts.rule_cut`."""
+    return text(prefix + name, lang) if prefix + name in catalogue() else name
 
 
 def moment(ms: int) -> str:

@@ -31,6 +31,12 @@ IMAGES = "FEDNODE_SCREENSHOTS"  # a folder: pictures are kept there
 SERIOUS = ("serious", "critical")
 TIMEOUT_MS = 60_000.0
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+# What sticks out of the window, the innermost alone; what may be scrolled does not.
+WIDER = """() => document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
+    [...document.querySelectorAll("main *, header *")]
+    .filter((one) => !one.closest(".scroll"))
+    .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth)
+    .map((one) => `wider than the window: ${one.outerHTML.slice(0, 120)}`).slice(-3)"""
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
 
 
@@ -89,8 +95,7 @@ class Chromium:
             if one["impact"] in SERIOUS
             for node in one["nodes"]
         ]
-        over = await page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        return [*faults, *([f"{over} px wider than the window"] if over > 0 else [])]
+        return [*faults, *await page.evaluate(WIDER)]
 
     async def picture(self, page: Page, name: str) -> None:
         """Keep a picture, where somebody wants pictures (`scripts/screenshots`)."""

@@ -9,6 +9,7 @@ async with Mesh(tmp_path) as mesh:
 
 from __future__ import annotations
 
+import asyncio
 import re
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ import httpx
 
 from fednode.node.web.accounts import Accounts
 from fednode.node.web.server import url_of
-from mesh import Running
+from mesh import WAIT_S, Running
 
 ANY_PORT = "127.0.0.1:0"
 PASSWORD = "correct horse 电池 staple"
@@ -54,6 +55,15 @@ class Visitor:
     async def post(self, path: str, *, token: str | None = None, **fields: str) -> httpx.Response:
         """Send a form, with the token of the page that was looked at last; where it leads to is not followed."""
         return await self.http.post(path, data={"form_token": self.last if token is None else token, **fields})
+
+    async def until(self, path: str, text: str) -> str:
+        """A page that says something, asked for until it does: the daemon does its part by itself, a moment later."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + WAIT_S
+        while loop.time() < end:
+            if text in (page := (await self.get(path)).text):
+                return page
+        raise AssertionError(f"{path} does not say {text} within {WAIT_S:.0f} s")
 
     async def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
         """Through the form."""

@@ -47,6 +47,7 @@
 
   const replace = (part, fresh) => {
     if (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+    if (part.querySelector("details[open]")) return; // somebody reads it, or is about to send a form
     const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
     part.replaceWith(fresh);
     ages(fresh);

@@ -72,7 +72,7 @@ async def the_picture(browser: Chromium, page: Page, province: Province) -> None
     await count(page, "alert", 1)
     await expect(page.locator("#overview-list")).to_contain_text(VILLAGE)
 
-    await page.click("text=告警 >> nth=0")  # in the legend
+    await page.click("label:has-text('告警')")  # in the legend
     await page.wait_for_url("**/mesh?state=alert")
     await expect(page.locator("#overview-list tbody tr")).to_have_count(1)
     await page.focus("canvas")
