@@ -248,6 +248,11 @@ class Picture:
 
     # ------------------------------------------------------------ counts
 
+    @property
+    def size(self) -> int:
+        """How many nodes there are."""
+        return len(self._ids)
+
     def place(self, node: str) -> int | None:
         """A node's place in the layout."""
         return self._at.get(node)

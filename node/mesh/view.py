@@ -238,6 +238,15 @@ class View:
         ).fetchall()
         return [_shown(row) for row in rows]
 
+    def named(self, text: str, limit: int) -> list[str]:
+        """Nodes whose name has this in it, or whose id begins with it, in the order of the tree."""
+        rows = self._c.execute(
+            """select id from node where known = 1 and (instr(name, ?1) > 0 or substr(id, 1, length(?1)) = ?1)
+               order by path limit ?2""",
+            (text, limit),
+        )
+        return [node for (node,) in rows]
+
     def way_up(self, node: dict[str, Any]) -> list[dict[str, Any]]:
         """The nodes above one, up to this one, the nearest first."""
         above = str(node["path"]).split(" ")[-2::-1]

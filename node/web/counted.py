@@ -6,6 +6,7 @@ Rules
    starts the next; meanwhile the old one is shown. So counting takes at most a part in `SHARE` of one core.
 3. Timeliness reads every record and costs ten times as much: it is counted for who asks for it. Whoever comes first
    waits a moment (`WAIT_S`), then is told that it is being counted.
+4. A console that ends breaks the count off.
 
 >>> # counted = counted_of(site); found = counted.get(timely=False)
 """
@@ -25,6 +26,7 @@ from weakref import WeakKeyDictionary
 from fednode.node import sqlite
 from fednode.node.coverage import ALL, Coverage, Wanted, measured
 from fednode.node.published import growth
+from fednode.sync.errors import Unavailable
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -57,6 +59,16 @@ class Counted:
         self._lock = threading.Lock()
         self._kept: dict[bool, Count] = {}
         self._coming: dict[bool, Future[Count]] = {}
+        self._connection: sqlite.Connection | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Break off what is being counted, and wait for its thread."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.interrupt()
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
     def get(self, *, timely: bool) -> tuple[Count | None, bool]:
         """The last count (None: the first is not done yet), and whether one is on its way. Raises what counting
@@ -90,12 +102,18 @@ class Counted:
         store = app.new_store()
         projector = app.new_projector(store)
         try:
+            with self._lock:
+                self._connection = projector.connection
+                if self._closed:
+                    raise Unavailable("FN-4803")
             found = measured(app, projector.connection, timely=timely)
             names = [name for name in found.names(Wanted()) if name != ALL]
             days = growth(projector.connection, names, found.inside(Wanted()).__contains__, app.now_ms(), DAYS)
         except sqlite.DatabaseError as error:
             raise sqlite.trouble(error, projector.path) from error
         finally:
+            with self._lock:
+                self._connection = None
             projector.close()
             store.close()
         return Count(app.now_ms(), round((perf_counter() - began_s) * 1000), found, days)
@@ -111,4 +129,5 @@ def counted_of(site: Site) -> Counted:
         found = _COUNTED.get(site)
         if found is None:
             found = _COUNTED[site] = Counted(site.app)
+            site.ends.append(found.close)
         return found

@@ -32,6 +32,10 @@ class _Kept:
         self.picture = Picture(app.home.health_db, app.trust.node, bounds_of(app))
         self.looked_ms = -LOOK_MS
 
+    def close(self) -> None:
+        with self.lock:
+            self.picture.close()
+
 
 def warm(site: Site) -> None:
     """Make the picture before anybody asks: of 56,712 nodes it takes a third of a second. Raises StoreError."""
@@ -50,6 +54,7 @@ def picture_of(site: Site) -> Iterator[Picture]:
         kept = _KEPT.get(site)
         if kept is None:
             kept = _KEPT[site] = _Kept(site)
+            site.ends.append(kept.close)
     with kept.lock:
         now_ms = site.app.now_ms()
         if 0 <= now_ms - kept.looked_ms < LOOK_MS:  # a clock may go back

@@ -95,6 +95,7 @@ class Site:
         self.desk = Desk(app)
         self.limits = Limits()
         self.throttle = Throttle(app.clock)
+        self.ends: list[Callable[[], None]] = []  # what a page keeps between visits, and how it ends
         self.idle_ms = parse_duration(app.config.http_idle) * 1000
         self.whole_ms = parse_duration(app.config.http_session) * 1000
         self.live = Live(app.home)
@@ -114,6 +115,8 @@ class Site:
         """Not in the event loop."""
         self.live.close()
         self.desk.close()
+        for end in self.ends:
+            end()
 
     def sweep(self, reader: Reader) -> None:
         """Forget sessions that have ended."""

@@ -7,22 +7,20 @@ filter lets through.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 
 from fednode.node.coverage import ALL, Coverage, Wanted
-from fednode.node.coverage_cells import TERMS, Cells, Tongue, area_cells
+from fednode.node.coverage_cells import TERMS, Tongue, area_cells
 from fednode.node.sheets import write_csv, write_xlsx
 from fednode.node.web.counted import Count, counted_of
+from fednode.node.web.files import sheet
 from fednode.node.web.visit import Nav, Page, Visit
 from fednode.sync.errors import Refused, Unavailable
 
 AREAS_MAX = 50
-CSV, XLSX = "text/csv; charset=utf-8", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 def _wanted(visit: Visit) -> tuple[Wanted, bool]:
@@ -92,16 +90,12 @@ def _file(visit: Visit, kind: str) -> Response:
         raise Unavailable("FN-4803", retry_after_ms=2000)
     whole = dataclasses.replace(wanted, after="", limit=None)
     heads, cells = area_cells(_tongue(visit), count.coverage, whole, timely=timely)
-    with tempfile.TemporaryDirectory(dir=visit.app.home.run_dir) as folder:
-        path = Path(folder) / f"coverage.{kind}"
-        _write(path, kind, visit.words("coverage.title"), heads, cells)
-        body = path.read_bytes()
-    headers = {"content-disposition": f'attachment; filename="coverage.{kind}"'}
-    return Response(body, media_type=CSV if kind == "csv" else XLSX, headers=headers)
+    title = visit.words("coverage.title")
 
+    def write(path: Path) -> int:
+        return write_csv(path, heads, cells()) if kind == "csv" else write_xlsx(path, title, heads, cells())
 
-def _write(path: Path, kind: str, title: str, heads: Sequence[str], cells: Cells) -> int:
-    return write_csv(path, heads, cells()) if kind == "csv" else write_xlsx(path, title, heads, cells())
+    return sheet(visit, "coverage", write, kind)
 
 
 def as_csv(visit: Visit) -> Response:

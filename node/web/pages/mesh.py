@@ -5,28 +5,37 @@ Rules
    page as tables, which need no script.
 2. `at`: the node whose subtree is shown; `state`, `level`: what is picked out, each as often as one likes; `after`: the
    next page of the list.
-3. Without a filter the list has whoever needs somebody: `TROUBLED`.
+3. Without a filter the list has whoever needs somebody: `TROUBLED`. The file has all that the list pages through.
+4. `q`: a part of a name, or the beginning of a code; a code alone leads to its node.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
 
 from fednode.node import sqlite
+from fednode.node.coverage_cells import china
 from fednode.node.mesh import reading
 from fednode.node.mesh.bounds import ALERT, BEHIND, OK, STALE, STATES
 from fednode.node.mesh.history import History, Meeting
 from fednode.node.mesh.picture import Group, Picture
+from fednode.node.sheets import Cell, write_csv
+from fednode.node.web.files import sheet
 from fednode.node.web.pictures import picture_of
 from fednode.node.web.visit import Nav, Page, Visit
 from fednode.sync.errors import Refused
 
 TROUBLED = (ALERT, STALE, BEHIND)
 GROUPS_MAX, LIST_MAX, CHILDREN_MAX, ALERTS_MAX, MEETINGS_MAX = 300, 100, 200, 50, 20
+NAME_MAX = 60
+FILE_STEP = 5_000  # nodes that are read at once
+FILE_KEYS = ("node", "name", "level", "state", "known", "backlog", "lag", "alerts", "version")
 KEEP_S = 30 * 86400
 GRAVITY = {state: n for n, state in enumerate((ALERT, STALE, BEHIND, "never", "unknown", "revoked", "superseded", OK))}
 
@@ -35,6 +44,7 @@ def overview(visit: Visit) -> Response:
     """The whole subtree in one picture, with its numbers."""
     levels = visit.app.trust.directory.levels
     at, after = visit.value("at"), visit.number("after", -1, 0, 10_000_000)
+    name = visit.value("q", most=NAME_MAX)
     states, wanted = visit.choices("state", STATES), visit.choices("level", levels)
     with picture_of(visit.site) as picture:
         place = _place(picture, at)
@@ -45,6 +55,10 @@ def overview(visit: Visit) -> Response:
         tag, age_ms = picture.layout.tag, visit.app.now_ms()
     shown = children[:GROUPS_MAX]
     with visit.reader.mesh() as view:
+        if name:
+            listed, following = view.named(name, LIST_MAX), None
+            if listed == [name]:
+                return visit.go(f"/mesh/{quote(name, safe='')}")
         names = {one["id"]: one for one in view.some([*(one.id for one in shown), *way, group.id, *listed])}
     words = {
         "states": {state: visit.worded("state", state) for state in STATES},
@@ -66,6 +80,8 @@ def overview(visit: Visit) -> Response:
         chosen_levels=wanted,
         listed=[names[one] for one in listed if one in names],
         list_states=states or TROUBLED,
+        wanted_name=name,
+        file=visit.url(after=None).replace("/mesh", "/mesh.csv", 1),
         following="" if following is None else visit.url(after=following),
         tag=tag,
         words=msgspec.json.encode(words).decode(),
@@ -79,6 +95,31 @@ def _place(picture: Picture, node: str) -> int:
     if place is None:
         raise Refused("FN-3110", node=node)
     return place
+
+
+def as_csv(visit: Visit) -> Response:
+    """The list of the overview, whole."""
+    levels = visit.choices("level", visit.app.trust.directory.levels)
+    with picture_of(visit.site) as picture:
+        place = _place(picture, visit.value("at"))
+        found, _ = picture.find(place, visit.choices("state", STATES) or TROUBLED, levels, -1, picture.size)
+    heads = [visit.words(f"head.{key}") for key in FILE_KEYS]
+    now_ms = visit.app.now_ms()
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        with visit.reader.mesh() as view:
+            for i in range(0, len(found), FILE_STEP):
+                yield from (_cells(visit, one, now_ms) for one in view.some(found[i : i + FILE_STEP]))
+
+    return sheet(visit, "mesh", lambda path: write_csv(path, heads, rows()))
+
+
+def _cells(visit: Visit, one: dict[str, Any], now_ms: int) -> Sequence[Cell]:
+    backlog = None if one["changes"] is None else one["changes"] + one["system"]
+    alerts = None if one["alerts_critical"] is None else one["alerts_critical"] + one["alerts_warning"]
+    lag_s = 0 if one["since_ms"] is None else max(0, now_ms - one["since_ms"]) // 1000
+    state, level = visit.worded("state", one["state"]), visit.worded("level", one["level"])
+    return one["id"], one["name"], level, state, china(one["known_ms"]), backlog, lag_s, alerts, one["software"]
 
 
 # ---------------------------------------------------------------- documents
@@ -174,6 +215,7 @@ def meeting(one: Meeting) -> dict[str, Any]:
 
 ROUTES = (
     Page("/mesh", overview),
+    Page("/mesh.csv", as_csv),
     Page("/mesh/{node}", node),
     Page("/data/mesh/layout", layout),
     Page("/data/mesh/states", states),

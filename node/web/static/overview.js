@@ -138,7 +138,7 @@
     const inner = children.filter((child) => !isLeaf(child));
     const leaves = [i, ...children.filter(isLeaf)];
     const tall = up === 0 ? 0 : up === 1 ? 18 : 14;
-    const roomy = up === 1 || (up === 2 && pitch >= 4);
+    const roomy = up === 1 || (up === 2 && pitch >= 4) || (up === 3 && pitch >= 16);
     const head = roomy && w > 44 && h > tall * 3 ? tall : 0;
     groups.push({ i, x, y, w, h, head, up });
     x += pad; y += pad + head; w -= 2 * pad; h -= 2 * pad + head;
@@ -610,7 +610,12 @@
     if (ms >= 0) timer = setTimeout(ask, Math.min(Math.max(ms, ASK_EVERY_MS), 600000));
   }
 
-  document.addEventListener("fednode:moved", (event) => { if (event.detail.includes("mesh")) ask(); });
+  let missed = false; // while nobody looked at this window
+  document.addEventListener("fednode:moved", (event) => {
+    if (!event.detail.includes("mesh")) return;
+    if (document.hidden) missed = true; else ask();
+  });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && missed) { missed = false; ask(); } });
   let sized = 0;
   new ResizeObserver(() => { clearTimeout(sized); sized = setTimeout(() => { if (tree) arrange(); }, 100); }).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (tree) arrange(); });

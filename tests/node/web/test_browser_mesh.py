@@ -121,6 +121,21 @@ async def by_mouse(browser: Chromium, page: Page, province: Province) -> None:
     await expect(page.locator("h1")).to_contain_text(f"{code} {name}")
 
 
+async def by_finger(page: Page) -> None:
+    """The first touch shows what the second would open."""
+    await page.goto(f"/mesh?at={CITY}")
+    await drawn(page)
+    touch = """(canvas) => {
+      const box = canvas.getBoundingClientRect(), where = {clientX: box.left + 12, clientY: box.top + 8};
+      canvas.dispatchEvent(new PointerEvent("click", {pointerType: "touch", bubbles: true, ...where}));
+    }"""
+    await page.eval_on_selector("canvas", touch)
+    await expect(page.locator("#overview-tip")).to_contain_text("县级")
+    assert page.url.endswith(f"at={CITY}")
+    await page.eval_on_selector("canvas", touch)
+    await page.wait_for_url(re.compile(r"/mesh\?at=1301\d\d$"))
+
+
 async def one_node(browser: Chromium, page: Page, province: Province) -> None:
     await page.goto(f"/mesh/{VILLAGE}")
     facts = page.locator("#mesh-node")
@@ -199,6 +214,7 @@ async def test_the_pages_of_the_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyP
             page = await browser.sign_in("alice", "viewer", lang="zh-CN")
             await the_picture(browser, page, province)
             await by_mouse(browser, page, province)
+            await by_finger(page)
             await one_node(browser, page, province)
             await exchanges(browser, page, province)
             await covered(browser, page, province)

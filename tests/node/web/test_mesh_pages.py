@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import httpx
 import pytest
 from python_calamine import CalamineWorkbook
 
-from console import Visitor
+from console import ANY_PORT, Visitor
+from fednode.node import sqlite
+from fednode.node.app import App
 from fednode.node.web import counted as counted_
 from fednode.node.web import pictures
 from fednode.node.web.counted import Counted
@@ -22,6 +25,7 @@ from province import Province, people, small
 
 VILLAGE = "130102001001"
 WAIT_S = 60.0
+ENDLESS = "with recursive n(x) as (select 1 union all select x + 1 from n limit 100000000000) select count(*) from n"
 
 
 async def answer(visitor: Visitor, path: str, holds: Callable[[httpx.Response], bool]) -> httpx.Response:
@@ -134,6 +138,48 @@ async def test_coverage_and_its_files(province: Province) -> None:
         assert heads[: len(lines[0].split(","))] == lines[0].split(",")
         assert len(heads) == len(lines[0].split(",")) + 5
         assert row[0] in (13, "13")
+
+
+async def test_the_list_as_a_file_and_a_search(province: Province) -> None:
+    province.tell(VILLAGE, Load(alerts_critical=1, alerts_warning=2))
+    async with Visitor(province.node) as alice:
+        await alice.join("viewer")
+        found = await answer(alice, "/mesh.csv", lambda got: VILLAGE in got.text)
+        lines = found.content.decode("utf-8-sig").splitlines()
+        assert len(lines) == 2
+        assert lines[1].split(",")[0] == VILLAGE
+        assert lines[1].split(",")[7] == "3"
+        everyone = (await alice.get("/mesh.csv?at=1301&state=ok&state=alert")).content.decode("utf-8-sig").splitlines()
+        assert [line.partition(",")[0] for line in everyone[1:]] == sorted(province.cities["1301"])
+        assert (await alice.get(f"/mesh?q={VILLAGE}")).url.path == f"/mesh/{VILLAGE}"
+        text = (await alice.get("/mesh?q=第2镇")).text
+        listed = text[text.index('id="overview-list"') : text.index('id="overview-groups"')]
+        towns = [one for one in province.who.values() if one.name == "第2镇"]
+        assert listed.count('id="list-') == len(towns) > 1
+        assert "&lt;b&gt;" in (await alice.get("/mesh?q=<b>")).text
+
+
+async def test_a_count_is_broken_off_when_the_console_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 million records it takes hours; a daemon that stops must not wait for it."""
+    began = threading.Event()
+    broken: list[str] = []
+
+    def endless(_app: App, connection: sqlite.Connection, **_: object) -> None:
+        began.set()
+        try:
+            connection.execute(ENDLESS).fetchone()
+        except sqlite.DatabaseError as error:
+            broken.append(str(error))
+            raise
+
+    monkeypatch.setattr(counted_, "measured", endless)
+    async with Mesh(tmp_path) as mesh:
+        node = await mesh.found(http_listen=ANY_PORT)
+        async with Visitor(node) as alice:
+            await alice.join("viewer")
+            assert "coverage-counting" in (await alice.get("/coverage")).text
+            assert began.is_set()
+    assert broken == ["interrupted"]
 
 
 def test_counting_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
