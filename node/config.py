@@ -23,10 +23,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fednode.node import toml
 from fednode.node.ackgate import ALONE, HOLD
-from fednode.node.alerting.rules import parse_rule
+from fednode.node.alerting.rules import LEVELS, parse_rule
 from fednode.node.mesh.bounds import parse_bound
 from fednode.node.profile import AUTO, NORMAL_NAME, SMALL_NAME
 from fednode.node.timetable import parse_duration, parse_limit, parse_rate, parse_span, parse_zone
@@ -61,6 +62,16 @@ class Config:
     alerts_every: str = "1m"
     alerts_rules: tuple[str, ...] = ()
     alerts_coverage: str = "1d"
+    alerts_notify: str = "warning"
+    alerts_webhooks: tuple[str, ...] = ()
+    alerts_webhook_secret: bytes | None = None
+    alerts_mail_to: tuple[str, ...] = ()
+    alerts_mail_from: str = ""
+    alerts_smtp: str = ""
+    alerts_smtp_security: str = "starttls"
+    alerts_smtp_user: str = ""
+    alerts_smtp_password: bytes | None = None
+    alerts_ca: str = ""
     sync_windows: tuple[str, ...] = ()
     sync_zone: str = ""
     sync_limit: str = ""
@@ -115,6 +126,29 @@ def _recovery_key(text: str) -> bytes:
     return decode_key(text) if text else b""
 
 
+def _webhook(text: str) -> None:
+    """An address for POST; without TLS on this machine alone."""
+    found = urlsplit(text)
+    _ = found.port  # raises ValueError for what is none
+    loopback = found.hostname in ("localhost", "127.0.0.1", "::1")
+    if not found.hostname or "@" in found.netloc or not text.isascii() or re.search(r"\s", text):
+        raise ValueError(text)
+    if found.scheme != "https" and not (found.scheme == "http" and loopback):
+        raise ValueError(text)
+
+
+def _server(text: str) -> None:
+    """host or host:port; empty: none."""
+    if text and not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", text):
+        raise ValueError(text)
+
+
+def _mailbox(text: str) -> None:
+    """A mail address; empty: none."""
+    if text and not re.fullmatch(r"[^\s@<>,;:\"()\\]+@[^\s@<>,;:\"()\\]+", text):
+        raise ValueError(text)
+
+
 CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
@@ -122,9 +156,12 @@ CHOICES = {
     "profile": (AUTO, NORMAL_NAME, SMALL_NAME),
     "ack": ("own", "standby"),
     "ack_away": (HOLD, ALONE),
+    "alerts_notify": LEVELS,
+    "alerts_smtp_security": ("starttls", "tls", "none"),
 }
 ADDRESS_LISTS = frozenset(("advertise", "advertise_enrol", "parent_addresses"))
-LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind", "alerts_rules", "http_proxies"}
+ALERT_LISTS = frozenset(("alerts_rules", "alerts_webhooks", "alerts_mail_to"))
+LISTS = ADDRESS_LISTS | {"sync_windows", "sync_limits", "health_stale", "health_behind", "http_proxies"} | ALERT_LISTS
 ADDRESSES = ADDRESS_LISTS | {"listen", "enrol_listen", "http_listen"}
 MAY_BE_EMPTY = frozenset(("http_listen",))
 NUMBERS = {  # least, greatest
@@ -151,11 +188,17 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     "backup_key": (_recovery_key, "fnrecover1.... (`fednode backup key` prints it)"),
     **dict.fromkeys(("serve_quantum", "ack_wait", "health_interval", "http_idle", "http_session"), _SPAN_OF_TIME),
     **dict.fromkeys(("alerts_every", "alerts_coverage"), _SPAN_OF_TIME),
+    "alerts_webhooks": (_webhook, "https://hooks.example.org/path (http:// for this machine alone)"),
+    "alerts_smtp": (_server, "smtp.example.org:587"),
+    **dict.fromkeys(("alerts_mail_to", "alerts_mail_from"), (_mailbox, "ops@example.org")),
     "alerts_rules": (parse_rule, "disk critical 5%, clock off, certificate 30d (see `fednode alerts rules`)"),
     "http_proxies": (_ip_address, "10.0.0.5"),
     **dict.fromkeys(("health_stale", "health_behind"), (parse_bound, "26h, county 1h")),
 }
-SECRETS = frozenset(("passphrase", "backup_secret_key", "http_metrics_token"))
+SECRETS = frozenset(
+    ("passphrase", "backup_secret_key", "http_metrics_token", "alerts_webhook_secret", "alerts_smtp_password")
+)
+MASKED = frozenset(("alerts_webhooks",))  # addresses that may carry a token: shown up to the host
 NAMES = tuple(field.name for field in fields(Config))
 VARIABLES = frozenset(PREFIX + name.upper() + end for name in NAMES for end in ("", "_FILE"))
 _ADDRESS = re.compile(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})")
@@ -232,7 +275,7 @@ def _secret(path: Path) -> str:
 
 
 def _value(name: str, value: Any, where: str) -> Any:
-    shown = "***" if name in SECRETS else str(value)[:100]
+    shown = "***" if name in SECRETS | MASKED else str(value)[:100]
     choices = ", ".join(CHOICES.get(name, ())) or "-".join(map(str, NUMBERS.get(name, ())))
     choices = FORMS[name][1] if name in FORMS else "true, false" if name in SWITCHES else choices
     refused = Refused("FN-2602", name=name, value=shown, where=where, choices=choices)
@@ -283,10 +326,16 @@ def _limit_text(table: Any) -> Any:
     return f"{table.get('days', '')} {table['from']}-{table['to']} {table['limit']}".strip()
 
 
+def _shown(name: str, value: Any) -> Any:
+    """A value that is no secret."""
+    if name in MASKED:
+        return [re.sub(r"^(\w+://[^/?#]*)[/?#].+", r"\1/***", one) for one in value]
+    return list(value) if isinstance(value, tuple) else value
+
+
 def shown(config: Config) -> dict[str, Any]:
     """The configuration for people and for --json: secrets are masked."""
     values = {name: getattr(config, name) for name in NAMES}
     return {
-        name: ("***" if value else None) if name in SECRETS else list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
+        name: ("***" if value else None) if name in SECRETS else _shown(name, value) for name, value in values.items()
     }

@@ -27,7 +27,7 @@ from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
 from fednode.node.fence import standing
 from fednode.node.follower import Follower
-from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, note_drills, retain, save
+from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, note_drills, notify, retain, save
 from fednode.node.journal import DAEMON, REFUSED
 from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
@@ -153,6 +153,7 @@ class Daemon:
             "health": self.engine.health.look,
             "alerts": self._alerts.look,
             "coverage": self._alerts.survey,
+            "notify": lambda: IDLE if app.room.low else asyncio.to_thread(notify, app),
         }
         if self.scrubber is not None:
             functions["scrub"] = self.scrubber.step

@@ -194,6 +194,10 @@ class Events:
         """Every alert known here, the newest first; those that are closed as well when `closed`."""
         return [alert for alert, _ in self._alerts(closed=closed)]
 
+    def of_key(self, key: str) -> list[Alert]:
+        """The records of one alert, closed or not."""
+        return [alert for alert, _ in self._alerts(key)]
+
     def raised_here(self, by: str) -> dict[str, tuple[Alert, int]]:
         """By key, every alert that this node has raised, with the stamp of its newest version."""
         return {alert.key: (alert, hlc) for alert, hlc in self._alerts() if alert.by == by}

@@ -8,8 +8,8 @@ Rules
 3. A job that found nothing to do (`IDLE`) leaves its last run as it was. What runs every few seconds is noted every
    half a minute.
 
->>> [job.name for job in JOBS]
-['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill', 'health', 'alerts', 'coverage']
+>>> [job.name for job in JOBS][:9]
+['watch', 'sync', 'renewal', 'scrub', 'retention', 'cleaning', 'backup', 'drill', 'health']
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ JOBS = (
     Job("health", "health_interval"),
     Job("alerts", "alerts_every"),
     Job("coverage", "alerts_coverage"),
+    Job("notify", "alerts_every"),
 )
 OF_A_CHILD = ("sync", "renewal")
 BY_NAME = {job.name: job for job in JOBS}
@@ -83,6 +84,8 @@ def exists(job: Job, app: App) -> bool:
         return app.trust.parent is not None
     if job.name == "backup":
         return bool(app.config.backup_to and app.config.backup_key)
+    if job.name == "notify":
+        return bool(app.config.alerts_webhooks or (app.config.alerts_smtp and app.config.alerts_mail_to))
     if job.name == "drill":
         rehearses = app.trust.me.stands_for or (app.home.path / drills.FOLDER).is_dir()
         return bool(rehearses and app.config.drill_days)
@@ -303,6 +306,15 @@ def survey(app: App) -> dict[str, Any]:
         local.close()
 
 
+def notify(app: App) -> dict[str, Any]:
+    """Tell the targets of the settings what has opened and closed."""
+    from fednode.node.alerting import outbox
+    from fednode.node.alerting.targets import attempt
+    from fednode.node.schedule import letter_wait_s
+
+    return outbox.deliver(app, lambda to, what: attempt(to, what, app.config, app.now_s), letter_wait_s)
+
+
 _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "watch": lambda app: {"told": app.poke()},
     "sync": _sync,
@@ -315,6 +327,7 @@ _RUN: dict[str, Callable[[App], dict[str, Any]]] = {
     "health": look_at_health,
     "alerts": look_at_alerts,
     "coverage": survey,
+    "notify": notify,
 }
 
 

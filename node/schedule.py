@@ -32,6 +32,7 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 60.0
 ASKED_MAX_S = 3600.0  # no peer makes this node wait for longer
 ASKED_SPREAD = 0.1
+LETTER_FIRST_S, LETTER_MAX_S = 30.0, 3570.0
 log = logging.getLogger("fednode.schedule")
 
 
@@ -55,6 +56,14 @@ def retrying(max_s: float = RETRY_MAX_S) -> AsyncRetrying:
     for."""
     wait = partial(wait_s, max_s=max_s)
     return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait, before_sleep=_log, reraise=True)
+
+
+def letter_wait_s(attempt: int) -> float:
+    """How long to wait after so many attempts at somebody outside the mesh: exponential with full jitter, at least
+    `LETTER_FIRST_S`, at most an hour."""
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = max(1, attempt)
+    return LETTER_FIRST_S + float(wait_random_exponential(multiplier=LETTER_FIRST_S, max=LETTER_MAX_S)(state))
 
 
 class SteadyTime(tzinfo):

@@ -19,8 +19,8 @@ state.db `record` current values, `superseded` what each record was before, `dat
 `meta` cursors.
 health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
          have come, `traffic` and `meeting` what moved with whom (`node.mesh.history`), `meta` the count.
-alerts.db `active` what holds of this node's rules, `silence` what is kept quiet until when, `meta` what was found last
-         (`node.alerting.local`).
+alerts.db `active` what holds of this node's rules, `silence` what is kept quiet until when, `delivery` the outbox
+         (`node.alerting.outbox`), `meta` what was found last (`node.alerting.local`).
 accounts.db `account` operators of the console, `session` who is signed in (`node.web.accounts`).
 """
 
@@ -315,6 +315,19 @@ def m001_alerts(db: Database) -> None:
             at_ms integer not null, by text not null, note text not null, unique (kind, target))""",
     ):
         db.conn.execute(statement)
+
+
+@alerts_migrations()
+def m002_delivery(db: Database) -> None:
+    """What is to be told to whom (`node.alerting.outbox`)."""
+    db.conn.execute(
+        """create table delivery (
+            id text not null, target text not null, alert text not null, area text not null, raised_ms integer not null,
+            kind text not null, body blob not null, made_ms integer not null, attempts integer not null default 0,
+            next_ms integer not null, done_ms integer, error text not null default '', unique (id, target))"""
+    )
+    db.conn.execute("create index delivery_due on delivery (target, next_ms) where done_ms is null")
+    db.conn.execute("create index delivery_alert on delivery (alert, area, raised_ms)")
 
 
 @accounts_migrations()

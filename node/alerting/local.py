@@ -1,8 +1,8 @@
 """alerts.db: what a node keeps of alerts for itself: which of its rules hold, and what is silenced until when.
 
 Rules
-1. The alerts themselves are in `sys.alerts`. Whoever loses this file loses its silences, nothing else: what holds is
-   found again, and what is open already is taken as it is.
+1. The alerts themselves are in `sys.alerts`. Whoever loses this file loses its silences, and tells what is open once
+   more; what holds is found again, and what is open already is taken as it is.
 2. A silence always has an end, at most `SILENCE_DAYS_MAX` away. It belongs to this node: nobody above or below hears
    of it. What is silenced is shown as such, and told to nobody.
 
@@ -61,6 +61,11 @@ class Local:
             connection.close()
             raise
         return cls(connection, path)
+
+    @property
+    def connection(self) -> sqlite.Connection:
+        """For the outbox."""
+        return self._c
 
     def close(self) -> None:
         self._c.close()

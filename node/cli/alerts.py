@@ -6,13 +6,15 @@ from typing import Any
 
 import rich_click as click
 
-from fednode.node.alerting import acting, reading
+from fednode.node.alerting import acting, outbox, reading, targets
 from fednode.node.alerting.reading import CLOSED, PAGE_DEFAULT, PAGE_MAX, SHOWN, STATES, Wanted
 from fednode.node.alerting.rules import LEVELS, RULES, Setting
 from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
 from fednode.node.cli.journal import local_time
 from fednode.node.messages import safe
 from fednode.sync.errors import Refused
+
+UNREACHED = 4  # the exit code
 
 
 @click.group(cls=Group, help="help.alerts", invoke_without_command=True)
@@ -46,7 +48,8 @@ def alerts(
     if rule and rule not in RULES:
         raise Refused("FN-2001", option="--rule", value=rule)
     wanted = Wanted(levels, states or (STATES if everything else SHOWN), area, rule, node, limit, after)
-    found = reading.listing(session.app(), wanted, session.lang)
+    app = session.app()
+    found = {**reading.listing(app, wanted, session.lang), "outbox": outbox.standing(app)}
     lines = [] if not any(sum(one.values()) for one in found["total"].values()) else [_total(session, found["total"])]
     for one in found["alerts"]:
         lines += _alert_lines(session, one, evidence)
@@ -54,6 +57,9 @@ def alerts(
         lines.append(session.words("alerts.none"))
     if found["silences"]:
         lines += ["", *_silences(session, found)]
+    for waits in found["outbox"]:
+        told = {name: waits[name] for name in ("target", "waiting", "error")}
+        lines += ["", session.words("alerts.waiting", since=local_time(waits["since_ms"]), **told)]
     if found["next"]:
         lines += ["", session.words("find.more", after=found["next"])]
     session.done(found, lines)
@@ -151,6 +157,23 @@ def unsilence(session: Session, target: str, below: bool) -> None:
     session.done({"kind": kind, "target": name}, [line])
 
 
+@command("help.alerts_test", "alerts.test")
+def test(session: Session) -> None:
+    """Send a trial to each target."""
+    app = session.app()
+    found = outbox.trial(app, lambda to, what: targets.attempt(to, what, app.config, app.now_s))
+    if not found:
+        raise Refused("FN-3335")
+    lines = [
+        session.words("alerts.test_done", target=name)
+        if told.ok
+        else session.words("alerts.test_failed", target=name, reason=told.reason)
+        for name, told in found
+    ]
+    document = [{"target": name, "ok": told.ok, "reason": told.reason} for name, told in found]
+    session.done({"targets": document}, lines, 0 if all(told.ok for _, told in found) else UNREACHED)
+
+
 @command("help.alerts_rules")
 def rules(session: Session) -> None:
     """The rules as they hold here."""
@@ -179,5 +202,5 @@ def _threshold(session: Session, one: Setting) -> str:
     return f"{one.threshold}%" if kind == "percent" else str(one.threshold)
 
 
-for _one, _name in ((close, "close"), (ack, "ack"), (silence, "silence"), (unsilence, "unsilence"), (rules, "rules")):
-    alerts.add_command(_one, _name)
+for _one in (close, ack, silence, unsilence, test, rules):
+    alerts.add_command(_one, _one.name)

@@ -22,6 +22,7 @@ from fednode.sync.catalog import Catalog
 from fednode.sync.change import AUDIT, NODES, Change
 from fednode.sync.errors import StoreError
 from fednode.sync.identity import node_payload
+from hook import Hook
 from sample_data import records, write
 from world import keys_of
 
@@ -147,6 +148,12 @@ def _unsilence(desk: Desk) -> None:
     desk.run("alerts", "unsilence", "disk")
 
 
+def _test(desk: Desk) -> None:
+    hook = Hook()
+    desk.run("alerts", "test", FEDNODE_ALERTS_WEBHOOKS=hook.url)
+    hook.close()
+
+
 def _recovery_key(desk: Desk) -> str:
     return str(desk.run("backup", "key", "--out", str(desk.folder / "recovery.pem"))["key"])
 
@@ -190,6 +197,7 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "rebuild": lambda desk: desk.run("rebuild"),
     "alerts ack": _ack,
     "alerts close": _close,
+    "alerts test": _test,
     "alerts silence": lambda desk: desk.run("alerts", "silence", "13", "--below", "--until", "2d", "--note", "x"),
     "alerts unsilence": _unsilence,
     "audit log": lambda desk: desk.run("audit", "log"),
