@@ -10,7 +10,7 @@ Rules
    given up, and that is in the audit.
 
 >>> letter_id("FN-4610/1301/", "13", 1780000000000, "alert.opened")
-'9d9aa4ac99f5d9dbe6c21f7bc56b1b27'
+'384a16fd06135441ae3944faf71691aa'
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ Rules
 >>> key_of(b"whsec_AQID"), key_of(b"abc")
 (b'\\x01\\x02\\x03', b'abc')
 >>> signature(b"abc", "msg_1", 1780000000, b"{}")
-'v1,i3FHYFTCKyD2HyJAzR+1pHCe6jMGKF9AdwHq8IbNgSw='
+'v1,oPG3w9j4zIZMssuKYmhNh13razuNLmHMIk4tRI4YWHs='
 >>> webhook("https://oapi.example.cn/robot/send?access_token=x").name
-'webhook oapi.example.cn 5bb6c6'
+'webhook oapi.example.cn 2b70c3'
 """
 
 from __future__ import annotations
