@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 EACH_MAX = 20
 NAMES_MAX = 8
+SILENT_S = 600  # a program that has been connected for so long and told nothing of itself is an older one
 DAY_S = 86_400
 REFUSALS_S = DAY_S
 REVOKED = "FN-5511"
@@ -125,7 +126,8 @@ def of_mesh(c: sqlite.Connection, me: str, bounds: Bounds, rules: Rules, now_s: 
         late = bool(since_s) and now_s - max(since_s, began_s) > bounds.behind_s(level)
         if late or 0 < bounds.changes <= changes:
             yield Found("backlog", "FN-4612", node, {"node": node, "since": iso(since_s or now_s), "changes": changes})
-        if (version_number(software or "") or 0) < least:
+        told_nothing = software is None and up and now_s - max(seen_s, began_s) > SILENT_S
+        if told_nothing or (software is not None and (version_number(software) or 0) < least):
             old.append(node)
     if old:
         told = {"count": len(old), "node": me, "least": f"{least // 10_000}.{least % 10_000}", "names": names(old)}

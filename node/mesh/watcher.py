@@ -141,6 +141,9 @@ class Watcher:
         self._sampled_ms = engine.clock_ms()
         self._pruned_ms = -PRUNE_MS
         self._deaf: set[Session] = set()
+        self._open: dict[
+            Session, str
+        ] = {}  # admitted, and not over: the engine's own set has those that wind down, too
         self._failing = ""
         self._closed = self._serves = False
         self.note()
@@ -265,19 +268,19 @@ class Watcher:
         """A session is open."""
         if session.peer is not None:
             self._tally.began(session, session.peer.node, session.exchange.dials, self._app.now_s)
+            self._open[session] = session.peer.node
         self._see(session, up=True)
 
     def ended(self, session: Session, code: str = "") -> None:
         """It has ended. `code`: why, where it did not end well."""
-        self._deaf.discard(session)
         self.left(session, code)
-        peer = session.peer
-        others = [one for one in self._engine.sessions if one is not session and one.peer is not None]
-        if peer is not None and not any(one.peer.node == peer.node for one in others if one.peer):
-            self._see(session, up=False)
 
     def left(self, session: Session, code: str = "") -> None:
         """It is over, in whatever way: a daemon that ends does not wait for the last word."""
+        self._deaf.discard(session)
+        peer = self._open.pop(session, None)
+        if peer is not None and peer not in self._open.values():
+            self._see(session, up=False)
         meeting = self._tally.ended(session, moved(session), self._app.now_s, code)
         if meeting is not None:
             self._post(lambda keeping: keeping.history.met(meeting))

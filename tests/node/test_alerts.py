@@ -269,6 +269,14 @@ def _about(**more: Any) -> About:
     return About(**{**told, **more})
 
 
+def test_who_has_connected_and_said_nothing_yet_is_no_older_program(desk: Desk) -> None:
+    desk.name(cities=1, below=0)
+    desk.table.see("1301", 1, desk.now_s, desk.clock.ms, up=True)
+    assert desk.look(600)["opened"] == 0
+    assert desk.look(1)["opened"] == 1
+    assert desk.open() == [("version", "13", "open")]
+
+
 def test_refusals_and_the_revoked(desk: Desk) -> None:
     """The audit has of one peer and code an event an hour."""
     journal = desk.app.journal()

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from fednode.node import cli, driver, syncing
+from fednode.crypto.certs import Identity
+from fednode.node import cli, driver, sqlite, syncing
 from fednode.node.app import App, real_clock
+from fednode.node.driver import Report
 from fednode.node.engine import Engine
 from mesh import Mesh, Running
 
@@ -149,3 +151,38 @@ async def test_it_works_with_no_daemon_and_no_link(tmp_path: Path, told: Told) -
         assert [(one["id"], one["state"]) for one in found["nodes"]] == [("13", "ok")]
         assert [(one["id"], one["name"]) for one in found["invited"]] == [("1301", "石家庄市")]
         assert told(province, "13")["way_up"] == []
+
+
+class Line:
+    """What the watcher asks of a session."""
+
+    def __init__(self, peer: Identity) -> None:
+        self.peer, self.report, self.exchange = peer, Report(), self
+        self.dials, self.now_ms = False, lambda: 0
+
+    def silent_ms(self, _now_ms: int) -> int:
+        return 0
+
+
+async def test_regression_a_child_is_down_when_its_last_session_ends_while_one_before_winds_down(
+    tmp_path: Path,
+) -> None:
+    """The engine still had the first when the second ended, so neither marked the child as gone: a township that was
+    cut off right after it had dialled again was up for ever, and never stale."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.halt(city)
+        await mesh.halt(province)
+        engine = Engine(province.app)
+        first, second = (Line(city.app.trust.me) for _ in "12")
+        for line in (first, second):
+            engine.sessions.add(line)  # type: ignore[arg-type]
+            engine.health.began(line)  # type: ignore[arg-type]
+        engine.health.ended(first)  # type: ignore[arg-type]
+        engine.health.ended(second)  # type: ignore[arg-type]
+        engine.sessions.clear()
+        await engine.stop()
+        connection = sqlite.connect(province.app.home.health_db, synchronous="NORMAL", readonly=True)
+        assert connection.execute("select up from node where id = '1301'").fetchone() == (0,)
+        connection.close()
