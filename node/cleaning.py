@@ -19,6 +19,7 @@ from pathlib import Path
 from fednode.node import sqlite
 from fednode.node.projection import Projector
 from fednode.node.store import Store
+from fednode.node.upgrading import settled
 
 VACUUM_BYTES_NOW = 256 * 1024 * 1024
 VACUUM_BYTES_IN_MEMORY = 8 * 1024 * 1024
@@ -31,6 +32,7 @@ def clean_log(store: Store, *, thorough: bool = False) -> bool:
     """Write log.db anew if something was stripped. Returns whether there is more to do now."""
     if not store.meta("unclean", 0):
         return False
+    settled(store.path)  # a copy from before an upgrade would still have it
     if not _vacuum(store.connection, store.path, thorough) or not sqlite.truncate(store.connection):
         return False
     with store.write() as tx:

@@ -33,6 +33,7 @@ from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
 from fednode.node.scrubber import Scrubber
 from fednode.node.switchover import Return, Switchover
+from fednode.node.upgrading import settled
 from fednode.node.withdrawal import day_of
 from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
@@ -104,6 +105,7 @@ class Daemon:
             self._jobs.start()
             if app.trust.parent is not None:
                 self._dialing = asyncio.create_task(self._dialer.run())
+            settled(app.home.log_db)
             ready(self.server.port, self.server.enrol_port)
             await self._switchover.begin(app.now_ms())
             await self._stop.wait()

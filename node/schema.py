@@ -4,6 +4,7 @@ Rules
 1. A migration that has landed is never edited; a change is a new one. sqlite-utils runs each in a transaction and
    remembers it.
 2. A database that knows migrations this program does not is newer than the program: refused (FN-7608), untouched.
+3. All that are pending are one transaction; log.db is copied first (`node.upgrading`).
 
 log.db   `log` one row for each log held, `segment` the sealed bytes in arrival order, `late` first-parent
          cosignatures that lowered a stamp after the fact (they share the arrival order), `witness` cosignatures of the
@@ -26,6 +27,7 @@ accounts.db `account` operators of the console, `session` who is signed in (`nod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
@@ -353,13 +355,10 @@ def applied(connection: Connection) -> list[str]:
 def lacking(connection: Connection, migrations: Migrations, path: Path) -> list[str]:
     """The migrations that a database still lacks; nothing is written. Raises StoreError FN-7608 when it was written by
     a newer program."""
-    db = Database(connection)
-    known = {migration.name for migration in migrations._migrations}
+    if unknown := newer(connection, migrations, path):
+        raise StoreError("FN-7608", path=str(path), migration=unknown[-1])
     try:
-        newer = sorted(migration.name for migration in migrations.applied(db) if migration.name not in known)
-        if newer:
-            raise StoreError("FN-7608", path=str(path), migration=newer[-1])
-        return [migration.name for migration in migrations.pending(db)]
+        return [migration.name for migration in migrations.pending(Database(connection))]
     except DatabaseError as error:
         raise trouble(error, path) from error
 
@@ -374,12 +373,28 @@ def make_as_of(connection: Connection, names: list[str], path: Path) -> None:
         log_migrations.apply(Database(connection), stop_before=known[len(names) :])
 
 
-def migrate(connection: Connection, migrations: Migrations, path: Path) -> None:
-    """Bring a database up to date; whoever opens it at the same moment waits. Raises StoreError FN-7608 when it was
-    written by a newer program, and what `sqlite.trouble` makes of SQLite's own errors."""
+def newer(connection: Connection, migrations: Migrations, path: Path) -> tuple[str, ...]:
+    """The migrations that a database has had and this program does not know, in order. Raises StoreError."""
+    known = {migration.name for migration in migrations._migrations}
+    try:
+        had = migrations.applied(Database(connection))
+    except DatabaseError as error:
+        raise trouble(error, path) from error
+    return tuple(sorted(migration.name for migration in had if migration.name not in known))
+
+
+def migrate(
+    connection: Connection, migrations: Migrations, path: Path, before: Callable[[Path], None] | None = None
+) -> None:
+    """Bring a database up to date; whoever opens it at the same moment waits. `before` is called before one that is not
+    new is changed, when nobody else can change it. Raises StoreError FN-7608 when it was written by a newer program,
+    and what `sqlite.trouble` makes of SQLite's own errors."""
     try:
         if lacking(connection, migrations, path):
             with transaction(connection, path):
-                migrations.apply(Database(connection))
+                db = Database(connection)
+                if before is not None and migrations.applied(db) and migrations.pending(db):
+                    before(path)
+                migrations.apply(db)
     except DatabaseError as error:
         raise trouble(error, path) from error

@@ -31,6 +31,7 @@ from fednode.node import profile, resealed, rewraps, room, sqlite, urgent
 from fednode.node.rows import Backlog, Held, Peer
 from fednode.node.schema import log_migrations, migrate
 from fednode.node.transaction import Transaction
+from fednode.node.upgrading import copy_before
 from fednode.sync import segment as seg
 from fednode.sync.change import Columns, LogName
 from fednode.sync.effects import HalfSegment, Item
@@ -76,7 +77,7 @@ class Store:
         if not path.exists():
             raise StoreError("FN-7610", path=str(path))
         connection = sqlite.connect(path, synchronous="FULL")
-        migrate(connection, log_migrations, path)
+        migrate(connection, log_migrations, path, copy_before)
         return cls(connection, path, stash_key)
 
     @classmethod

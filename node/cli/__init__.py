@@ -45,6 +45,7 @@ LOADERS = {
     "jobs": "jobs:jobs",
     "refused": "running:refused",
     "rebuild": "running:rebuild",
+    "store": "upgrade:store",
     "recover": "recovery:recover",
     "backup": "backup:backup",
     "restore": "backup:restore",

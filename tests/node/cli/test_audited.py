@@ -195,6 +195,7 @@ SCENES: dict[str, Callable[[Desk], Any]] = {
     "jobs run": lambda desk: desk.run("jobs", "run", "cleaning"),
     "refused": lambda desk: desk.run("refused", "--retry", "1301"),
     "rebuild": lambda desk: desk.run("rebuild"),
+    "store step-back": lambda desk: desk.run("store", "step-back"),
     "alerts ack": _ack,
     "alerts close": _close,
     "alerts test": _test,
