@@ -198,7 +198,9 @@ def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s
     shutil.copytree(folder, tree / "usr/lib/fednode", symlinks=True)
     for name in ("usr/bin", "usr/lib/systemd/system", "usr/share/doc/fednode", "DEBIAN"):
         (tree / name).mkdir(parents=True)
-    (tree / "usr/bin/fednode").symlink_to("../lib/fednode/fednode")
+    command = (ROOT / "deploy/fednode.sh").read_text("utf-8").replace("@PROGRAM@", "/usr/lib/fednode/fednode")
+    (tree / "usr/bin/fednode").write_text(command, "utf-8")
+    (tree / "usr/bin/fednode").chmod(0o755)
     shutil.copy(ROOT / "deploy/fednode.service", tree / "usr/lib/systemd/system")
     shutil.copy(ROOT / "LICENSE", tree / "usr/share/doc/fednode/copyright")
     pages = sorted((ROOT / "docs/man").glob("*.[1-8]")) if (ROOT / "docs/man").is_dir() else []
@@ -219,8 +221,8 @@ def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     target = out / f"fednode_{VERSION}_{DEBIAN[MACHINE]}.deb"
-    command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z6", "--build", str(tree), str(target)]
-    subprocess.run(command, env=os.environ | {"SOURCE_DATE_EPOCH": str(time_s)}, check=True, stdout=subprocess.DEVNULL)
+    pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z6", "--build", str(tree), str(target)]
+    subprocess.run(pack, env=os.environ | {"SOURCE_DATE_EPOCH": str(time_s)}, check=True, stdout=subprocess.DEVNULL)
 
 
 # ---------------------------------------------------------------- the command

@@ -1,16 +1,22 @@
-"""The binary as scripts/build-binary makes it, built once for all tests of this file."""
+"""The binary as scripts/build-binary makes it, built once for all tests of this file; and what the installer on the
+stick does with it to a fresh Debian: install, upgrade, step back, uninstall. tests/lib/fresh_root says what is real."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fednode
+import fresh_root
+from fresh_root import Root
+from processes import Processes
 from source import ROOT
 
 TOOLS = ("readelf", "objdump", "strip", "dpkg-deb", "openssl")
@@ -32,6 +38,8 @@ def succeed(*command: str | Path, **settings: object) -> str:
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A signed build. It starts what it has made in an empty environment, and ends where that does not answer."""
+    if made := os.environ.get("TEST_DIST"):  # for who works on these tests: signed, with release.pem beside it
+        return Path(made)
     folder = tmp_path_factory.mktemp("build")
     succeed("openssl", "genpkey", "-algorithm", "ed25519", "-out", folder / "release.pem")
     succeed(ROOT / "scripts/build-binary", "--out", folder / "dist", "--key", folder / "release.pem", timeout=BUILD_S)
@@ -91,6 +99,168 @@ def test_the_debian_package_asks_for_the_glibc_that_was_computed(dist: Path) -> 
     oldest = json.loads((dist / "glibc.json").read_text("utf-8"))["oldest"]
     assert f"libc6 (>= {oldest})" in succeed("dpkg-deb", "--field", deb, "Depends")
     listing = succeed("dpkg-deb", "--contents", deb)
-    for name in ("./usr/bin/fednode -> ../lib/fednode/fednode", "./usr/lib/systemd/system/fednode.service"):
+    for name in ("./usr/bin/fednode\n", "./usr/lib/fednode/fednode.bin\n", "./usr/lib/systemd/system/fednode.service"):
         assert name in listing
     assert all(line.split()[1] == "root/root" for line in listing.splitlines())
+
+
+# ---------------------------------------------------------------- the stick
+
+VILLAGE, NAME = "130102001001", "棉一东社区"
+BROKEN = """#!/bin/sh
+case "$*" in
+  *self-test*) exit 0 ;;
+  *run) {run} ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def province(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """The node that the machine joins: it runs on this machine, from the checkout."""
+    nodes = Processes(tmp_path_factory.mktemp("nodes"))
+    try:
+        nodes.found("13", "province", "河北省")
+        nodes.run("13", "catalog", "publish", "--shipped")
+        yield nodes
+    finally:
+        nodes.stop_all()
+
+
+@pytest.fixture
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    """A fresh Debian."""
+    if why := fresh_root.why_not():
+        pytest.skip(why)
+    path = tmp_path_factory.mktemp("machine") / "root"
+    if why := fresh_root.unpacked(path):
+        pytest.skip(why)
+    root = Root(path)
+    try:
+        yield root
+    finally:
+        root.close()
+        shutil.rmtree(path)
+
+
+def release(dist: Path, folder: Path, version: str, run: str) -> Path:
+    """Another version in a dist of its own: the same program, or one whose daemon does `run` instead."""
+    (folder / version).mkdir(parents=True)
+    (archive,) = dist.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder / "parts", filter="data", members=None if not run else [])
+    inside = folder / "parts" / archive.name.removesuffix(".tar.gz")
+    inside.mkdir(parents=True, exist_ok=True)
+    if run:
+        (inside / "fednode").write_text(BROKEN.format(run=run), "utf-8")
+        (inside / "fednode").chmod(0o755)
+    (inside / "VERSION").write_text(f"{version}\n", "ascii")
+    target = folder / version / archive.name.replace(fednode.__version__, version)
+    with tarfile.open(target, "w:gz", compresslevel=0) as packed:
+        packed.add(inside, inside.name)
+    shutil.rmtree(folder / "parts")
+    return folder / version
+
+
+def inside(machine: Root, *command: str) -> str:
+    """What a command in the root says."""
+    done = machine.run(*command)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_install_upgrade_step_back_and_uninstall(
+    dist: Path, province: Processes, machine: Root, tmp_path: Path
+) -> None:
+    key = dist.parent / "release.pem"
+
+    def stick(source: Path, *settings: str | Path) -> Path:
+        at = machine.path / "media/stick"
+        succeed(ROOT / "scripts/build-stick", "--dist", source, "--out", at, *settings)
+        return at
+
+    def install(expected: int, *arguments: str, **environ: str) -> str:
+        done = machine.run("/media/stick/install.sh", *arguments, **environ)
+        said = done.stdout + done.stderr
+        log = machine.path / "daemon.log"
+        shown = log.read_text("utf-8")[-2000:] if log.exists() else ""
+        assert done.returncode == expected, f"{done.returncode}\n{said}\n{shown}"
+        return said
+
+    def ask(*words: str) -> dict[str, object]:
+        document: dict[str, object] = json.loads(inside(machine, "/usr/local/bin/fednode", *words, "--json"))
+        return document
+
+    def runs(version: str) -> None:
+        """The daemon is up, of this version, as its own user, and holds what it held."""
+        process = machine.systemd.process
+        assert process is not None
+        assert process.poll() is None
+        assert os.readlink(machine.path / "opt/fednode/current") == f"/opt/fednode/{version}"
+        where = os.readlink(f"/proc/{process.pid}/exe")
+        assert where.endswith(f"/opt/fednode/{version}/fednode.bin")
+        assert os.stat(f"/proc/{process.pid}").st_uid == (machine.path / "var/lib/fednode/node").stat().st_uid != 0
+        assert ask("digest")["records"] == records
+
+    # a machine that has never heard of it: three answers from a file, the token on the stick
+    token = province.folder / "token"
+    province.run("13", "invite", VILLAGE, "--level", "village", "--name", NAME, "--token-file", str(token))
+    at = stick(dist, "--key", key, "--token", token)
+    (at / "mine").write_text("lang = zh\ntoken = /media/stick/token\ndata = /var/lib/fednode\n", "utf-8")
+    said = install(0, "--answers", "/media/stick/mine")
+    assert "完成：fednode" in said
+    assert "签名未检查" in said  # a minimal Debian has no openssl, and the installer does not pretend
+    assert machine.systemd.said[-1]["READY"] == "1"
+    assert NAME in machine.systemd.said[-1]["STATUS"] or VILLAGE in machine.systemd.said[-1]["STATUS"]
+    assert machine.systemd.enabled == {"fednode"}
+    assert not list((machine.path / "run").glob("fednode-token*")), "the token is left on the machine"
+    rows = tmp_path / "rows.csv"
+    succeed(ROOT / "scripts/sample-data", "--rows", "20", "--area", VILLAGE, "-o", rows)
+    shutil.copy(rows, machine.path / "var/tmp/rows.csv")
+    province.until(
+        "the catalog is there", lambda: machine.run("/usr/local/bin/fednode", "catalog", "show").returncode == 0
+    )
+    ask("import", "admin-licence", "/var/tmp/rows.csv")
+    records = ask("digest")["records"]
+    assert records == 20
+    runs(fednode.__version__)
+
+    # a stick that is damaged, one that is not signed: nothing is touched
+    (archive,) = at.glob("*.tar.gz")
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert archive.name in install(3)
+    stick(dist)
+    assert "没有签名" in install(3)
+    runs(fednode.__version__)
+
+    # a version that works, one that ends at once, one that never says that it is ready
+    better = release(dist, tmp_path, "0.2.1", "")
+    stick(better, "--key", key)
+    assert "完成：fednode 0.2.1" in install(0)
+    runs("0.2.1")
+    for version, run, ready_s in (("0.2.2", "exit 1", "900"), ("0.2.3", "exec sleep 3600", "2")):
+        stick(release(dist, tmp_path, version, run), "--key", key)
+        said = install(8, READY_S=ready_s)
+        assert f"新版本 {version} 没有起来" in said
+        runs("0.2.1")
+        assert not (machine.path / "opt/fednode" / version).exists()
+
+    # gone, with the data kept; and back with them, without a token
+    stick(better, "--key", key)
+    inside(machine, "/media/stick/uninstall.sh")
+    assert machine.systemd.process is None
+    for name in ("opt/fednode", "usr/local/bin/fednode", "etc/systemd/system/fednode.service"):
+        assert not (machine.path / name).exists()
+    assert (machine.path / "var/lib/fednode/node/log.db").exists()
+
+    # the Debian package finds them, too, and a purge leaves them
+    (deb,) = dist.glob("*.deb")
+    shutil.copy(deb, machine.path / "var/tmp/fednode.deb")
+    inside(machine, "dpkg", "--install", "/var/tmp/fednode.deb")
+    assert json.loads(inside(machine, "fednode", "digest", "--json"))["records"] == records
+    inside(machine, "dpkg", "--purge", "fednode")
+    assert not (machine.path / "usr/bin/fednode").exists()
+    assert (machine.path / "var/lib/fednode/node/log.db").exists()
+    install(0, "--answers", "/media/stick/answers.example")
+    runs("0.2.1")
