@@ -4,10 +4,11 @@ Rules
 1. An event names topics, never data: `mesh` (health.db), `log` (log.db), `records` (state.db). The browser then asks
    for what it shows, with its own session, and replaces the parts that are marked (docs/console.md).
 2. Nobody looks while nobody listens. One look for all listeners, every half second, at SQLite's data version: whichever
-   process has written is noticed.
+   process has written is noticed. What moved is counted: a page carries the count as it was before the page was made,
+   so what moves between that and its listening is not missed, nor what moves while the line is cut.
 3. A stream ends with the session (looked at once a minute), with the daemon, and when there are too many (FN-4802).
 
->>> # live = Live(home); response = live.response(still_signed_in)
+>>> # live = Live(home, "5f3a"); mark = live.mark(); response = live.response(still_signed_in, mark)
 """
 
 from __future__ import annotations
@@ -62,89 +63,100 @@ class _Watched:
 
 
 class Live:
-    """Of one console; in its event loop, but for the looking."""
+    """Of one console; in its event loop, but for the looking. `epoch`: tells one daemon's count from another's."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, epoch: str) -> None:
         self._watched = {
             "log": _Watched(home.log_db),
             "mesh": _Watched(home.health_db),
             "records": _Watched(home.state_db),
         }
-        self._queues: set[asyncio.Queue[list[str] | None]] = set()
+        self._epoch, self._count = epoch, 0
+        self._moved = dict.fromkeys(self._watched, 0)  # the count at which each has moved last
+        self._listeners: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
         self._turn = threading.Lock()
-        self._closed = False
+        self._ended = self._closed = False
 
     @property
     def listeners(self) -> int:
         """How many pages are open."""
-        return len(self._queues)
+        return len(self._listeners)
 
-    def response(self, there: Callable[[], Awaitable[bool]]) -> Response:
-        """A stream for one page. `there`: whether its session still is. Raises Unavailable FN-4802."""
-        if len(self._queues) >= LISTENERS_MAX:
+    def mark(self) -> str:
+        """Now, as a text: what moves after this a page that carries it hears of. In any thread."""
+        with self._turn:
+            found = [topic for topic, watched in self._watched.items() if not self._closed and _moved(topic, watched)]
+            if found:
+                self._count += 1
+                self._moved |= dict.fromkeys(found, self._count)
+            return f"{self._epoch}.{self._count}"
+
+    def _since(self, mark: str) -> list[str]:
+        """What has moved after a mark; all, where it is another daemon's."""
+        epoch, _, count = mark.partition(".")
+        seen = int(count) if epoch == self._epoch and count.isascii() and count.isdigit() and len(count) < 16 else -1
+        return [topic for topic, moved in self._moved.items() if moved > seen]
+
+    def response(self, there: Callable[[], Awaitable[bool]], mark: str) -> Response:
+        """A stream for one page. `there`: whether its session still is; `mark`: of the page, or of the last event that
+        the browser has seen; "" for from now on. Raises Unavailable FN-4802."""
+        if len(self._listeners) >= LISTENERS_MAX:
             raise Unavailable("FN-4802", limit=LISTENERS_MAX)
         return StreamingResponse(
-            self._stream(there),
+            self._stream(there, mark),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
-    async def _stream(self, there: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
-        queue: asyncio.Queue[list[str] | None] = asyncio.Queue(1)
-        self._queues.add(queue)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look())
+    async def _stream(self, there: Callable[[], Awaitable[bool]], mark: str) -> AsyncIterator[str]:
+        news = asyncio.Event()
+        self._listeners.add(news)
         clock = asyncio.get_running_loop().time
         checked_s = clock()
         try:
+            now = await asyncio.to_thread(self.mark)
+            mark = mark or now
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._look())
             yield "retry: 3000\n\n"
-            while True:
-                try:
-                    topics = await asyncio.wait_for(queue.get(), BEAT_S)
-                except TimeoutError:
-                    yield ": beat\n\n"
-                else:
-                    if topics is None:
-                        return
-                    yield f"event: moved\ndata: {msgspec.json.encode(topics).decode()}\n\n"
+            while not self._ended:
+                if topics := self._since(mark):
+                    mark = f"{self._epoch}.{self._count}"
+                    yield f"id: {mark}\nevent: moved\ndata: {msgspec.json.encode(topics).decode()}\n\n"
+                news.clear()
+                if not self._since(mark) and not self._ended:
+                    try:
+                        await asyncio.wait_for(news.wait(), BEAT_S)
+                    except TimeoutError:
+                        yield ": beat\n\n"
                 if clock() - checked_s > CHECK_S:
                     if not await there():
                         return
                     checked_s = clock()
         finally:
-            self._queues.discard(queue)
+            self._listeners.discard(news)
 
     async def _look(self) -> None:
         """While anybody listens."""
-        await asyncio.to_thread(self._moved)  # from here on
-        while self._queues:
+        told = -1
+        while self._listeners and not self._ended:
+            await asyncio.to_thread(self.mark)
+            if self._count != told:  # a page that was made meanwhile has looked, too
+                told = self._count
+                self._wake()
             await asyncio.sleep(LOOK_S)
-            topics = await asyncio.to_thread(self._moved)
-            for queue in list(self._queues) if topics else ():
-                before = queue.get_nowait() if queue.full() else []  # whoever is slow hears it with the next
-                queue.put_nowait(sorted({*(before or []), *topics}))
 
-    def _moved(self) -> list[str]:
-        found = []
-        with self._turn:
-            for topic, watched in self._watched.items() if not self._closed else ():
-                try:
-                    if watched.moved():
-                        found.append(topic)
-                except (FednodeError, sqlite.DatabaseError) as error:
-                    watched.close()
-                    log.debug("not looked at", extra={"topic": topic, "reason": str(error)})
-        return found
+    def _wake(self) -> None:
+        for news in self._listeners:
+            news.set()
 
     def end(self) -> None:
         """Every stream ends; in the event loop."""
+        self._ended = True
         if self._task is not None:
             self._task.cancel()
-        for queue in self._queues:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(None)
+        self._wake()
 
     def close(self) -> None:
         """After `end`."""
@@ -152,3 +164,12 @@ class Live:
             self._closed = True
             for watched in self._watched.values():
                 watched.close()
+
+
+def _moved(topic: str, watched: _Watched) -> bool:
+    try:
+        return watched.moved()
+    except (FednodeError, sqlite.DatabaseError) as error:
+        watched.close()
+        log.debug("not looked at", extra={"topic": topic, "reason": str(error)})
+        return False

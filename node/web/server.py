@@ -158,11 +158,13 @@ class Server:
     def _load(self, context: ssl.SSLContext) -> None:
         certificate, key, passphrase = self._files()
         try:
-            self._certificate = certificate.read_bytes()
+            read = certificate.read_bytes()
             context.load_cert_chain(certificate, key, password=passphrase or b"")
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError("FN-7802", path=str(certificate), key=str(key), reason=reason) from error
+        if context is self._tls or self._tls is None:
+            self._certificate = read
 
     async def _tend(self) -> None:
         """Now and then, while it runs; at first what the first page would wait for."""
@@ -180,6 +182,7 @@ class Server:
             return
         try:
             if self._files()[0].read_bytes() != self._certificate:
+                self._context()  # a certificate whose key has not come yet would spoil the one that is served
                 self._load(self._tls)
         except (OSError, StoreError) as error:
             log.error("the console's certificate", extra={"reason": str(error)})

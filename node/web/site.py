@@ -98,7 +98,7 @@ class Site:
         self.ends: list[Callable[[], None]] = []  # what a page keeps between visits, and how it ends
         self.idle_ms = parse_duration(app.config.http_idle) * 1000
         self.whole_ms = parse_duration(app.config.http_session) * 1000
-        self.live = Live(app.home)
+        self.live = Live(app.home, app.rng(8).hex())
         self.metrics = Metrics(app, engine)
         self.metrics.listeners = lambda: self.live.listeners
         self.tls = False
@@ -182,9 +182,9 @@ class Site:
         request.state.form_cookie = cookie
         secret = request.cookies.get(self.cookie(SESSION), "") if account else ""
         token = SUITE_1.hash(f"fednode console form v1\n{secret}\n{cookie}".encode("utf-8", "replace")).hex()
-        return Visit(
-            self, request, reader, account, self._lang(request), self._theme(request), _address(request), token, form
-        )
+        mark = self.live.mark() if account else ""  # before the page reads anything
+        lang, theme = self._lang(request), self._theme(request)
+        return Visit(self, request, reader, account, lang, theme, _address(request), token, form, mark)
 
     def signed_in(self, reader: Reader, request: Request) -> Account | None:
         """Whose session the request belongs to."""
@@ -266,7 +266,8 @@ class Site:
         try:
             if not await there():
                 raise PeerError("FN-5801")
-            return self.live.response(there)
+            seen = request.headers.get("last-event-id") or request.query_params.get("at", "")
+            return self.live.response(there, seen[:64])
         except FednodeError as error:
             return self._failed(request, error)
 
@@ -298,6 +299,7 @@ class Site:
             "here": request.url.path,
             "back": quote(request.url.path + (f"?{request.url.query}" if request.url.query else ""), safe=""),
             "form_token": visit.form_token if visit else "",
+            "mark": visit.mark if visit else "",
         }
         html = self._templates.get_template(template).render({**given, **data})
         return Response(html, status, media_type="text/html", headers={"cache-control": "no-store"})

@@ -39,7 +39,8 @@ ACTOR = "{name} (console)"
 @dataclass(slots=True)
 class Visit:
     """One request. `query`, `form`: as they came, each name once; `path`: the parameters of the page's path;
-    `form_token`: what each form of the answer carries."""
+    `form_token`: what each form of the answer carries; `mark`: from where on the page hears what has moved
+    (`live`)."""
 
     site: Site
     request: Request
@@ -50,6 +51,7 @@ class Visit:
     address: str
     form_token: str
     form: Mapping[str, str] = field(default_factory=dict)
+    mark: str = ""
 
     # ------------------------------------------------------------ what was asked
 

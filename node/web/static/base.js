@@ -97,16 +97,19 @@
     document.getElementById("lost").hidden = !is;
     document.body.classList.toggle("is-lost", is);
   };
+  let mark = root.dataset.mark;
   const watch = () => {
-    const source = new EventSource("/live");
+    const source = new EventSource(`/live?at=${encodeURIComponent(mark)}`);
     let opened = false;
     source.addEventListener("open", () => {
-      if (root.dataset.live === "lost") moved(["mesh", "log", "records"]); // what was missed meanwhile
       opened = true;
       root.dataset.live = "on";
       lost(false);
     });
-    source.addEventListener("moved", (event) => moved(JSON.parse(event.data)));
+    source.addEventListener("moved", (event) => {
+      mark = event.lastEventId; // what moves while the line is cut is heard of afterwards
+      moved(JSON.parse(event.data));
+    });
     source.addEventListener("error", () => {
       lost(true);
       root.dataset.live = "lost";

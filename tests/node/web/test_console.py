@@ -207,9 +207,20 @@ async def test_what_is_live_tells_what_has_changed_and_only_to_who_is_signed_in(
             lines = stream.aiter_lines()
             assert await anext(lines) == "retry: 3000"
             node.app.journal().note("put", number=1)
+            mark = ""
             async for line in lines:
+                mark = line.removeprefix("id: ") if line.startswith("id: ") else mark
                 if line.startswith("data:") and '"log"' in line:
                     break
+        page = await alice.get("/node")
+        older = re.search(r'data-mark="([^"]+)"', page.text)
+        assert older is not None
+        node.app.journal().note("put", number=2)  # before the page listens, or while its line is cut
+        for headers, at in (({}, older[1]), ({"last-event-id": mark}, ""), ({}, "another-daemon.7")):
+            async with alice.http.stream("GET", "/live", params={"at": at}, headers=headers) as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("data:") and '"log"' in line:
+                        break
 
 
 async def test_the_daemon_stops_while_a_page_listens(node: Running, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import pytest
@@ -21,10 +25,13 @@ from fednode.node.mesh.bounds import STATES
 from fednode.node.messages import catalogue
 from fednode.node.web.metrics import COUNTERS, GAUGES
 from fednode.node.web.roles import ROLES
-from fednode.node.web.server import url_of
+from fednode.node.web.server import Server, url_of
 from fednode.node.web.words import SHAPES
 from mesh import Mesh, configuration
 from source import ROOT
+
+if TYPE_CHECKING:
+    from fednode.node.engine import Engine
 
 WEB = ROOT / "node/web"
 TOKEN = "s3cret-token"
@@ -103,6 +110,38 @@ async def test_tls_with_the_node_s_own_certificate(tmp_path: Path) -> None:
             assert alice.http.cookies["__Host-fednode-session"]
             assert "Secure" in cookie or not cookie
             assert (await alice.get("/node")).status_code == 200
+
+
+async def test_a_certificate_that_was_renewed_is_shown_without_a_stop(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        node = await mesh.found(publish=False)
+        await mesh.found("14", publish=False)
+        served, key, homes = tmp_path / "c.pem", tmp_path / "k.pem", [tmp_path / name for name in ("13", "14")]
+
+        def put(home: Path) -> str:
+            key.write_bytes((home / "keys/tls.pem").read_bytes())
+            served.write_bytes((home / "chain.pem").read_bytes())
+            return served.read_text().partition("-----END")[0]
+
+        first = put(homes[0])
+        config = replace(node.app.config, http_listen=ANY_PORT, http_certificate=str(served), http_key=str(key))
+        node.app.config = config
+        server = Server(node.app, cast("Engine", SimpleNamespace(sessions=set())))
+        await server.start()
+        try:
+            place = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+            assert (await asyncio.to_thread(ssl.get_server_certificate, place)).startswith(first)
+            served.write_bytes((homes[1] / "chain.pem").read_bytes())  # its key is on its way
+            server.look()
+            assert (await asyncio.to_thread(ssl.get_server_certificate, place)).startswith(first)
+            second = put(homes[1])
+            server.look()
+            assert (await asyncio.to_thread(ssl.get_server_certificate, place)).startswith(second)
+            served.write_bytes(b"half of a file")
+            server.look()
+            assert (await asyncio.to_thread(ssl.get_server_certificate, place)).startswith(second), "the last good one"
+        finally:
+            await server.stop()
 
 
 async def test_an_address_for_all_is_tls_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
