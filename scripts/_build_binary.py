@@ -61,10 +61,11 @@ GLIBC = re.compile(r"\bName: GLIBC_(\d+)\.(\d+)(?:\.\d+)?\b")
 
 
 def data_files() -> Iterator[tuple[Path, str]]:
-    """Every file of the packages that is no module: words, catalogs, divisions; and the folder it belongs in."""
+    """Every file of the packages that is no module: words, catalogs, divisions, documentation (links into docs/); and
+    the folder it belongs in."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*")):
-            if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi", ".proto", ".md"):
+            if path.is_file() and (path.suffix not in (".py", ".pyc", ".pyi", ".proto", ".md") or path.is_symlink()):
                 yield path, str(Path("fednode") / path.parent.relative_to(ROOT))
 
 

@@ -59,6 +59,7 @@ LOADERS = {
     "user": "user:user",
     "version": "settings:version",
     "completion": "settings:completion",
+    "docs": "manual:docs",
 }
 
 

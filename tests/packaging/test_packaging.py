@@ -51,7 +51,7 @@ def shipped() -> set[str]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what matters, so that nothing here writes into the working tree."""
     copy = tmp_path_factory.mktemp("checkout")
-    for folder in (*PACKAGES, "src"):
+    for folder in (*PACKAGES, "src", "docs"):  # node/data/docs are links to docs
         junk = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=junk)
     for name in ("setup.cfg", "pyproject.toml", "pyrightconfig.json", "README.md", "LICENSE"):

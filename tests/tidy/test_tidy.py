@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -268,6 +269,12 @@ def test_setup_cfg_ships_every_data_file() -> None:
     files = (path for folder in PACKAGES for path in (ROOT / folder).rglob("*") if path.is_file())
     names = [str(path.relative_to(ROOT)) for path in files if path.suffix not in (".py", ".pyc")]
     report([f"{name} is in no [options.package_data]" for name in names if not any(fnmatch(name, p) for p in patterns)])
+
+
+def test_every_page_comes_with_the_program() -> None:
+    """`fednode docs` reads links into docs/, which the wheel and the binary hold as files."""
+    links = {path.name: os.readlink(path) for path in (ROOT / "node/data/docs").iterdir()}
+    assert links == {path.name: f"../../../docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
 
 
 def test_scripts_can_be_run() -> None:

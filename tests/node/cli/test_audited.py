@@ -31,8 +31,8 @@ READS = {
     "backup list", "bundle inspect",
     "alerts", "alerts rules", "audit check", "audit root", "catalog export", "catalog list", "catalog show",
     "completion",
-    "config show", "conflicts", "coverage", "digest", "doctor", "drill", "find", "get", "invites", "jobs", "mesh",
-    "nodes",
+    "config show", "conflicts", "coverage", "digest", "docs", "doctor", "drill", "find", "get", "invites", "jobs",
+    "mesh", "nodes",
     "self-test", "standby list", "status", "support-bundle", "user list", "version",
 }  # fmt: skip
 LICENCE = "admin-licence"
