@@ -20,6 +20,7 @@ import msgspec
 from starlette.responses import Response
 
 from fednode.node import sqlite
+from fednode.node.alerting import reading as alerts
 from fednode.node.coverage_cells import china
 from fednode.node.mesh import reading
 from fednode.node.mesh.bounds import ALERT, BEHIND, OK, STALE, STATES
@@ -163,7 +164,7 @@ def node(visit: Visit) -> Response:
     with visit.reader.mesh() as view:
         found = reading.one(visit.app, view, name)
         below = {one["id"]: one for one in view.some([one.id for one in children[:CHILDREN_MAX]])}
-    alerts = [one for one in visit.reader.events().alerts() if one.node == name]
+    about = alerts.Wanted(node=name, limit=ALERTS_MAX)
     return visit.render(
         "mesh_node.html",
         found=found,
@@ -171,8 +172,7 @@ def node(visit: Visit) -> Response:
         certificate_days=_days(found),
         children=[(below[one.id], one) for one in children if one.id in below],
         children_more=max(0, len(children) - CHILDREN_MAX),
-        alerts=alerts[:ALERTS_MAX],
-        alerts_more=max(0, len(alerts) - ALERTS_MAX),
+        alerts=alerts.listing(visit.reader.app, about, visit.lang)["alerts"],
         meetings=_meetings(visit, name),
         peer=_is_peer(visit, name),
         states=STATES,

@@ -159,6 +159,22 @@ async def test_the_list_as_a_file_and_a_search(province: Province) -> None:
         assert "&lt;b&gt;" in (await alice.get("/mesh?q=<b>")).text
 
 
+async def test_a_nodes_page_has_the_alerts_about_it(province: Province) -> None:
+    app = province.node.app
+    writer = app.new_writer()
+    for node in (VILLAGE, "130102"):
+        app.journal(writer).alert("FN-6420", node, {"log": f"hebei/{node}/1/admin-licence"})
+    writer.store.close()
+    app.poke()
+    async with Visitor(province.node) as alice:
+        await alice.join("viewer")
+        text = (await answer(alice, f"/mesh/{VILLAGE}", lambda got: "level-critical" in got.text)).text
+        assert text.count("level-critical") == 1
+        assert f"hebei/{VILLAGE}/1/admin-licence" in text
+        assert f'href="/alerts?node={VILLAGE}"' in text
+        assert "level-critical" not in (await alice.get("/mesh/130102001")).text
+
+
 async def test_a_count_is_broken_off_when_the_console_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 500 million records it takes hours; a daemon that stops must not wait for it."""
     began = threading.Event()
