@@ -15,7 +15,7 @@ Rules
 5. So are indexes on fields, which the catalog asks for: they wait until there is something to index, and are made when
    all is caught up. A first load, or a rebuild, is three times as fast without them.
 6. Whoever catches up beside a daemon that has much to do may not get the lock for as long as SQLite waits: while the
-   other goes on, that is no error.
+   other goes on, that is no error. For indexes nobody waits: who has the lock may be making them.
 
 >>> fts_phrase("棉一东社区 licence")
 '"棉 一 东 社 区 licence"'
@@ -160,14 +160,14 @@ class Projector:
             start = self.cursor
             try:
                 count, more = self.step()
-                if not more:
-                    self.index_fields()
             except StoreError as error:
-                if error.code != "FN-7606" or self.cursor == start:
+                if error.code != sqlite.LOCKED or self.cursor == start:
                     raise
                 continue
             applied += count
             if not more:
+                with sqlite.if_free(self.connection):
+                    self.index_fields()
                 break
             steps = None if steps is None else steps - 1
         return applied

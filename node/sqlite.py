@@ -27,6 +27,7 @@ from fednode.sync.errors import StoreError
 
 VERSION_MIN = (3, 51, 3)
 BUSY_MS = 30_000
+LOCKED = "FN-7606"
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 WAL_PAGES = 4_000  # checkpoint the write-ahead log every 16 MiB: at SQLite's 1,000 pages bulk loads run a third slower
 WAL_TRIES = 100
@@ -84,6 +85,19 @@ def connect(
     except sqlite3.DatabaseError as error:
         raise trouble(error, path) from error
     return connection
+
+
+@contextmanager
+def if_free(connection: Connection) -> Iterator[None]:
+    """What may be left undone where another connection has the lock: nobody waits for it, and FN-7606 is no error."""
+    connection.execute("pragma busy_timeout=0")
+    try:
+        yield
+    except StoreError as error:
+        if error.code != LOCKED:
+            raise
+    finally:
+        connection.execute(f"pragma busy_timeout={BUSY_MS}")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -232,7 +246,7 @@ def trouble(error: Exception, path: Path | str) -> StoreError:
     if "full" in text:
         return StoreError("FN-7605", path=str(path), reason=text)
     if "locked" in text or "busy" in text:
-        return StoreError("FN-7606", path=str(path), reason=text)
+        return StoreError(LOCKED, path=str(path), reason=text)
     return StoreError("FN-7607", path=str(path), reason=text)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node import resealed
+from fednode.node import projection, resealed, sqlite
 from fednode.node.projection import Projector
 from fednode.node.room import MIB, Room
 from fednode.node.store import Store
@@ -403,6 +403,27 @@ def test_regression_who_catches_up_beside_a_busy_daemon_waits_for_as_long_as_it_
         one.catch_up()  # nobody goes on
     busy.connection.execute("rollback")
     assert one.catch_up() == 1
+    for projector in (one, busy):
+        projector.close()
+    busy.store.close()
+
+
+def test_regression_nobody_waits_for_indexes_that_another_makes(
+    township: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same standby: to make the indexes takes longer than anybody waits for a lock."""
+    monkeypatch.setattr(projection, "INDEX_ROWS_MIN", 1)
+    append(township.store, correction())
+    place = township.path / "state.db"
+    one, busy = (Projector(place, store, township.trust) for store in (township.store, second(township)))
+    while busy.step()[1]:
+        pass
+    busy.connection.execute("begin immediate")
+    assert one.catch_up() == 0
+    assert one.cursor == township.store.lsn
+    assert one.connection.execute("pragma busy_timeout").fetchone()[0] == sqlite.BUSY_MS
+    busy.connection.execute("rollback")
+    assert one.index_fields()  # they were due
     for projector in (one, busy):
         projector.close()
     busy.store.close()
