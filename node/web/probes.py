@@ -5,7 +5,7 @@ Rules
    nothing better.
 2. /readyz is 503 with its reasons while a store cannot be read, the node is fenced, or the projection is far behind.
 3. /metrics is for this machine, or for who shows the token (`http_metrics_token`). What came through a proxy is not
-   from this machine, and neither is a page that a name of another's leads here.
+   from this machine, and neither is a page that a name of another's leads here. Behind a proxy it takes the token.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ def may_scrape(site: Site, request: Request) -> bool:
     given = request.headers.get("authorization", "")
     if token and given.startswith("Bearer "):
         return hmac.compare_digest(given.removeprefix("Bearer ").strip().encode(), token.strip())
-    if any(name in request.headers for name in PROXIED):
-        return False
+    config = site.app.config
+    if config.http_plain or config.http_proxies or any(name in request.headers for name in PROXIED):
+        return False  # a proxy may well send what came from anywhere on as this machine's own, without a word
     host = request.headers.get("host", "").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     return name in LOCAL_NAMES and is_loopback(request.client.host if request.client else "")

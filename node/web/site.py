@@ -218,7 +218,8 @@ class Site:
 
     def secure(self) -> bool:
         """Whether cookies may travel over TLS alone: always, but where a loopback address is served plain."""
-        return self.app.config.http_plain or self.tls
+        config = self.app.config
+        return self.tls or config.http_plain or bool(config.http_proxies)
 
     def cookie(self, name: str) -> str:
         """A cookie's name: with TLS one that only this very host can set, and only over TLS."""

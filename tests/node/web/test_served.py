@@ -156,6 +156,8 @@ async def test_an_address_for_all_is_tls_unless_the_settings_say_otherwise(tmp_p
         async with httpx.AsyncClient(base_url=url.replace("0.0.0.0", "127.0.0.1"), trust_env=False) as client:
             answer = await client.get("/signin", headers={"x-forwarded-for": "10.9.9.9", "x-forwarded-proto": "https"})
             assert "__Host-fednode-form" in answer.cookies, "the browser is told that it came over TLS"
+            local = await client.get("/metrics", headers={"host": "localhost"})
+            assert local.status_code == 401, "what a proxy sends on looks like this machine's own"
 
 
 async def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
