@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import _man
 import _release
 import _sbom
 from _release import ROOT, files_in, say
@@ -204,11 +205,10 @@ def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s
     (tree / "usr/bin/fednode").chmod(0o755)
     shutil.copy(ROOT / "deploy/fednode.service", tree / "usr/lib/systemd/system")
     shutil.copy(ROOT / "LICENSE", tree / "usr/share/doc/fednode/copyright")
-    pages = sorted((ROOT / "docs/man").glob("*.[1-8]")) if (ROOT / "docs/man").is_dir() else []
-    for page in pages:
-        section = tree / "usr/share/man" / f"man{page.suffix[1:]}"
-        section.mkdir(parents=True, exist_ok=True)
-        shutil.copy(page, section)
+    section = tree / "usr/share/man/man1"
+    section.mkdir(parents=True)
+    for name, page in _man.pages().items():
+        (section / name).write_text(page, "utf-8")
     size_kib = sum(path.stat().st_size for path in files_in(tree) if not path.is_symlink()) // 1024
     control = (ROOT / "deploy/debian/control").read_text("utf-8")
     values = {"VERSION": VERSION, "ARCH": DEBIAN[MACHINE], "GLIBC": f"{oldest[0]}.{oldest[1]}", "SIZE": str(size_kib)}
