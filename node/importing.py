@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ encode = msgspec.json.Encoder().encode
 @dataclass(slots=True)
 class ImportReport:
     """What an import did (or, on a dry run, would do). `problems`: the first bad rows, as (row number, what is
-    wrong)."""
+    wrong); `reasons`: of all of them, how many rows have each (a row with two counts in both)."""
 
     dataset: str
     area: str
@@ -52,6 +53,7 @@ class ImportReport:
     unchanged: int = 0
     rejected: int = 0
     problems: list[tuple[int, tuple[Problem, ...]]] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def good(self) -> int:
@@ -159,6 +161,7 @@ class Importer:
         report = self.report
         report.read += 1
         report.rejected += 1
+        report.reasons.update({one.reason for one in every})
         if len(report.problems) < PROBLEMS_KEPT_MAX:
             report.problems.append((number, every))
         if self._on_reject is not None:

@@ -39,6 +39,7 @@ from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector, Row, fts_phrase
+from fednode.node.rejected import told as reasons_told
 from fednode.node.room import NO_ROOM
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
@@ -265,7 +266,8 @@ class Records:
         report = importer.run(source)
         if not dry_run:
             counts = {name: getattr(report, name) for name in COUNTS}
-            self.journal.event("import", **told, **counts)
+            why = {"reasons": reasons_told(report.reasons)} if report.reasons else {}
+            self.journal.event("import", **told, **counts, **why)
         return report
 
     def _write(self, action: str, dataset: str, area: str, change: Change) -> None:

@@ -13,10 +13,15 @@ import rich_click as click
 from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.coverage import ALL, PAGE_DEFAULT, PAGE_MAX, Coverage, Row, Wanted
 from fednode.node.coverage_cells import TERMS, Cells, Tongue, area_cells, china
+from fednode.node.ingest.rejects import reason_text
+from fednode.node.messages import catalogue, safe
 from fednode.node.published import DAYS_MAX, growth
+from fednode.node.rejected import DAY_MS, DAYS_DEFAULT, rejected
 from fednode.sync.errors import Refused
+from fednode.sync.formats import Problem, canonical_area
 
 if TYPE_CHECKING:
+    from fednode.node.app import App
     from fednode.node.sheets import Cell
 Grown = Mapping[date, Mapping[str, int]]
 
@@ -32,6 +37,7 @@ Grown = Mapping[date, Mapping[str, int]]
 @option("--after", default="", words="option.coverage_after", metavar="CODE")
 @option("--days", type=click.IntRange(1, DAYS_MAX), words="option.coverage_days")
 @option("--timely", is_flag=True, words="option.coverage_timely")
+@option("--rejected", "refused", is_flag=True, words="option.coverage_rejected")
 @option("--csv", "as_csv", default="", words="option.csv_file", metavar="FILE")
 @option("--xlsx", "as_xlsx", default="", words="option.xlsx_file", metavar="FILE")
 def coverage(
@@ -44,21 +50,26 @@ def coverage(
     after: str,
     days: int | None,
     timely: bool,
+    refused: bool,
     as_csv: str,
     as_xlsx: str,
 ) -> None:
-    """Records of each dataset and area, or of each day."""
+    """Records of each dataset and area, or of each day; or rows that imports refused."""
     from fednode.node.coverage import measured, opened
 
     app = session.app()
     unknown = [one for one in levels if one not in app.trust.directory.levels]
     if unknown:
         raise Refused("FN-2001", option="--level", value=unknown[0])
-    if days and (levels or blank or after or timely):
+    if (days or refused) and (levels or blank or after or timely):
         reason = "--level --blank --after --timely"
-        raise Refused("FN-2706", name="--days", reason=reason, command="fednode coverage")
+        name = "--rejected" if refused else "--days"
+        raise Refused("FN-2706", name=name, reason=reason, command="fednode coverage")
     if app.trust.catalog is not None and dataset and dataset not in app.trust.catalog.datasets:
         raise Refused("FN-3401", dataset=dataset)
+    if refused:
+        _rejected(session, app, dataset, area, days or DAYS_DEFAULT, (as_csv, as_xlsx))
+        return
     whole = Wanted(dataset, area, levels, blank)
     with opened(app) as connection:
         found = measured(app, connection, timely=timely)
@@ -86,6 +97,45 @@ def coverage(
         "files": _written(session.words("coverage.title"), heads, cells, as_csv, as_xlsx),
     }
     session.done({"coverage": document}, _lines(session, found, document, rows))
+
+
+def _rejected(session: Session, app: App, dataset: str, area: str, days: int, files: tuple[str, str]) -> None:
+    """Rows that imports refused, by area, dataset and reason."""
+    from fednode.node.coverage import opened
+
+    words, now_ms, under = session.words, app.now_ms(), canonical_area(area)
+    with opened(app) as connection:
+        found = rejected(connection, now_ms - days * DAY_MS, lambda one: one.startswith(under), dataset)
+    catalog = app.trust.catalog
+
+    def title(name: str) -> str:
+        declared = catalog.datasets.get(name) if catalog is not None else None
+        return safe(name) if declared is None else declared.zh if session.lang == "zh" else declared.en
+
+    def reason(name: str) -> str:
+        known = f"reason.{name}" in catalogue()
+        return reason_text(Problem("", name, detail="…"), session.lang) if known else name
+
+    def cells() -> Iterator[Sequence[Cell]]:
+        for row in found.rows:
+            yield row.area, row.dataset, title(row.dataset), row.reason, reason(row.reason), row.rows
+
+    heads = [words(f"head.{key}") for key in ("area", "dataset", "title", "code", "reason", "rows")]
+    document: dict[str, Any] = {
+        "me": app.trust.node,
+        "now_ms": now_ms,
+        "rejected": {"days": days, **dataclasses.asdict(found)},
+        "files": _written(words("coverage.rejected_title"), heads, cells, *files),
+    }
+    told = {name: getattr(found, name) for name in ("imports", "read", "rejected")}
+    lines = [words("coverage.rejected", days=days, **told)]
+    lines += [words("coverage.untold", count=found.untold)] if found.untold else []
+    lines += [words("coverage.written", **file) for file in document["files"]]
+    if found.rows and not document["files"]:
+        shown = [(safe(row.area), title(row.dataset), row.reason, row.rows, reason(row.reason)) for row in found.rows]
+        keys = ("area", "dataset", "code", "rows", "reason")
+        lines += ["", *table(shown, [words(f"head.{key}") for key in keys])]
+    session.done({"coverage": document}, lines)
 
 
 def _written(title: str, heads: list[str], cells: Cells, as_csv: str, as_xlsx: str) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from fednode.node.importing import COUNTS
 from fednode.node.ingest.rejects import Rejects, rejects_paths
 from fednode.node.ingest.source import open_source
 from fednode.node.proof_words import in_words, titles_of
+from fednode.node.rejected import told
 from fednode.sync.change import DELETE, ERASE, UPSERT
 from fednode.sync.errors import Refused
 
@@ -72,6 +73,7 @@ def import_(
 
             def progress(report: Any, source: Any, update: Update = update) -> None:
                 session.about |= {name: getattr(report, name) for name in COUNTS}  # for the audit of one that fails
+                session.about |= {"reasons": told(report.reasons)} if report.reasons else {}
                 update(source.done, source.size, report.read)
 
             report = records.import_rows(
@@ -85,6 +87,7 @@ def import_(
             **{name: getattr(report, name) for name in COUNTS},
             "rejects_file": str(outs[0]) if bad.count else None,
             "rejects_files": [str(out) for out in outs] if bad.count else [],
+            "reasons": dict(report.reasons.most_common()),
             "unknown_headers": source.unknown,
             "problems": [
                 {"row": row, "field": problem.field, "reason": problem.reason, "value": problem.value}
@@ -105,6 +108,8 @@ def _import_lines(session: Session, one: dict[str, Any]) -> list[str]:
     lines = [session.words("import.done", kind=kind, **{key: one[key] for key in ("file", *COUNTS)})]
     if one["unknown_headers"]:
         lines.append(session.words("import.unknown", file=one["file"], headers=", ".join(one["unknown_headers"])))
+    if one["reasons"]:
+        lines.append(session.words("import.reasons", reasons=told(one["reasons"])))
     if one["rejects_file"]:
         lines.append(session.words("import.rejects", path=", ".join(one["rejects_files"])))
     return lines
