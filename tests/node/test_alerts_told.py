@@ -32,11 +32,13 @@ from fednode.node.alerting import acting, outbox
 from fednode.node.alerting.outbox import GIVE_UP_MS, KEEP_MS
 from fednode.node.alerting.targets import Letter, Target, Told, attempt, targets
 from fednode.node.app import App
+from fednode.node.cli import invoke
 from fednode.node.config import Config, load, shown
 from fednode.node.schedule import LETTER_FIRST_S, LETTER_MAX_S, letter_wait_s
 from fednode.sync.change import ALERTS, AUDIT, Change
 from fednode.sync.errors import Refused
 from hook import Hook
+from mesh import Mesh
 from timed import Clock
 
 SECRET = b"whsec_" + base64.b64encode(b"k" * 24)
@@ -424,3 +426,26 @@ def test_an_attempt_that_the_clock_put_far_away_is_made_again(desk: Desk) -> Non
     desk.clock.ms -= GIVE_UP_MS * 2
     outbox.deliver(desk.app, no, lambda _attempt: 60.0)
     assert len(made) == 2
+
+
+async def test_a_daemon_tells_by_itself_and_the_list_is_in_words(
+    tmp_path: Path, hook: Hook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found(publish=False)
+        await mesh.halt(province)
+        province.app.config = replace(province.app.config, alerts_webhooks=(hook.url,), alerts_every="1s")
+        await mesh.run(province)
+        writer = province.app.new_writer()
+        province.app.journal(writer).alert("FN-6420", "13", {"node": "13", "log": "l", "first": 1, "size": 2}, ["head"])
+        writer.store.close()
+        await mesh.until(lambda: [one["type"] for one in hook.documents()] == ["alert.opened"])
+        await mesh.halt(province)
+        for lang, words in (
+            ("zh", ("严重 未处理 1", "发现者 13", "证据 1 份")),
+            ("en", ("critical open 1", "seen by 13")),
+        ):
+            capsys.readouterr()
+            assert invoke(["--home", str(tmp_path / "13"), "--lang", lang, "alerts"], {"LANG": "C.UTF-8"}) == 0
+            shown_ = capsys.readouterr().out
+            assert [word for word in words if word not in shown_] == []
