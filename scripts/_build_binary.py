@@ -150,7 +150,7 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def build(out: Path, work: Path, *, onefile: bool, deb: bool, time_s: int) -> tuple[int, int]:
+def build(out: Path, work: Path, *, onefile: bool, deb: bool, time_s: int, level: int) -> tuple[int, int]:
     """Everything but the checksums, into `out`. Returns the oldest glibc."""
     folder = work / NAME
     shutil.move(freeze(work, onefile=False, time_s=time_s), folder)
@@ -171,9 +171,9 @@ def build(out: Path, work: Path, *, onefile: bool, deb: bool, time_s: int) -> tu
     about = {"oldest": f"{oldest[0]}.{oldest[1]}", "because_of": because, "built_on": " ".join(platform.libc_ver())}
     (out / "glibc.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     check_it_speaks(folder / "fednode")
-    _release.tar_gz(folder, out / f"{NAME}.tar.gz", time_s)
+    _release.tar_gz(folder, out / f"{NAME}.tar.gz", time_s, level)
     if deb:
-        package(folder, out, work, oldest, time_s)
+        package(folder, out, work, oldest, time_s, level)
     if onefile:
         one = out / NAME
         shutil.move(freeze(work / "one", onefile=True, time_s=time_s), one)
@@ -194,7 +194,7 @@ def check_it_speaks(program: Path) -> None:
 # ---------------------------------------------------------------- the Debian package
 
 
-def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s: int) -> None:
+def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s: int, level: int) -> None:
     """The .deb: the folder in /usr/lib/fednode, the command, the unit, what makes user and home."""
     tree = work / "deb"
     shutil.copytree(folder, tree / "usr/lib/fednode", symlinks=True)
@@ -222,7 +222,7 @@ def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     target = out / f"fednode_{VERSION}_{DEBIAN[MACHINE]}.deb"
-    pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z6", "--build", str(tree), str(target)]
+    pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", f"-z{level}", "--build", str(tree), str(target)]
     subprocess.run(pack, env=os.environ | {"SOURCE_DATE_EPOCH": str(time_s)}, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -247,10 +247,11 @@ def main() -> None:
     parser.add_argument("--onefile", action="store_true")
     parser.add_argument("--no-deb", action="store_true")
     parser.add_argument("--twice", action="store_true")
+    parser.add_argument("--level", type=int, default=6, help="how hard to compress: 1 is quick")
     given = parser.parse_args()
     tools(not given.no_deb)
     time_s, out, began = _release.epoch(), given.out.resolve(), time.monotonic()
-    settings = {"onefile": given.onefile, "deb": not given.no_deb, "time_s": time_s}
+    settings = {"onefile": given.onefile, "deb": not given.no_deb, "time_s": time_s, "level": given.level}
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="fednode-build-") as work:

@@ -12,7 +12,15 @@ from _release import ROOT, files_in, say
 
 INSTALLER = ("deploy/offline/install.sh", "deploy/offline/uninstall.sh", "deploy/offline/answers.example")
 MACHINE = ("deploy/fednode.service", "deploy/fednode.sh", "LICENSE")
-MANUAL = ("docs/operate.zh.md", "docs/recovery.md", "docs/errors.md", "deploy/README.md")
+MANUAL = (
+    "docs/technician.zh.md",
+    "docs/quickstart.zh.md",
+    "docs/install.md",
+    "docs/operate.zh.md",
+    "docs/recovery.md",
+    "docs/errors.md",
+    "deploy/README.md",
+)
 TOKEN = "token"
 
 

@@ -53,8 +53,8 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
 
 
-def tar_gz(folder: Path, target: Path, time_s: int) -> None:
-    """The folder as an archive: owner root, one time, sorted. The same files give the same bytes."""
+def tar_gz(folder: Path, target: Path, time_s: int, level: int) -> None:
+    """The folder as an archive: owner root, one time, sorted. The same files give the same bytes. `level`: gzip's."""
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
@@ -65,7 +65,7 @@ def tar_gz(folder: Path, target: Path, time_s: int) -> None:
 
     with (
         target.open("wb") as raw,
-        gzip.GzipFile("", "wb", 6, raw, mtime=time_s) as packed,
+        gzip.GzipFile("", "wb", level, raw, mtime=time_s) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for path in sorted([folder, *folder.rglob("*")]):

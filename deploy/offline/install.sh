@@ -54,7 +54,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ "$(id -u)" = 0 ] || fail 5 "需要管理员权限" "this needs root" "请输入：sudo ./install.sh" "type: sudo ./install.sh"
-for tool in sha256sum tar gzip useradd runuser readlink df timeout; do
+for tool in sha256sum tar gzip useradd runuser setpriv readlink df timeout; do
   command -v "$tool" >/dev/null || fail 7 "这台机器没有 $tool 命令" "this machine has no $tool" \
     "安装软件包 coreutils、tar、gzip、passwd、util-linux" "install coreutils, tar, gzip, passwd, util-linux"
 done

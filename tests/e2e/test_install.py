@@ -42,7 +42,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(made)
     folder = tmp_path_factory.mktemp("build")
     succeed("openssl", "genpkey", "-algorithm", "ed25519", "-out", folder / "release.pem")
-    succeed(ROOT / "scripts/build-binary", "--out", folder / "dist", "--key", folder / "release.pem", timeout=BUILD_S)
+    build = ("--out", folder / "dist", "--key", folder / "release.pem", "--level", "1")
+    succeed(ROOT / "scripts/build-binary", *build, timeout=BUILD_S)
     return folder / "dist"
 
 
@@ -79,6 +80,8 @@ def test_it_runs_in_an_empty_environment_with_nothing_of_python_around(folder: P
     run("catalog", "publish", "--shipped")
     assert json.loads(run("nodes", "--json"))["nodes"][0]["name"] == "河北省"
     assert json.loads(run("verify", "--json"))["ok"]
+    pages = {path.stem for path in (ROOT / "node/data/docs").glob("*.md")}
+    assert {one["topic"] for one in json.loads(run("docs", "--json"))["docs"]} == pages
     assert "用法" in run("--lang", "zh", "--help") or "Usage" in run("--help")
 
 
@@ -224,6 +227,16 @@ def test_install_upgrade_step_back_and_uninstall(
     records = ask("digest")["records"]
     assert records == 20
     runs(fednode.__version__)
+
+    # what root does is done as the service's user, and reaches where only root may
+    (machine.path / "root/usb").mkdir(mode=0o700)
+    shutil.copy(rows, machine.path / "root/rows.csv")
+    (machine.path / "root/rows.csv").chmod(0o600)
+    assert ask("import", "admin-licence", "/root/rows.csv", "--dry-run")["command"] == "import"
+    ask("bundle", "export", "--to", "parent", "-o", "/root/usb")
+    assert list((machine.path / "root/usb").rglob("*.fnb"))
+    home = machine.path / "var/lib/fednode/node"
+    assert {path.stat().st_uid for path in (home, *home.rglob("*"))} == {home.stat().st_uid}
 
     # a stick that is damaged, one that is not signed: nothing is touched
     (archive,) = at.glob("*.tar.gz")
