@@ -38,6 +38,7 @@ from fednode.node.journal import DAEMON, Journal, Throttle
 from fednode.node.projection import Projector
 from fednode.node.room import MIB, Room
 from fednode.node.store import Store
+from fednode.node.tracing import OFF, Tracer
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
@@ -112,6 +113,7 @@ class App:
         store.suit(self.profile)
         self.room = store.room = Room(home.path, config.reserve_mib * MIB)
         self.operator, self.throttle = operator, Throttle(clock)
+        self.tracer: Tracer = OFF  # the daemon's, where the settings want one
         if clock is real_clock:
             steady = real_steady
         self.reference: Reference = Reference.load(store, trust, lambda: self.clock(), steady, boot_id())

@@ -105,6 +105,8 @@ class Config:
     http_idle: str = "30m"
     http_session: str = "12h"
     http_metrics_token: bytes | None = None
+    trace_endpoint: str = ""
+    trace_sample: float = 1.0
     passphrase: bytes | None = None
 
 
@@ -134,6 +136,16 @@ def _webhook(text: str) -> None:
     if not found.hostname or "@" in found.netloc or not text.isascii() or re.search(r"\s", text):
         raise ValueError(text)
     if found.scheme != "https" and not (found.scheme == "http" and loopback):
+        raise ValueError(text)
+
+
+def _collector(text: str) -> None:
+    """Where traces are posted to (OTLP over HTTP); empty: nowhere."""
+    found = urlsplit(text)
+    _ = found.port  # raises ValueError for what is none
+    if text and (found.scheme not in ("http", "https") or not found.hostname or "@" in found.netloc):
+        raise ValueError(text)
+    if not text.isascii() or re.search(r"\s", text):
         raise ValueError(text)
 
 
@@ -173,6 +185,7 @@ NUMBERS = {  # least, greatest
     "backup_keep": (1, 1000),
     "health_behind_changes": (0, 100_000_000),
 }
+RATIOS = frozenset(("trace_sample",))  # 0 to 1
 SWITCHES = frozenset(("sync_urgent", "http_plain"))
 # What reads a text, or raises ValueError; and how one looks.
 _SPAN_OF_TIME: tuple[Callable[[str], Any], str] = (parse_duration, "30s, 10m, 1h, 7d")
@@ -189,6 +202,7 @@ FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
     **dict.fromkeys(("serve_quantum", "ack_wait", "health_interval", "http_idle", "http_session"), _SPAN_OF_TIME),
     **dict.fromkeys(("alerts_every", "alerts_coverage"), _SPAN_OF_TIME),
     "alerts_webhooks": (_webhook, "https://hooks.example.org/path (http:// for this machine alone)"),
+    "trace_endpoint": (_collector, "http://127.0.0.1:4318/v1/traces"),
     "alerts_smtp": (_server, "smtp.example.org:587"),
     **dict.fromkeys(("alerts_mail_to", "alerts_mail_from"), (_mailbox, "ops@example.org")),
     "alerts_rules": (parse_rule, "disk critical 5%, clock off, certificate 30d (see `fednode alerts rules`)"),
@@ -278,6 +292,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     shown = "***" if name in SECRETS | MASKED else str(value)[:100]
     choices = ", ".join(CHOICES.get(name, ())) or "-".join(map(str, NUMBERS.get(name, ())))
     choices = FORMS[name][1] if name in FORMS else "true, false" if name in SWITCHES else choices
+    choices = "0.0-1.0" if name in RATIOS else choices
     refused = Refused("FN-2602", name=name, value=shown, where=where, choices=choices)
     if name in NUMBERS:
         least, greatest = NUMBERS[name]
@@ -285,6 +300,11 @@ def _value(name: str, value: Any, where: str) -> Any:
         if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= greatest:
             raise refused
         return int(text)
+    if name in RATIOS:
+        text = str(value) if type(value) in (int, float, str) else ""
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > 1:
+            raise refused
+        return float(text)
     if name in SWITCHES:
         switch = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
         if not isinstance(switch, bool):

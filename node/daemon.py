@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+import fednode
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import carrier, poke, succession, switchover
+from fednode.node import carrier, poke, succession, switchover, tracing
 from fednode.node.alerting.daily import Alerts
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
@@ -50,10 +51,11 @@ PROJECT_DELAY_S = 0.02  # acks go out, and come in, first: projecting would hold
 
 
 class Daemon:
-    """`fednode run`."""
+    """`fednode run`. Raises Refused FN-2604."""
 
     def __init__(self, app: App) -> None:
         self.app = app
+        app.tracer = tracing.tracer(app.config, app.trust.node, fednode.__version__)
         self.engine = Engine(app, self._project_soon)
         self.projector = Follower(app, self.engine.writer.busy)
         self.scrubber = Scrubber(app, self.engine.writer, self.engine.mender.found) if app.config.scrub_days else None
@@ -75,6 +77,7 @@ class Daemon:
             app.now_ms,
             app.rng,
             app.config.jobs_jitter,
+            app.tracer,
         )
 
     def stop(self) -> None:
@@ -184,6 +187,7 @@ class Daemon:
             await self.engine.note("daemon.stopped")
         await self.engine.stop()
         await asyncio.to_thread(self.projector.stop)
+        await asyncio.to_thread(self.app.tracer.stop)
 
     def _project_soon(self) -> None:
         asyncio.get_running_loop().call_later(PROJECT_DELAY_S, self.projector.wake)

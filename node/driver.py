@@ -32,6 +32,7 @@ from fednode.node import refill
 from fednode.node.carrier import Stream
 from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
 from fednode.node.store import Store
+from fednode.node.tracing import OFF, Tracer
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
@@ -56,9 +57,11 @@ class WriterThread:
         make: Callable[[], Writer],
         on_group: Callable[[], None],
         on_alarms: Callable[[Writer, list[Alarm]], None] = lambda writer, alarms: None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._make, self._on_group, self._on_alarms = make, on_group, on_alarms
+        self._tracer = tracer
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
         self._thread.start()
@@ -165,7 +168,8 @@ class WriterThread:
 
     def _commit(self, writer: Writer, group: list[Any]) -> None:
         try:
-            reports = writer.incoming([(link, commit) for link, commit, _ in group])
+            with self._tracer.span("commit", commits=len(group)):
+                reports = writer.incoming([(link, commit) for link, commit, _ in group])
         except FednodeError as error:
             log.error("store trouble", extra={"code": error.code, "params": dict(error.params)})
             for _, _, done in group:
@@ -292,6 +296,11 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.keep_half()
+
+    @property
+    def ended(self) -> fx.Close | None:
+        """How it ended; known before `run` returns, and where that is cancelled."""
+        return self._closed.result() if self._closed.done() and not self._closed.cancelled() else None
 
     async def keep_half(self) -> None:
         """Store what is half received, for a session that comes after this one."""

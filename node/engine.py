@@ -31,6 +31,7 @@ from fednode.node.pacing import Pacer
 from fednode.node.rewrapping import due
 from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
+from fednode.node.tracing import Attributes
 from fednode.node.turns import Turns, Wait
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import clock, versions, wire
@@ -69,7 +70,7 @@ class Engine(Hooks):
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self._heard = app.trust.heard
-        self.writer = WriterThread(app.new_writer, self.moved, self._alarmed)
+        self.writer = WriterThread(app.new_writer, self.moved, self._alarmed, app.tracer)
         self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
         self._progress = asyncio.Event()
 
@@ -357,11 +358,14 @@ class Engine(Hooks):
 
     async def _run(self, session: Session) -> tuple[fx.Close, Report]:
         self.sessions.add(session)
-        try:
-            close = await session.run()
-        finally:
-            self.sessions.discard(session)
-            self.health.left(session)
+        dials = session.exchange.dials
+        with self.app.tracer.span("exchange", "client" if dials else "server") as span:
+            try:
+                close = await session.run()
+            finally:
+                self.sessions.discard(session)
+                self.health.left(session)
+                span.set(**_traced(self.app, session))
         await self._note_end(session, close)
         return close, session.report
 
@@ -517,6 +521,27 @@ class Engine(Hooks):
         self.soon(self.tell("certificate.renewed", peer=name_of(session), valid_to_s=self.app.trust.me.not_after))
         if session.link is None or not session.link.restoring:
             session.end(None)
+
+
+def _traced(app: App, session: Session) -> Attributes:
+    """What a trace says of a session that has ended."""
+    moved, close = session.report, session.ended
+    error = close.error if close is not None else None
+    outcome = DONE if error is None else jobs.outcome_of(error)
+    if session.exchange.dials:
+        role = "primary" if app.trust.me.stands_for else "parent"
+    else:
+        role = "standby" if session.peer is not None and session.peer.stands_for else "child"
+    return {
+        "peer": session.shown,
+        "role": role,
+        "outcome": outcome if close is not None else "",  # it was cut off before either side said a word
+        "error": code_of(error),
+        "segments_sent": moved.sent,
+        "segments_received": moved.received,
+        "bytes_sent": moved.bytes_sent,
+        "bytes_received": moved.bytes_received,
+    }
 
 
 async def quietly(awaitable: Any) -> None:

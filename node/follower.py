@@ -75,6 +75,15 @@ class Follower:
     def _clean(projector: Projector) -> bool:
         return clean_state(projector) or clean_log(projector.store)
 
+    def _step(self, projector: Projector) -> bool:
+        """One step. Whether there may be more."""
+        with self._app.tracer.span("projection") as span:
+            changes, more = projector.step()
+            span.set(changes=changes)
+            if not changes:
+                span.drop()
+        return more
+
     def _run(self) -> None:
         projector: Projector | None = None
         told = ""
@@ -103,7 +112,7 @@ class Follower:
             if self._stopping:
                 return
             self._give_way()
-            if projector.step()[1]:
+            if self._step(projector):
                 delay_s = TEXT_DELAY_S
                 continue
             if self._wanted.wait(delay_s):

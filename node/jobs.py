@@ -97,8 +97,8 @@ def spread(seconds: float, percent: int, rng: Callable[[int], bytes]) -> float:
     return seconds * (1 + percent / 100 * (int.from_bytes(rng(4), "big") / (1 << 31) - 1))
 
 
-def outcome_of(error: FednodeError) -> str:
-    """How a job ended that an error ended."""
+def outcome_of(error: Exception) -> str:
+    """How a job, or an exchange, ended that an error ended."""
     return REFUSED if isinstance(error, Refused | PeerError) else FAILED
 
 

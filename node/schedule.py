@@ -25,7 +25,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from fednode.crypto.errors import FednodeError
 from fednode.node.jobs import IDLE, Ledger, outcome_of, spread
-from fednode.node.journal import FAILED
+from fednode.node.journal import DONE, FAILED
+from fednode.node.tracing import OFF, Tracer
 from fednode.sync.errors import Unavailable
 
 RETRY_FIRST_S = 0.5
@@ -116,7 +117,9 @@ class Jobs:
         now_ms: Callable[[], int],
         rng: Callable[[int], bytes],
         jitter_percent: int = 0,
+        tracer: Tracer = OFF,
     ) -> None:
+        self._tracer = tracer
         self._ledger, self._seconds, self._now_ms, self._rng, self._jitter = (
             ledger,
             seconds,
@@ -163,20 +166,28 @@ class Jobs:
             if not free:
                 return
             began_ms, began_s = self._now_ms(), self._seconds()
-            outcome, code = "", ""
-            try:
-                found = job.function()
-                if inspect.isawaitable(found):
-                    found = await found
-                outcome = IDLE if found is IDLE else ""
-            except FednodeError as error:
-                outcome, code = outcome_of(error), error.code
-                log.error("job", extra={"job": name, "code": code, "params": dict(error.params)})
-            except Exception:  # a bug in one job must not stop the others
-                outcome, code = FAILED, "FN-7001"
-                log.exception("job", extra={"job": name})
+            with self._tracer.span(f"job {name}", job=name) as span:
+                outcome, code = await self._outcome(name, job)
+                span.set(outcome=outcome or DONE, error=code)
+                if outcome == IDLE:
+                    span.drop()
             took_ms = round((self._seconds() - began_s) * 1000)
             self._ledger.note(name, began_ms, took_ms, outcome, code, next_ms=self.next_ms(name))
+
+    @staticmethod
+    async def _outcome(name: str, job: _Job) -> tuple[str, str]:
+        """Do a job's work. How it ended, and the code of its error."""
+        try:
+            found = job.function()
+            if inspect.isawaitable(found):
+                found = await found
+        except FednodeError as error:
+            log.error("job", extra={"job": name, "code": error.code, "params": dict(error.params)})
+            return outcome_of(error), error.code
+        except Exception:  # a bug in one job must not stop the others
+            log.exception("job", extra={"job": name})
+            return FAILED, "FN-7001"
+        return IDLE if found is IDLE else "", ""
 
     def next_ms(self, name: str) -> int:
         """When a job runs next, by the corrected clock."""

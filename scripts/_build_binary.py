@@ -54,6 +54,8 @@ LEFT_OUT = (
     "IPython",
     "PIL",
     "lib2to3",
+    "opentelemetry",  # an extra, not tried frozen: FN-2604 says that it is not there
+    "requests",
 )
 GLIBC = re.compile(r"\bName: GLIBC_(\d+)\.(\d+)(?:\.\d+)?\b")
 

@@ -52,7 +52,7 @@ SETTINGS = (  # what may be shown; of all others only whether they are set
     *("health_behind_changes", "sync_windows", "sync_zone", "sync_limit", "sync_limits", "sync_urgent"),
     *("serve_sessions", "serve_quantum", "ack", "ack_wait", "ack_away", "jobs_scrub", "jobs_renewal"),
     *("jobs_retention", "jobs_cleaning", "jobs_drill", "drill_days", "jobs_backup", "jobs_jitter", "backup_keep"),
-    *("alerts_every", "alerts_coverage"),
+    *("alerts_every", "alerts_coverage", "trace_sample"),
 )
 # Texts of findings that may be shown: ids, versions, addresses of nodes, times.
 PARAMS = frozenset(

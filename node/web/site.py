@@ -141,6 +141,14 @@ class Site:
 
     def _endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            name = f"{request.method} {page.path}"
+            with self.app.tracer.span(name, "server", method=request.method, route=page.path) as span:
+                response = await answer(request)
+                status = response.status_code
+                span.set(status=status, error=str(status) if status >= 500 else "")
+            return response
+
+        async def answer(request: Request) -> Response:
             try:
                 form = await _form(request) if request.method == "POST" else {}
                 return await self.desk.ask(lambda reader: self._answer(reader, page, request, form))

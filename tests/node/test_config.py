@@ -58,6 +58,12 @@ def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
         ("listen = 7443", "FN-2602"),
         ('listen = "7443"', "FN-2602"),
         ('listen = ":7443"', "FN-2602"),
+        ('[trace]\nendpoint = "127.0.0.1:4318"', "FN-2602"),
+        ('[trace]\nendpoint = "http://me:secret@collector/v1/traces"', "FN-2602"),
+        ('[trace]\nendpoint = "http://collector:port"', "FN-2602"),
+        ("[trace]\nsample = 1.01", "FN-2602"),
+        ("[trace]\nsample = -0.1", "FN-2602"),
+        ("[trace]\nsample = true", "FN-2602"),
         ('listen = "a:65536"', "FN-2602"),
         ('listen = "a:７４４３"', "FN-2602"),
         ('listen = "a b:1"', "FN-2602"),
@@ -177,3 +183,11 @@ def test_windows_and_spans_that_cannot_be_are_refused_with_an_example(tmp_path: 
     error = refusal(home(tmp_path, given), {})
     assert error.code == "FN-2602"
     assert error.params["choices"]
+
+
+def test_a_ratio_is_a_number_or_its_text(tmp_path: Path) -> None:
+    home(tmp_path, '[trace]\nendpoint = "https://collector.example:4318/v1/traces"\nsample = 0.25\n')
+    assert load(tmp_path, {}, {})[0].trace_sample == 0.25
+    assert load(tmp_path, {"FEDNODE_TRACE_SAMPLE": "1"}, {})[0].trace_sample == 1.0
+    home(tmp_path, "[trace]\nsample = 0\n")
+    assert load(tmp_path, {}, {})[0].trace_sample == 0.0
