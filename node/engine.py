@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 log = logging.getLogger("fednode.daemon")
+CUT = "cut"  # the call was taken away before either side said why, as at a stop of the child's daemon
 LOOK_S = 0.2  # who waits for something of the store looks so often, whatever it hears
 MEET_AGAIN_MS = 200
 
@@ -527,7 +528,7 @@ def _traced(app: App, session: Session) -> Attributes:
     """What a trace says of a session that has ended."""
     moved, close = session.report, session.ended
     error = close.error if close is not None else None
-    outcome = DONE if error is None else jobs.outcome_of(error)
+    outcome = CUT if close is None else DONE if error is None else jobs.outcome_of(error)
     if session.exchange.dials:
         role = "primary" if app.trust.me.stands_for else "parent"
     else:
@@ -535,7 +536,7 @@ def _traced(app: App, session: Session) -> Attributes:
     return {
         "peer": session.shown,
         "role": role,
-        "outcome": outcome if close is not None else "",  # it was cut off before either side said a word
+        "outcome": outcome,
         "error": code_of(error),
         "segments_sent": moved.sent,
         "segments_received": moved.received,

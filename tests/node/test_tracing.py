@@ -82,10 +82,12 @@ def _attributes(one: Any) -> dict[str, Any]:
 
 
 def _one(spans: dict[str, list[Span]], name: str, **wanted: Any) -> dict[str, Any]:
-    """The attributes of the first span of a name that has those that are wanted."""
+    """The attributes of the first span of a name that has those that are wanted; there is one."""
     found = [_attributes(span) for span in spans.get(name, [])]
     given = {ATTRIBUTES[key]: value for key, value in wanted.items()}
-    return next((one for one in found if given.items() <= one.items()), {"none of": found})
+    fitting = [one for one in found if given.items() <= one.items()]
+    assert fitting, (name, wanted, found)
+    return fitting[0]
 
 
 def _projected(node: Running) -> bool:
@@ -111,11 +113,11 @@ async def test_two_nodes_and_a_collector(tmp_path: Path, collector: Collector) -
             assert (await visitor.get(f"/mesh/{PLACE}")).status_code == 404
         ledger = Ledger(province.app.home.run_dir, "test")
         await mesh.until(lambda: ledger.read("watch").outcome == "done")
-        await mesh.halt(city)
         await mesh.halt(province)
+        await mesh.halt(city)
     above, below = collector.spans("13"), collector.spans("1301")
-    assert "error.type" not in _one(below, "exchange", peer="13", role="parent", outcome="done")
-    assert "none of" not in _one(above, "exchange", peer="1301", role="child")
+    assert "error.type" not in _one(above, "exchange", peer="1301", role="child", outcome="done")
+    assert _one(below, "exchange", peer="13", role="parent")["fednode.outcome"]
     for spans, moved in ((below, "sent"), (above, "received")):
         exchanges = [_attributes(one) for one in spans["exchange"]]
         assert sum(one[f"fednode.exchange.segments_{moved}"] for one in exchanges) >= 1
