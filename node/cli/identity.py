@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -52,8 +52,8 @@ def init(session: Session, node: str, level: str, name: str, domain: str, scope:
     from fednode.node.app import App
 
     named: dict[str, Any] = {"node": node, "name": name, "level": level, "domain": domain, "scope": scope}
-    app = App.init_province(session.home, session.config()[0], **named, operator=session.operator)
-    found = _identity(app)
+    with closing(App.init_province(session.home, session.config()[0], **named, operator=session.operator)) as app:
+        found = _identity(app)
     lines = [
         session.words("init.done", home=app.home.path, **_flat(session, found)),
         session.words("init.root", root=found["root_sha256"]),
@@ -225,6 +225,12 @@ def join(
     other = not fresh and session.app().trust.node != asked.node
     with Home.load(session.home).lock() if other else nullcontext():
         app = asyncio.run(joining)
+    with closing(app):
+        _joined(session, app, fresh)
+
+
+def _joined(session: Session, app: Any, fresh: bool) -> None:
+    """Say what has become of it."""
     found = _identity(app)
     parent = app.trust.parent
     former = app.trust.me.incarnation - 1 if fresh else 0  # lives of which nothing is here

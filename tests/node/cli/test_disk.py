@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -88,6 +89,17 @@ def test_init_on_a_full_disk_says_so_and_leaves_nothing(
     assert [one.name for one in disk.path.iterdir()] == ["ballast"]
     disk.empty()
     assert invoke(words, {"LANG": "C.UTF-8"}) == 0
+
+
+def test_regression_init_closes_what_it_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was left to the garbage collector, and with it the files that SQLite has beside an open database."""
+    gc.disable()
+    try:
+        home = tmp_path / "home"
+        assert invoke(["--home", str(home), "init", "--id", "13", "--name", "河北省"], {"LANG": "C.UTF-8"}) == 0
+        assert [one.name for one in home.iterdir() if one.name.startswith("log.db")] == ["log.db"]
+    finally:
+        gc.enable()
 
 
 def test_a_full_disk_without_a_reserve_is_read_as_long_as_there_is_room_to_open_it(run: Run, disk: Disk) -> None:
