@@ -121,7 +121,7 @@ def test_a_verified_whole_or_no_change(scene: Scene, tmp_path: Path, steps: list
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_a_verified_whole_or_no_change_at_length(scene: Scene, tmp_path: Path, steps: list[Step]) -> None:
     check(scene, tmp_path, steps)

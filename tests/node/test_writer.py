@@ -386,6 +386,7 @@ def test_regression_who_catches_up_beside_a_busy_daemon_waits_for_as_long_as_it_
     append(township.store, correction())
     place = township.path / "state.db"
     one, busy = (Projector(place, store, township.trust) for store in (township.store, second(township)))
+    monkeypatch.setattr(sqlite, "BUSY_MS", 0)
     one.connection.execute("pragma busy_timeout = 0")
     refresh = township.trust.refresh
 
