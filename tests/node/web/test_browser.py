@@ -86,6 +86,10 @@ async def test_every_page_of_the_navigation_is_usable_by_all(tmp_path: Path) -> 
                         await one.click()  # what is folded is looked at, too
                     assert (entry.path, await browser.faults(page)) == (entry.path, [])
                     await browser.picture(page, f"{entry.path.strip('/').replace('/', '-')}-{name}")
+            await desk.goto("/users")  # names of accounts were shown with a capital
+            letters = "e => getComputedStyle(e, '::first-letter').textTransform"
+            shown = await desk.evaluate(f"[...document.querySelectorAll('tbody th')].map({letters})")
+            assert shown == ["none", "none"]
             await desk.goto("/alerts")
             await desk.click("summary:has-text('Act')")
             await desk.fill("article input[name=note] >> nth=0", "on my way")
