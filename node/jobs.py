@@ -19,7 +19,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -283,15 +283,11 @@ def look_at_alerts(app: App) -> dict[str, Any]:
     from fednode.node.alerting import raising
     from fednode.node.alerting.local import Local
 
-    local, store = Local.open(app.home.alerts_db), app.new_store()
-    try:
+    with closing(Local.open(app.home.alerts_db)) as local, closing(app.new_store()) as store:
         plan = raising.look(app, local, serving=app.home.running())
         done = raising.carry_out(app, app.new_writer(store), plan)
         raising.settle(local, plan)
         return done
-    finally:
-        local.close()
-        store.close()
 
 
 def survey(app: App) -> dict[str, Any]:
@@ -299,11 +295,8 @@ def survey(app: App) -> dict[str, Any]:
     from fednode.node.alerting import raising
     from fednode.node.alerting.local import Local
 
-    local = Local.open(app.home.alerts_db)
-    try:
+    with closing(Local.open(app.home.alerts_db)) as local:
         return raising.survey(app, local)
-    finally:
-        local.close()
 
 
 def notify(app: App) -> dict[str, Any]:

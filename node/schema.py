@@ -29,10 +29,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database, Migrations
 
-from fednode.node.sqlite import Connection, DatabaseError, transaction, trouble
+from fednode.node.sqlite import Connection, DatabaseError, connect, transaction, trouble
 from fednode.sync.errors import StoreError
 
 log_migrations = Migrations("fednode-log")
@@ -381,6 +382,42 @@ def newer(connection: Connection, migrations: Migrations, path: Path) -> tuple[s
     except DatabaseError as error:
         raise trouble(error, path) from error
     return tuple(sorted(migration.name for migration in had if migration.name not in known))
+
+
+def opened(path: Path, migrations: Migrations, *, synchronous: str, cache_kib: int, secure: bool = True) -> Connection:
+    """A database of a node beside its log, brought up to date; made where there is none. Raises StoreError."""
+    connection = connect(path, synchronous=synchronous, cache_kib=cache_kib, secure=secure)
+    try:
+        migrate(connection, migrations, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class File:
+    """One of these, with its table `meta`. Not thread-safe: one for each thread."""
+
+    def __init__(self, connection: Connection, path: Path) -> None:
+        self._c, self.path = connection, path
+
+    @property
+    def connection(self) -> Connection:
+        """For who reads other tables of it."""
+        return self._c
+
+    def close(self) -> None:
+        self._c.close()
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A value of the `meta` table."""
+        row = self._c.execute("select value from meta where key = ?", (key,)).fetchone()
+        return default if row is None else row[0]
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """One value, by itself."""
+        with transaction(self._c, self.path) as c:
+            c.execute("insert or replace into meta values (?, ?)", (key, value))
 
 
 def migrate(

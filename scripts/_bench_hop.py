@@ -37,7 +37,6 @@ import os
 import platform
 import queue
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -46,6 +45,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/lib"))
 
 import _bench_data
 from _bench_node import DATASET
@@ -56,6 +57,7 @@ from fednode.node.config import Config
 from fednode.node.projection import INDEX_ROWS_MIN
 from fednode.node.syncing import sync_once
 from fednode.sync.enrol import Token
+from ports import free_port
 
 HERE = Path(__file__).resolve().parent
 OF_THE_DATASET = f"dataset = (select id from dataset where name = '{DATASET}')"
@@ -114,12 +116,6 @@ class Node:
         ended = self.order("stop", "ended")
         self.process.wait(timeout=30)
         return ended
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @functools.cache

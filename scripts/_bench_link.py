@@ -52,6 +52,7 @@ import sample_data
 from fednode.node.app import App
 from fednode.node.ingest.source import open_source
 from fednode.node.syncing import sync_once
+from ports import free_port
 from shaper import Line, Shaper
 
 DATASET = "admin-licence"
@@ -222,7 +223,7 @@ async def rsync(folder: Path) -> dict[str, Any]:
     conf.write_text(
         f"use chroot = no\n[store]\npath = {there}\nread only = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n"
     )
-    port = hop.free_port()
+    port = free_port()
     serve = ("rsync", "--daemon", "--no-detach", "--address=127.0.0.1", f"--port={port}", f"--config={conf}")
     server = await asyncio.create_subprocess_exec(*serve)
     try:

@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fednode.node.alerting.local import OF_AREA, OF_NODE, OF_RULE, SILENCE_DAYS_MAX, Local, Silence
@@ -85,18 +86,14 @@ def silence(app: App, given: str, until: int, note: str, *, below: bool = False)
     now_ms = app.now_ms()
     if not now_ms < until <= now_ms + SILENCE_DAYS_MAX * DAY_MS:
         raise Refused("FN-3333", days=SILENCE_DAYS_MAX)
-    local = Local.open(app.home.alerts_db)
-    try:
+    with closing(Local.open(app.home.alerts_db)) as local:
         app.journal().event("alerts.silence", kind=kind, target=target, until_ms=until, note=note)
         return local.silence(kind, target, until, now_ms, app.operator, cut(note, TEXT_BYTES_MAX))
-    finally:
-        local.close()
 
 
 def unsilence(app: App, given: str, *, below: bool = False) -> tuple[str, str]:
     """End a silence now. Raises Refused FN-3334 where there is none."""
-    local = Local.open(app.home.alerts_db)
-    try:
+    with closing(Local.open(app.home.alerts_db)) as local:
         there = {(one.kind, one.target) for one in local.silences(app.now_ms())}
         named = [one for one in there if one[1] == given and (not below or one[0] == OF_AREA)]
         found = named[0] if len(named) == 1 else target_of(app, given, below=below)
@@ -105,5 +102,3 @@ def unsilence(app: App, given: str, *, below: bool = False) -> tuple[str, str]:
         app.journal().event("alerts.unsilence", kind=found[0], target=found[1])
         local.unsilence(*found)
         return found
-    finally:
-        local.close()

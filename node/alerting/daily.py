@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fednode.node.alerting import raising
@@ -42,18 +43,12 @@ class Alerts:
         return None
 
     def _planned(self) -> Plan:
-        local = Local.open(self._app.home.alerts_db)
-        try:
+        with closing(Local.open(self._app.home.alerts_db)) as local:
             return raising.look(self._app, local, serving=True)
-        finally:
-            local.close()
 
     def _settle(self, plan: Plan) -> None:
-        local = Local.open(self._app.home.alerts_db)
-        try:
+        with closing(Local.open(self._app.home.alerts_db)) as local:
             raising.settle(local, plan)
-        finally:
-            local.close()
 
     async def survey(self) -> object:
         """Look at the areas."""

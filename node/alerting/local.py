@@ -15,12 +15,14 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from fednode.node import sqlite
-from fednode.node.schema import alerts_migrations, migrate
+from fednode.node.schema import File, alerts_migrations, opened
+from fednode.sync.errors import StoreError
 
 CACHE_KIB = 1_024
 SILENCE_DAYS_MAX = 366
@@ -45,40 +47,13 @@ class Silence:
         return self.target == (rule if self.kind == OF_RULE else node)
 
 
-class Local:
+class Local(File):
     """Not thread-safe: one for each thread."""
-
-    def __init__(self, connection: sqlite.Connection, path: Path) -> None:
-        self._c, self.path = connection, path
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """The file, made where there is none. Raises StoreError."""
-        connection = sqlite.connect(path, synchronous="FULL", cache_kib=CACHE_KIB, secure=False)
-        try:
-            migrate(connection, alerts_migrations, path)
-        except BaseException:
-            connection.close()
-            raise
-        return cls(connection, path)
-
-    @property
-    def connection(self) -> sqlite.Connection:
-        """For the outbox."""
-        return self._c
-
-    def close(self) -> None:
-        self._c.close()
-
-    def meta(self, key: str, default: Any = None) -> Any:
-        """A value of the `meta` table."""
-        row = self._c.execute("select value from meta where key = ?", (key,)).fetchone()
-        return default if row is None else row[0]
-
-    def set_meta(self, key: str, value: Any) -> None:
-        """One value, by itself."""
-        with sqlite.transaction(self._c, self.path) as c:
-            c.execute("insert or replace into meta values (?, ?)", (key, value))
+        return cls(opened(path, alerts_migrations, synchronous="FULL", cache_kib=CACHE_KIB, secure=False), path)
 
     # ------------------------------------------------------------ what holds
 
@@ -120,3 +95,13 @@ class Local:
             (now_ms,),
         )
         return [Silence(*row) for row in rows]
+
+
+def if_readable(path: Path) -> AbstractContextManager[Local | None]:
+    """The file for who only shows what is in it; None where there is none yet, or it cannot be read."""
+    if not path.exists():
+        return nullcontext()
+    try:
+        return closing(Local.open(path))
+    except StoreError:
+        return nullcontext()

@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from fednode.crypto import canonical
 from fednode.crypto.certs import iso
 from fednode.crypto.suite import SUITE_1
 from fednode.node import sqlite
-from fednode.node.alerting.local import Local
+from fednode.node.alerting.local import Local, if_readable
 from fednode.node.alerting.raising import reading, rules_of
 from fednode.node.alerting.reading import area_of, id_of, message, silences, state_of
 from fednode.node.alerting.rules import LEVELS
@@ -31,7 +32,6 @@ from fednode.node.alerting.targets import Letter, Target, Told, targets
 from fednode.node.events import Alert, Events
 from fednode.node.journal import FAILED, OPEN, TEXT_BYTES_MAX, cut, small
 from fednode.node.messages import LANGUAGES, safe, text
-from fednode.sync.errors import StoreError
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -257,34 +257,20 @@ class Outbox:
 def deliver(app: App, attempt: Attempt, wait_s: Wait) -> dict[str, Any]:
     """Put in what is new, and send what is due; in whatever thread. Raises StoreError."""
     to = list(targets(app.config))
-    local = Local.open(app.home.alerts_db)
-    try:
+    with closing(Local.open(app.home.alerts_db)) as local:
         outbox = Outbox(local.connection, local)
         new = outbox.post(app, to)
         found = outbox.run(to, attempt, wait_s, app.now_ms())
-    finally:
-        local.close()
     if found.given_up:
-        store = app.new_store()
-        try:
+        with closing(app.new_store()) as store:
             app.journal(app.new_writer(store)).befell("alerts.undelivered", FAILED, count=found.given_up)
-        finally:
-            store.close()
     return {"new": new, "sent": found.sent, "failed": found.failed, "waiting": found.waiting}
 
 
 def standing(app: App) -> list[dict[str, Any]]:
     """What waits to be told; nothing where the file cannot be read."""
-    if not app.home.alerts_db.exists():
-        return []
-    try:
-        local = Local.open(app.home.alerts_db)
-    except StoreError:
-        return []
-    try:
-        return Outbox(local.connection, local).standing()
-    finally:
-        local.close()
+    with if_readable(app.home.alerts_db) as local:
+        return [] if local is None else Outbox(local.connection, local).standing()
 
 
 def trial(app: App, attempt: Attempt) -> list[tuple[str, Told]]:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node.alerting.local import Local, Silence
+from fednode.node.alerting.local import Silence, if_readable
 from fednode.node.alerting.raising import reading, rules_of
 from fednode.node.alerting.rules import LEVELS
 from fednode.node.events import Alert, Events
 from fednode.node.journal import OPEN
 from fednode.node.messages import error_text
-from fednode.sync.errors import Refused, StoreError
+from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -67,16 +67,8 @@ def area_of(trust: Trust, alert: Alert) -> str:
 
 def silences(app: App) -> list[Silence]:
     """Those that hold now; none where the file cannot be read."""
-    if not app.home.alerts_db.exists():
-        return []
-    try:
-        local = Local.open(app.home.alerts_db)
-    except StoreError:
-        return []
-    try:
-        return local.silences(app.now_ms())
-    finally:
-        local.close()
+    with if_readable(app.home.alerts_db) as local:
+        return [] if local is None else local.silences(app.now_ms())
 
 
 def state_of(alert: Alert, area: str, quiet: Iterable[Silence]) -> str:

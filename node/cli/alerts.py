@@ -9,9 +9,10 @@ import rich_click as click
 from fednode.node.alerting import acting, outbox, reading, targets
 from fednode.node.alerting.reading import CLOSED, PAGE_DEFAULT, PAGE_MAX, SHOWN, STATES, Wanted
 from fednode.node.alerting.rules import LEVELS, RULES, Setting
-from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
+from fednode.node.cli.frame import Group, Session, command, option, table
 from fednode.node.cli.journal import local_time
 from fednode.node.messages import safe
+from fednode.node.units import human_ms
 from fednode.sync.errors import Refused
 
 UNREACHED = 4  # the exit code

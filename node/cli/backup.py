@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from fednode.node import files
-from fednode.node.cli.frame import Group, Session, command, human_bytes, option, table
+from fednode.node.cli.frame import Group, Session, command, option, table
 from fednode.node.messages import error_text
 from fednode.node.timetable import on_the_wall
+from fednode.node.units import human_bytes
 from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:

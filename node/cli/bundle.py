@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from fednode.crypto.errors import FednodeError
-from fednode.node.cli.frame import Group, Session, command, human_bytes, option, plain
+from fednode.node.cli.frame import Group, Session, command, option, plain
 from fednode.node.messages import error_text
+from fednode.node.units import human_bytes
 from fednode.sync.errors import Refused
 from fednode.sync.wire import NUMBER_MAX
 

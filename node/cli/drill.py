@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.units import human_ms
 
 if TYPE_CHECKING:
     from fednode.node.drills import Report

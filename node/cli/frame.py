@@ -34,8 +34,6 @@ from fednode.crypto.errors import FednodeError
 from fednode.node.cli import usage
 from fednode.node.i18n import language
 from fednode.node.messages import catalogue, error_text, text
-from fednode.node.units import human_bytes as human_bytes
-from fednode.node.units import human_ms as human_ms
 from fednode.sync.errors import PeerError, Refused, StoreError
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ import rich_click as click
 
 from fednode.crypto import certs
 from fednode.node import clocks
-from fednode.node.cli.frame import Session, command, human_ms, option, table
+from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.files import Draft
 from fednode.node.home import Home
 from fednode.node.status import identity
+from fednode.node.units import human_ms
 from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import Any
 
 import rich_click as click
 
-from fednode.node.cli.frame import Group, Session, command, human_ms, table
+from fednode.node.cli.frame import Group, Session, command, table
 from fednode.node.jobs import BY_NAME
 from fednode.node.timetable import on_the_wall
+from fednode.node.units import human_ms
 
 
 @click.group(cls=Group, help="help.jobs", invoke_without_command=True)

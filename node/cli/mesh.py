@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from fednode.node.cli.frame import Session, command, human_bytes, human_ms, option, table
+from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.mesh.bounds import STATES
 from fednode.node.mesh.view import GROUPS, PAGE_DEFAULT, PAGE_MAX, Filter
+from fednode.node.units import human_bytes, human_ms
 from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:

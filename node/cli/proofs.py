@@ -12,8 +12,9 @@ import rich_click as click
 from fednode.crypto import note
 from fednode.crypto.certs import Identity, iso
 from fednode.node import files
-from fednode.node.cli.frame import Session, command, human_bytes, option
+from fednode.node.cli.frame import Session, command, option
 from fednode.node.proof_words import fields_of, grouped, record_of
+from fednode.node.units import human_bytes
 from fednode.sync.errors import Refused, StoreError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from fednode.node.cli.frame import Session, command, human_bytes, option
+from fednode.node.cli.frame import Session, command, option
+from fednode.node.units import human_bytes
 
 SHOWN_MAX = 20
 

@@ -9,9 +9,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from fednode.node.cli.frame import Session, command, human_bytes, human_ms, option, table
+from fednode.node.cli.frame import Session, command, option, table
 from fednode.node.notify import Notifier
 from fednode.node.timetable import Unreadable, on_the_wall, parse_rate, rate_text
+from fednode.node.units import human_bytes, human_ms
 from fednode.sync.errors import Refused, Unavailable
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from fednode.crypto.errors import FednodeError
-from fednode.node.cli.frame import Group, Session, command, human_ms, option, table
+from fednode.node.cli.frame import Group, Session, command, option, table
 from fednode.node.cli.identity import given, given_out, seconds_of
+from fednode.node.units import human_ms
 from fednode.sync.errors import Refused, StoreError
 
 if TYPE_CHECKING:

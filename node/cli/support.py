@@ -6,7 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from fednode.node.cli.frame import Session, command, human_bytes, option, table
+from fednode.node.cli.frame import Session, command, option, table
+from fednode.node.units import human_bytes
 from fednode.sync.errors import Refused
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from fednode.node import sqlite
 from fednode.node.mesh.bounds import Bounds
-from fednode.node.schema import health_migrations, migrate
+from fednode.node.schema import File, health_migrations, opened
 from fednode.sync.errors import PeerError, StoreError
 from fednode.sync.health import About, Health, HealthEntry, HealthPlace, Load, Seen
 from fednode.sync.wire_health import about_bytes, load_bytes, read_about, read_load
@@ -68,11 +68,12 @@ class Folded:
     left_out: int = 0
 
 
-class Table:
+class Table(File):
     """Not thread-safe: one for each thread."""
 
     def __init__(self, connection: sqlite.Connection, path: Path, bounds: Bounds | None = None) -> None:
-        self._c, self.path, self.bounds = connection, path, bounds or Bounds()
+        super().__init__(connection, path)
+        self.bounds = bounds or Bounds()
 
     @classmethod
     def open(cls, path: Path, epoch: bytes, bounds: Bounds | None = None) -> Table:
@@ -88,9 +89,8 @@ class Table:
 
     @classmethod
     def _open(cls, path: Path, epoch: bytes, bounds: Bounds | None) -> Table:
-        connection = sqlite.connect(path, synchronous="NORMAL", cache_kib=CACHE_KIB, secure=False)
+        connection = opened(path, health_migrations, synchronous="NORMAL", cache_kib=CACHE_KIB, secure=False)
         try:
-            migrate(connection, health_migrations, path)
             with sqlite.transaction(connection, path) as c:
                 values = [("epoch", int.from_bytes(epoch, "big")), ("count", 0)]
                 c.executemany("insert or ignore into meta values (?, ?)", values)
@@ -98,24 +98,6 @@ class Table:
             connection.close()
             raise
         return cls(connection, path, bounds)
-
-    @property
-    def connection(self) -> sqlite.Connection:
-        """For who reads it (`node.mesh.view`)."""
-        return self._c
-
-    def close(self) -> None:
-        self._c.close()
-
-    def meta(self, key: str, default: Any = None) -> Any:
-        """A value of the `meta` table."""
-        row = self._c.execute("select value from meta where key = ?", (key,)).fetchone()
-        return default if row is None else row[0]
-
-    def set_meta(self, key: str, value: Any) -> None:
-        """One value, by itself."""
-        with sqlite.transaction(self._c, self.path) as c:
-            c.execute("insert or replace into meta values (?, ?)", (key, value))
 
     def place(self) -> HealthPlace:
         """The end of the count."""

@@ -22,10 +22,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from fednode.node.journal import DONE
-from fednode.node.messages import catalogue, text
+from fednode.node.messages import text
 from fednode.node.web import roles
 from fednode.node.web.accounts import Account
 from fednode.node.web.desk import Reader
+from fednode.node.web.words import worded
 from fednode.sync.errors import Refused
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Visit:
 
     def worded(self, kind: str, name: str) -> str:
         """A name in words (`state.ok`, `level.city`); one that has none as it stands."""
-        return self.words(f"{kind}.{name}") if f"{kind}.{name}" in catalogue() else name
+        return worded(self.lang, kind, name)
 
     def render(self, template: str, status: int = 200, **data: Any) -> Response:
         """A page made of a template."""

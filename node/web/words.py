@@ -46,7 +46,7 @@ def chosen(cookie: str, accepted: str, default: str) -> str:
 
 def worded(lang: str, kind: str, name: str) -> str:
     """`state.ok`, `level.city` in words; a name that has none as it stands."""
-    return text(f"{kind}.{name}", lang) if f"{kind}.{name}" in catalogue() else name
+    return named(lang, f"{kind}.", name)
 
 
 def named(lang: str, prefix: str, name: str) -> str:

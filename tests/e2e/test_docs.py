@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import sites
 from ports import free_port
 from processes import FEDNODE, Processes
 from runbook import lines, script
@@ -83,17 +84,12 @@ def _named(line: str, names: Mapping[str, str]) -> str:
 @pytest.fixture(scope="module")
 def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """A province and a county, running, with the organisations of the quick start."""
-    nodes = Processes(tmp_path_factory.mktemp("nodes"))
-    try:
-        nodes.found("13", "province", "河北省")
-        nodes.run("13", "catalog", "publish", "--shipped")
+    with sites.province(tmp_path_factory.mktemp("nodes")) as nodes:
         nodes.found("130102", "county", "长安区", "13")
         nodes.run("130102", "sync")
         (nodes.folder / "organisations.csv").write_text("\n".join(CSV) + "\n", "utf-8")
         nodes.run("130102", "import", "org-registration", str(nodes.folder / "organisations.csv"))
         yield nodes
-    finally:
-        nodes.stop_all()
 
 
 @pytest.mark.e2e

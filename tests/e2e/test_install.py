@@ -15,6 +15,7 @@ import pytest
 
 import fednode
 import fresh_root
+import sites
 from fresh_root import Root
 from processes import Processes
 from source import ROOT
@@ -121,13 +122,8 @@ esac
 @pytest.fixture(scope="module")
 def province(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """The node that the machine joins: it runs on this machine, from the checkout."""
-    nodes = Processes(tmp_path_factory.mktemp("nodes"))
-    try:
-        nodes.found("13", "province", "河北省")
-        nodes.run("13", "catalog", "publish", "--shipped")
+    with sites.province(tmp_path_factory.mktemp("nodes")) as nodes:
         yield nodes
-    finally:
-        nodes.stop_all()
 
 
 @pytest.fixture

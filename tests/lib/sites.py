@@ -23,11 +23,18 @@ BEFORE = 200
 @contextmanager
 def site(folder: Path) -> Iterator[Processes]:
     """A province and its city with the catalog, running; they are gone at the end."""
+    with province(folder) as found:
+        found.found("1301", "city", "石家庄市", "13")
+        yield found
+
+
+@contextmanager
+def province(folder: Path) -> Iterator[Processes]:
+    """A province with the catalog, running; it is gone at the end, with all that was started beside it."""
     found = Processes(folder)
     try:
         found.found("13", "province", "河北省")
         found.run("13", "catalog", "publish", "--shipped")
-        found.found("1301", "city", "石家庄市", "13")
         yield found
     finally:
         for process in found.daemons.values():

@@ -35,9 +35,10 @@ from fednode.node.app import App
 from fednode.node.cli import invoke
 from fednode.node.config import Config, load, shown
 from fednode.node.schedule import LETTER_FIRST_S, LETTER_MAX_S, letter_wait_s
-from fednode.sync.change import ALERTS, AUDIT, Change
+from fednode.sync.change import ALERTS, Change
 from fednode.sync.errors import Refused
 from hook import Hook
+from journals import actions
 from mesh import Mesh
 from timed import Clock
 
@@ -178,15 +179,6 @@ def desk(tmp_path: Path, clock: Clock, hook: Hook) -> Iterator[Desk]:
     made = Desk(tmp_path / "13", clock, config)
     yield made
     made.app.close()
-
-
-def actions(app: App) -> list[str]:
-    found = []
-    for held in app.store.segments(0, 1000, dataset=AUDIT):
-        columns = app.store.columns(held)
-        assert columns is not None
-        found += [json.loads(one)["action"] for one in columns.payloads]
-    return found
 
 
 # ---------------------------------------------------------------- webhooks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.shipped import catalog
-from fednode.sync.change import AUDIT
+from journals import actions
 from sample_data import records, write
 
 LICENCE, GROUP = "admin-licence", 20
@@ -30,16 +29,6 @@ records = app.records()
 source = open_source(Path(sys.argv[2]), records.declared("admin-licence"), {})
 records.import_rows("admin-licence", source, on_progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 """
-
-
-def actions(app: App) -> list[str]:
-    """What the audit has, oldest first."""
-    found = []
-    for held in app.store.segments(0, 1_000, dataset=AUDIT):
-        columns = app.store.columns(held)
-        assert columns is not None
-        found += [json.loads(payload)["action"] for payload in columns.payloads]
-    return found
 
 
 def test_regression_a_killed_import_leaves_no_change_without_an_event(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -325,6 +326,18 @@ def second(node: Node) -> Store:
     return Store.open(node.path / "log.db", stash_key=seed("stash"))
 
 
+@contextmanager
+def side_by_side(node: Node) -> Iterator[tuple[Projector, Projector]]:
+    """Two projectors on one state.db, as two processes have it."""
+    place = node.path / "state.db"
+    with (
+        closing(second(node)) as store,
+        closing(Projector(place, node.store, node.trust)) as one,
+        closing(Projector(place, store, node.trust)) as two,
+    ):
+        yield one, two
+
+
 def append(store: Store, own: OwnSegment) -> None:
     with store.write() as tx:
         tx.append_own(own, Route(True, EVERY_CHILD))
@@ -361,22 +374,18 @@ def test_a_projection_that_another_process_was_faster_with_changes_nothing(
     township: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(township.store, correction())
-    place = township.path / "state.db"
-    one, two = (Projector(place, store, township.trust) for store in (township.store, second(township)))
-    refresh = township.trust.refresh
+    with side_by_side(township) as (one, two):
+        refresh = township.trust.refresh
 
-    def meanwhile(store: Store) -> bool:
-        monkeypatch.setattr(township.trust, "refresh", refresh)
-        append(two.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
-        assert two.catch_up() == 2
-        return refresh(store)
+        def meanwhile(store: Store) -> bool:
+            monkeypatch.setattr(township.trust, "refresh", refresh)
+            append(two.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+            assert two.catch_up() == 2
+            return refresh(store)
 
-    monkeypatch.setattr(township.trust, "refresh", meanwhile)
-    assert one.step() == (0, True), "what the other has done is neither done nor counted again"
-    assert one.cursor == two.cursor == 2
-    for projector in (one, two):
-        projector.close()
-    two.store.close()
+        monkeypatch.setattr(township.trust, "refresh", meanwhile)
+        assert one.step() == (0, True), "what the other has done is neither done nor counted again"
+        assert one.cursor == two.cursor == 2
 
 
 def test_regression_who_catches_up_beside_a_busy_daemon_waits_for_as_long_as_it_goes_on(
@@ -384,29 +393,25 @@ def test_regression_who_catches_up_beside_a_busy_daemon_waits_for_as_long_as_it_
 ) -> None:
     """`fednode digest` at a standby that took in a million records: FN-7606, as the daemon was always faster."""
     append(township.store, correction())
-    place = township.path / "state.db"
-    one, busy = (Projector(place, store, township.trust) for store in (township.store, second(township)))
-    monkeypatch.setattr(sqlite, "BUSY_MS", 0)
-    one.connection.execute("pragma busy_timeout = 0")
-    refresh = township.trust.refresh
+    with side_by_side(township) as (one, busy):
+        monkeypatch.setattr(sqlite, "BUSY_MS", 0)
+        one.connection.execute("pragma busy_timeout = 0")
+        refresh = township.trust.refresh
 
-    def meanwhile(store: Store) -> bool:
-        monkeypatch.setattr(township.trust, "refresh", refresh)
-        busy.catch_up()
-        busy.connection.execute("begin immediate")  # it is at the next already
-        return refresh(store)
+        def meanwhile(store: Store) -> bool:
+            monkeypatch.setattr(township.trust, "refresh", refresh)
+            busy.catch_up()
+            busy.connection.execute("begin immediate")  # it is at the next already
+            return refresh(store)
 
-    monkeypatch.setattr(township.trust, "refresh", meanwhile)
-    assert one.catch_up() == 0
-    assert one.cursor == busy.cursor == township.store.lsn
-    append(township.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
-    with pytest.raises(StoreError, match="FN-7606"):
-        one.catch_up()  # nobody goes on
-    busy.connection.execute("rollback")
-    assert one.catch_up() == 1
-    for projector in (one, busy):
-        projector.close()
-    busy.store.close()
+        monkeypatch.setattr(township.trust, "refresh", meanwhile)
+        assert one.catch_up() == 0
+        assert one.cursor == busy.cursor == township.store.lsn
+        append(township.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+        with pytest.raises(StoreError, match="FN-7606"):
+            one.catch_up()  # nobody goes on
+        busy.connection.execute("rollback")
+        assert one.catch_up() == 1
 
 
 def test_regression_nobody_waits_for_indexes_that_another_makes(
@@ -415,19 +420,15 @@ def test_regression_nobody_waits_for_indexes_that_another_makes(
     """The same standby: to make the indexes takes longer than anybody waits for a lock."""
     monkeypatch.setattr(projection, "INDEX_ROWS_MIN", 1)
     append(township.store, correction())
-    place = township.path / "state.db"
-    one, busy = (Projector(place, store, township.trust) for store in (township.store, second(township)))
-    while busy.step()[1]:
-        pass
-    busy.connection.execute("begin immediate")
-    assert one.catch_up() == 0
-    assert one.cursor == township.store.lsn
-    assert one.connection.execute("pragma busy_timeout").fetchone()[0] == sqlite.BUSY_MS
-    busy.connection.execute("rollback")
-    assert one.index_fields()  # they were due
-    for projector in (one, busy):
-        projector.close()
-    busy.store.close()
+    with side_by_side(township) as (one, busy):
+        while busy.step()[1]:
+            pass
+        busy.connection.execute("begin immediate")
+        assert one.catch_up() == 0
+        assert one.cursor == township.store.lsn
+        assert one.connection.execute("pragma busy_timeout").fetchone()[0] == sqlite.BUSY_MS
+        busy.connection.execute("rollback")
+        assert one.index_fields()  # they were due
 
 
 def test_a_log_that_was_extended_meanwhile_is_not_extended_from_where_it_was(township: Node) -> None:
