@@ -1,10 +1,22 @@
-"""Durations and sizes for people.
+"""Durations and sizes for people, and versions of the program to compare.
 
 >>> human_ms(65_000, "en"), human_bytes(1536)
 ('1 min 5 s', '1.5 KiB')
+>>> version_number("0.2.0"), version_number("a new one")
+(2, None)
 """
 
 from __future__ import annotations
+
+import re
+
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\..*)?")
+
+
+def version_number(text: str) -> int | None:
+    """A version as a number to compare (major * 10,000 + minor); None for what is none."""
+    found = _VERSION.fullmatch(text.strip())
+    return None if found is None else int(found[1]) * 10_000 + int(found[2])
 
 
 def human_ms(ms: int, lang: str) -> str:

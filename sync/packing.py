@@ -27,6 +27,7 @@ RATIO_MAX = 200
 RATIO_FREE_BYTES = 64 * 1024  # tiny bodies may compress better than the ratio allows
 ZSTD_LEVEL = 3
 BODIES_MAX = 2  # 1: zstd; 2: also with the dictionary
+BODIES_SINCE = {1: "0.1.0", 2: "0.2.0"}  # the first program that reads them
 DICTIONARY_BYTES_MAX = 32 * 1024  # what is longer has enough of its own to refer to
 SKIPPABLE = b"\x50\x2a\x4d\x18"
 

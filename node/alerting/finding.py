@@ -30,11 +30,12 @@ import msgspec
 import fednode
 from fednode.crypto.certs import iso
 from fednode.node import acks, drills, sqlite
-from fednode.node.alerting.rules import MANY, Rules, version_number
+from fednode.node.alerting.rules import MANY, Rules
 from fednode.node.coverage import Wanted, measured
 from fednode.node.journal import alert_key
 from fednode.node.mesh.bounds import Bounds
 from fednode.node.timeliness import timeliness
+from fednode.node.units import version_number
 from fednode.sync.change import AUDIT
 from fednode.sync.clock import stamp
 

@@ -25,12 +25,12 @@ from types import MappingProxyType
 from typing import Self
 
 from fednode.node.timetable import Unreadable, parse_duration
+from fednode.node.units import version_number
 
 CRITICAL, WARNING, NOTICE = LEVELS = ("critical", "warning", "notice")
 OFF = "off"
 SPAN, PERCENT, VERSION, NUMBER = "span", "percent", "version", "number"
 MANY = "FN-4613"  # in place of more alerts of one rule than anybody reads
-_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\..*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,6 @@ def rule_of(code: str) -> str:
 def level_of(code: str) -> str:
     """The level of an alert with this code, where nobody has set another."""
     return RULES[rule_of(code)].level
-
-
-def version_number(text: str) -> int | None:
-    """A version as a number to compare; None for what is none."""
-    found = _VERSION.fullmatch(text.strip())
-    return None if found is None else int(found[1]) * 10_000 + int(found[2])
 
 
 def _threshold(kind: str, text: str) -> int | None:

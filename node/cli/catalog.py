@@ -33,7 +33,8 @@ def _summary(found: Any) -> dict[str, Any]:
 @click.argument("file", required=False)
 @option("--shipped", is_flag=True, words="option.shipped")
 @option("--dry-run", is_flag=True, words="option.dry_run")
-def publish(session: Session, file: str | None, shipped: bool, dry_run: bool) -> None:
+@option("--all-upgraded", is_flag=True, words="option.all_upgraded")
+def publish(session: Session, file: str | None, shipped: bool, dry_run: bool, all_upgraded: bool) -> None:
     """Put a catalog in force."""
     from fednode.node import shipped as own
 
@@ -42,11 +43,27 @@ def publish(session: Session, file: str | None, shipped: bool, dry_run: bool) ->
     app = session.app()
     read = own.catalog() if shipped else own.read_catalog(Path(file or ""), app.trust.directory.levels)
     app.check_catalog(read)
+    if not all_upgraded:
+        _check_readers(app, read)
     if not dry_run:
         app.publish_catalog(read)
     key = "catalog.dry_run" if dry_run else "catalog.published"
     lines = [session.words(key, version=read.version, datasets=", ".join(read.datasets))]
     session.done({"catalog": _summary(read), "dry_run": dry_run}, lines)
+
+
+def _check_readers(app: Any, read: Any) -> None:
+    """Where segments will be packed in a newer way from now on, every node has to know it. Raises Refused FN-3226."""
+    from fednode.node.alerting.finding import names
+    from fednode.node.mesh import reading
+    from fednode.sync.packing import BODIES_SINCE
+
+    now = app.trust.catalog
+    if now is None or read.bodies <= now.bodies:
+        return
+    least = BODIES_SINCE[read.bodies]
+    if older := reading.older_than(app, least):
+        raise Refused("FN-3226", bodies=read.bodies, least=least, count=len(older), nodes=names(older))
 
 
 def _in_force(session: Session) -> Any:

@@ -72,6 +72,12 @@ def overview(app: App, view: View, wanted: Filter, by: str = "") -> dict[str, An
     }
 
 
+def older_than(app: App, version: str) -> list[str]:
+    """The nodes below this one that are not known to run this version of the program or a later one."""
+    with opened(app) as view:
+        return view.older_than(version)
+
+
 def one(app: App, view: View, node: str) -> dict[str, Any]:
     """Everything known of a node. Raises Refused FN-3110 for one that is not in this subtree."""
     found = view.node(node)

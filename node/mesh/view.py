@@ -24,6 +24,7 @@ from typing import Any
 from fednode.node import sqlite
 from fednode.node.fence import SUPERSEDED as SUCCEEDED
 from fednode.node.mesh.bounds import STATES, Bounds
+from fednode.node.units import version_number
 
 PAGE_DEFAULT, PAGE_MAX = 100, 10_000
 GROUPS = ("level", "area", "state")
@@ -122,6 +123,15 @@ class View:
         c.executemany("insert into temp.above values (?, ?, ?)", [(node, known[node], under[node]) for node in known])
 
     # ------------------------------------------------------------ many
+
+    def older_than(self, version: str) -> list[str]:
+        """The nodes below this one that are not known to run this version of the program or a later one: they last said
+        another, or have never said any. Not those that are revoked."""
+        least = version_number(version) or 0
+        rows = self._c.execute(
+            "select id, software from node where known = 1 and revoked = 0 and id <> ? order by path", (self._me,)
+        ).fetchall()
+        return [node for node, software in rows if (version_number(software or "") or -1) < least]
 
     def _where(self, wanted: Filter) -> tuple[str, dict[str, Any]]:
         conditions, given = [], dict(self._given)

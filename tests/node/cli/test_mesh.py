@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ PEOPLE = (
 )
 
 
+def _told(app: App) -> str:
+    """As if the directory had been asked for its nodes: it knows the province alone."""
+    return f"{app.store.store_id.hex()}/{app.trust.seen}"
+
+
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """At a province below which one city is well and behind, the other silent for two days."""
@@ -42,7 +48,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     now_s = now_ms // 1000
     table = Table.open(app.home.health_db, bytes(4), bounds_of(app))
     table.name(PEOPLE, "13")
-    table.set_meta(ROSTER, f"{app.store.store_id.hex()}/{app.trust.seen}")
+    table.set_meta(ROSTER, _told(app))
     late = load_bytes(Load(1200, 3, 3_000_000, now_s - 5 * HOUR, 0, 2, 1, 40, now_s - HOUR))
     about = about_bytes(About("0.2.0", 7, 5_000, 20_000, -700, False, now_s + 100 * 86_400 + 60, now_s - 26 * HOUR, ""))
     for city, county, at_s, up in (("1301", "130102", now_s, True), ("1302", "130202", now_s - 50 * HOUR, False)):
@@ -109,6 +115,28 @@ def test_what_is_refused(run: Run) -> None:
         found, out, err = run(*words)
         assert found == code, (words, out, err)
         assert said in err
+
+
+def test_a_way_of_packing_waits_until_every_node_reads_it(run: Run, tmp_path: Path) -> None:
+    """Nodes that last said an older program, or none, could not read what is written under such a catalog."""
+    shipped = resources.files("fednode.node.data").joinpath("catalogs/organisations.toml").read_text("utf-8")
+    before, after = tmp_path / "1.toml", tmp_path / "2.toml"
+    before.write_text(shipped.replace("\nbodies = 2\n", "\n"), "utf-8")
+    after.write_text(shipped.replace("\nversion = 1\n", "\nversion = 2\n"), "utf-8")
+    assert run("catalog", "publish", str(before))[0] == 0
+    app = App.open(tmp_path / "13", Config())
+    table = Table.open(app.home.health_db, bytes(4), bounds_of(app))
+    table.set_meta(ROSTER, _told(app))
+    assert run("catalog", "publish", "--dry-run", str(after))[0] == 0  # each of the four said 0.2.0
+    for node, software in (("130102", "0.1.7"), ("130202", None)):
+        table.connection.execute("update node set software = ? where id = ?", (software, node))
+    table.close()
+    app.close()
+    code, _, err = run("catalog", "publish", str(after))
+    assert code == 3
+    assert "FN-3226" in err
+    assert "2 below are not known to run it: 130102, 130202" in err
+    assert run("catalog", "publish", "--all-upgraded", str(after))[0] == 0
 
 
 def test_a_full_disk_shows_what_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
