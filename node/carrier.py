@@ -50,6 +50,9 @@ CONNECT_S = 10.0
 JOIN_S = 30.0
 NEVER_MS = 2**31 - 1
 IDLE_MS = 120_000  # a connection without a session
+HANDSHAKE_MS = 30_000  # of TLS; a slow line takes some seconds
+ENROL_AGE_MS = 60_000  # a connection to the enrolment port, whatever is asked on it: anybody may open one
+ENROL_CALLS_MAX = 64
 SESSIONS_MAX = 6_000
 TLS_SESSIONS = 8
 LOOKAHEAD_BYTES = 8 * 1024 * 1024  # the exchange has its own flow control: HTTP/2's need not probe for a window
@@ -72,6 +75,12 @@ _SERVER = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_connection_idle_ms", IDLE_MS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+]
+_ENROL_SERVER = [
+    *_SERVER,
+    ("grpc.max_connection_age_ms", ENROL_AGE_MS),
+    ("grpc.max_connection_age_grace_ms", int(JOIN_S * 1000)),
 ]
 
 T = TypeVar("T")
@@ -425,7 +434,7 @@ class Server:
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)
         plain = grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)
-        enrol = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=64)
+        enrol = grpc.aio.server(options=_ENROL_SERVER, maximum_concurrent_rpcs=ENROL_CALLS_MAX)
         enrol.add_generic_rpc_handlers((_enrol_handler(on_chain, on_join),))
         self.enrol_port = await _start(enrol, enrol_listen, plain)
         self._servers.append(enrol)

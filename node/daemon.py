@@ -29,7 +29,7 @@ from fednode.node.engine import Engine
 from fednode.node.fence import standing
 from fednode.node.follower import Follower
 from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, note_drills, notify, retain, save
-from fednode.node.journal import DAEMON, REFUSED
+from fednode.node.journal import DAEMON, REFUSED, TEXT_BYTES_MAX, cut
 from fednode.node.keeper import Keeper
 from fednode.node.schedule import Jobs
 from fednode.node.scrubber import Scrubber
@@ -250,7 +250,7 @@ class Daemon:
         try:
             handing = await self.engine.writer.call(lambda w: switchover.hand_over(app, w, asker, request))
         except FednodeError as error:
-            log.warning("handover refused", extra={"node": asker.node, "code": error.code})
+            self._line("handover refused", asker.node, error)
             await self.engine.tell("handover.refused", REFUSED, peer=asker.node, code=error.code)
             return pb.HandOverReply(refused=error.code, params=_texts(error))
         if handing is None:
@@ -266,10 +266,15 @@ class Daemon:
         try:
             reply: pb.JoinReply = await self.engine.writer.call(grant)
         except FednodeError as error:
-            log.warning(refusal.replace(".", " "), extra={"node": node, "code": error.code})
+            self._line(refusal.replace(".", " "), node, error)
             await self.engine.tell(refusal, REFUSED, peer=node, code=error.code)
             return pb.JoinReply(refused=error.code, params=_texts(error), now_ms=self.app.now_ms())
         return reply
+
+    def _line(self, what: str, node: str, error: FednodeError) -> None:
+        """In the log, within bounds: anybody can ask to join, as often as he likes and by any name."""
+        if self.app.throttle.spare(f"line {what}"):
+            log.warning(what, extra={"node": cut(node, TEXT_BYTES_MAX), "code": error.code})
 
 
 def _texts(error: FednodeError) -> dict[str, str]:

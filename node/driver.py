@@ -30,6 +30,7 @@ from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
 from fednode.node import refill
 from fednode.node.carrier import Stream
+from fednode.node.hooks import Hooks
 from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
 from fednode.node.store import Store
 from fednode.node.tracing import OFF, Tracer
@@ -46,6 +47,10 @@ TICK_S = 5.0
 AHEAD_CHUNKS = 4  # a few seconds of the line
 ANSWER_TURNS = 3  # of the event loop: a report comes in, it is answered, the answer is written
 STORE_RETRY_MS = 30_000
+STORING_MAX = 1_024  # of one peer; four groups of the writer
+OUT_BYTES_MAX = 1024 * 1024  # several times what is handed to the line ahead of its turn
+REFUSED_MAX = 1_000  # that a session's report names
+ALERT_LINES_MAX = 20  # in the log, of one session
 
 
 class WriterThread:
@@ -225,6 +230,11 @@ class Report:
     half_there: wire.Partial | None = None  # what the peer had half received of the last session
     advanced: bool = False  # with the parent: what is half here or there is not what the last one left
 
+    def refuse(self, by: str, code: str) -> None:
+        """Something was refused; the first `REFUSED_MAX` are named."""
+        if len(self.refused) < REFUSED_MAX:
+            self.refused.append((by, code))
+
 
 class Session:
     """One exchange on one stream. `now_ms`: the clock of its timers (`Reference.timer`)."""
@@ -260,6 +270,8 @@ class Session:
         exchange.hurry_from = HURRY_FROM_BYTES
         exchange.tells_health = True
         self._queued = 0  # bytes handed over that the line has not taken
+        self._storing = self._alerts = 0
+        self._eased = asyncio.Event()
         self._more()
 
     def spawn(self, job: Coroutine[Any, Any, None]) -> None:
@@ -268,6 +280,18 @@ class Session:
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
         task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _task: self._eased.set())
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much of the peer's waits that no more is read of it (rule 6)."""
+        waiting = self._storing + len(self._acks) + len(self._jobs)
+        return waiting >= STORING_MAX or self._queued >= OUT_BYTES_MAX
+
+    def unlogged(self) -> bool:
+        """Whether one more alert of this session is left out of the log: a peer may cause as many as it likes."""
+        self._alerts += 1
+        return self._alerts > ALERT_LINES_MAX
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         """What nobody expected in one of the tasks is a bug: it ends the session, which would hang otherwise."""
@@ -357,6 +381,9 @@ class Session:
             while (data := await self._stream.read()) is not None:
                 self.report.bytes_received += len(data)
                 self._handle(self.exchange.receive(data, self.now_ms()))
+                while self.crowded and not self._closed.done():
+                    self._eased.clear()
+                    await self._eased.wait()
             self._finish(fx.Close(Unavailable("FN-4501", address="", reason="the peer hung up")))
         except Unavailable as error:
             self._finish(fx.Close(error))
@@ -369,6 +396,7 @@ class Session:
                 await self._stream.write(data)
                 self.report.bytes_sent += len(data)
                 self._queued -= len(data)
+                self._eased.set()
                 self._more()
         except Unavailable as error:
             self._finish(fx.Close(error))
@@ -534,7 +562,13 @@ class Session:
     def _do_commit(self, effect: fx.Commit) -> None:
         if self.link is None:
             raise RuntimeError("commit before admission")
-        self._writer.commit(self.link, effect, self._committed)
+        self._storing += 1
+        self._writer.commit(self.link, effect, self._stored)
+
+    def _stored(self, report: fx.Done | Exception) -> None:
+        self._storing -= 1
+        self._eased.set()
+        self._committed(report)
 
     def _committed(self, report: fx.Done | Exception) -> None:
         if isinstance(report, Exception):
@@ -544,8 +578,8 @@ class Session:
         self.report.received += 1
         if report.mended is not None:
             self._hooks.mended(report.mended)
-        if report.refused and self.peer is not None:
-            self.report.refused.append(("us", report.refused))
+        if report.refused:
+            self.report.refuse("us", report.refused)
         if not self._reports:
             asyncio.get_running_loop().call_soon(self._flush_reports)
         self._reports.append(report)
@@ -569,7 +603,9 @@ class Session:
 
     def _do_acked(self, effect: fx.Acked) -> None:
         self.report.acked += len(effect.outcomes)
-        self.report.refused += [("peer", outcome.refused) for outcome in effect.outcomes if outcome.refused]
+        for outcome in effect.outcomes:
+            if outcome.refused:
+                self.report.refuse("peer", outcome.refused)
         self._acks.extend(effect.outcomes)
         self._answered = effect.upto
         self._hooks.heard(self, effect)
@@ -640,42 +676,3 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.Alert: Session._do_hook,
     fx.Close: Session._do_close,
 }
-
-
-class Hooks:
-    """What the daemon wants to know of its sessions; each method may be overridden."""
-
-    def stored(self, session: Session, reports: Sequence[fx.Done]) -> Sequence[fx.Done]:
-        """What the peer sent is stored. What of it may be told now."""
-        return reports
-
-    def heard(self, session: Session, effect: fx.Acked) -> None:
-        """The peer has acknowledged."""
-
-    def acked(self, session: Session) -> None:
-        """Acknowledgements of the peer are stored."""
-
-    def closed(self, session: Session, close: fx.Close) -> None:
-        """It has ended. Whoever serves it may be cancelled before its end: gRPC does when the peer hangs up."""
-
-    def trouble(self, session: Session, code: str) -> None:
-        """What the peer sent could not be stored."""
-
-    def admitted(self, session: Session, owed: int) -> None:
-        """The peer is known, the exchange open. `owed`: see `Welcome`."""
-
-    def fed(self) -> None:
-        """A feed was read."""
-
-    def mended(self, want: wire.Want) -> None:
-        """A damaged segment is whole again."""
-
-    async def owed_health(self, session: Session, after: wire.HealthPlace, last: bool) -> wire.Health | None:
-        """What to tell the parent of how nodes are; None: nothing, or not yet."""
-        return None
-
-    async def hear_health(self, session: Session, told: wire.Health) -> None:
-        """A child tells how nodes are."""
-
-    def effect(self, session: Session, effect: fx.Effect) -> None:
-        """A clock reading, a renewal, an alert."""

@@ -22,7 +22,8 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import admission, carrier, clocks, fence, jobs, mending, refill, witness
 from fednode.node.acks import Acks
 from fednode.node.demotion import handing_of
-from fednode.node.driver import Hooks, Report, Session, Welcome, WriterThread
+from fednode.node.driver import Report, Session, Welcome, WriterThread
+from fednode.node.hooks import Hooks
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.lag import LagWatch
 from fednode.node.mending import Mender
@@ -47,6 +48,8 @@ log = logging.getLogger("fednode.daemon")
 CUT = "cut"  # the call was taken away before either side said why, as at a stop of the child's daemon
 LOOK_S = 0.2  # who waits for something of the store looks so often, whatever it hears
 MEET_AGAIN_MS = 200
+RENEWALS_MAX = 10  # of one child in an hour: each is a change that flows to everybody
+ENOUGH = "FN-4527"
 
 
 class Engine(Hooks):
@@ -139,9 +142,9 @@ class Engine(Hooks):
         """In the writer's thread: what it found goes up as alerts, and ends the session where it must."""
         self._journal = self._journal or self.app.journal(writer)
         for one in alarms:
-            log.warning("alert", extra={"code": one.code, "params": dict(one.params), "peer": one.node})
             try:
-                self._journal.alert(one.code, one.node, one.params, one.evidence)
+                if self._journal.alert(one.code, one.node, one.params, one.evidence):
+                    log.warning("alert", extra={"code": one.code, "params": dict(one.params), "peer": one.node})
             except FednodeError as error:  # fenced itself: what it has to tell it told its parent
                 log.error("alert not recorded", extra={"code": error.code, "params": dict(error.params)})
             if one.ends is not None:
@@ -424,7 +427,8 @@ class Engine(Hooks):
         elif isinstance(effect, fx.Standbys):
             session.spawn(quietly(self.writer.call(lambda w: admission.successors(w.store, effect.addresses))))
         elif isinstance(effect, fx.Alert):
-            log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": name_of(session)})
+            if not session.unlogged():
+                log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": name_of(session)})
         elif isinstance(effect, fx.PeerFenced) and session.link is not None:
             link, told = session.link, effect
             session.spawn(quietly(self.writer.call(lambda writer: writer.peer_fenced(link, told.code, told.heads))))
@@ -498,11 +502,14 @@ class Engine(Hooks):
         try:
             if asked.life and not (session.link and session.link.restoring):
                 raise PeerError("FN-5114", node=peer.node, reason="life")
+            if not self.app.throttle.spare(f"renewal {peer.node}", RENEWALS_MAX):
+                raise Unavailable(ENOUGH, node=peer.node, most=RENEWALS_MAX)
             chain = await self.writer.call(lambda writer: self.app.renew(writer, peer, asked.request, asked.life))
             effects = session.exchange.answer_renewal(chain, "", self.app.now_ms())
         except FednodeError as error:
-            effects = session.exchange.answer_renewal((), error.code, self.app.now_ms())
-            self.soon(self.tell("renewal.refused", REFUSED, peer=peer.node, code=error.code))
+            session._handle(session.exchange.answer_renewal((), error.code, self.app.now_ms()))
+            await quietly(self.tell("renewal.refused", REFUSED, peer=peer.node, code=error.code))
+            return
         session._handle(effects)
 
     def _renewed(self, session: Session, answer: fx.RenewAnswered) -> None:

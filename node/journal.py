@@ -105,6 +105,15 @@ class Throttle:
         last[subject] = now_ms
         return self._held.pop(kind, 0)
 
+    def spare(self, kind: str, most: int = SUBJECTS_MAX) -> bool:
+        """Whether one more of a kind is within what an hour may see of it."""
+        now_ms = self._clock()
+        seen = [at for at in self._last.get(kind, {}).values() if 0 <= now_ms - at < WINDOW_MS]
+        if len(seen) >= most:
+            return False
+        self._last[kind] = {str(number): at for number, at in enumerate([*seen, now_ms])}
+        return True
+
 
 class Journal:
     """Writes events and alerts with a Writer, in its thread. `who`: whoever acts; `now_ms`: the corrected clock."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fednode.node.store import Store
 
 CHAIN_BYTES = 8
+EVIDENCE_ROWS_MAX = 10_000  # of one peer
+EVIDENCE_BYTES_MAX = 16 * 1024 * 1024
+EVIDENCE = "evidence/"  # in `meta`, with the peer: what is kept of it
 
 
 class Transaction:
@@ -226,18 +229,35 @@ class Transaction:
         self._c.execute("insert or ignore into held_back values (?)", (lsn,))
 
     def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
-        """Keep what was refused, once. Returns whether it is news."""
+        """Keep what was refused, once; of one peer `EVIDENCE_ROWS_MAX`, the segments themselves up to
+        `EVIDENCE_BYTES_MAX`: it may send as much as it likes. Returns whether it is news, and was kept."""
+        rows, size = self._evidence(peer)
+        if rows >= EVIDENCE_ROWS_MAX:
+            return False
+        kept = data if size + len(data) <= EVIDENCE_BYTES_MAX else b""
         cursor = self._c.execute(
             "insert or ignore into refused (at_ms, peer, code, log, first, params, data) values (?, ?, ?, ?, ?, ?, ?)",
-            (at_ms, peer, code, log, first, params, data),
+            (at_ms, peer, code, log, first, params, kept),
         )
+        if cursor.rowcount:
+            self.set_meta(EVIDENCE + peer, f"{rows + 1} {size + len(kept)}")
         return bool(cursor.rowcount)
+
+    def _evidence(self, peer: str) -> tuple[int, int]:
+        """How much is kept of what a peer sent and was refused: pieces and bytes. A store of before has not counted."""
+        counted = self.store.meta(EVIDENCE + peer)
+        if counted is None:
+            there = "select count(*), coalesce(sum(length(data)), 0) from refused where peer = ?"
+            counted = "{} {}".format(*self._c.execute(there, (peer,)).fetchone())
+        rows, size = map(int, counted.split())
+        return rows, size
 
     def forget_refused(self, peer: str) -> int:
         """Give what a peer sent and was refused another chance: its feed is asked for from the start. Returns how
         many.
         """
         count = self._c.execute("delete from refused where peer = ?", (peer,)).rowcount
+        self._c.execute("delete from meta where key = ?", (EVIDENCE + peer,))
         self._c.execute("update peer set have_lsn = 0, have_check = null where node = ?", (peer,))
         return int(count)
 

@@ -54,17 +54,18 @@ from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signe
 from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
 RECENT_EVIDENCE_BYTES = 256 * 1024
+HOLES_MAX = 10_000  # of one session: what is left out beyond that stops the peer's cursor there
 
 
 @dataclass(slots=True)
 class Link:
     """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until
-    what precedes
-    them has come; `position`: the greatest that was looked at, `check`: the head of the root of what lay there, `seen`:
-    of what was looked at last; `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the
-    peer has said that it fenced itself; `gathers`: this node takes from the peer what that holds of its own earlier
-    lives; `gives_back`: the peer does so, of its lives before this one; `told`: what it has said that it holds, by
-    the number of the log here; `refill`: what it lacks."""
+    what precedes them has come, the first `HOLES_MAX` of them, `brink`: the least of the others; `position`: the
+    greatest that was looked at, `check`: the head of the root of what lay there, `seen`: of what was looked at last;
+    `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the peer has said that it fenced
+    itself; `gathers`: this node takes from the peer what that holds of its own earlier lives; `gives_back`: the peer
+    does so, of its lives before this one; `told`: what it has said that it holds, by the number of the log here;
+    `refill`: what it lacks."""
 
     peer: Identity
     peer_id: int
@@ -82,6 +83,20 @@ class Link:
     seen: bytes = field(default=b"", compare=False)
     told: dict[int, int] = field(default_factory=dict)
     refill: Refill | None = None
+    brink: int = 0
+
+    def leave_out(self, lsn: int) -> None:
+        """What precedes it has not come yet."""
+        if lsn in self.holes or len(self.holes) < HOLES_MAX:
+            self.holes.add(lsn)
+        else:
+            self.brink = min(self.brink or lsn, lsn)
+
+    @property
+    def whole(self) -> int:
+        """Up to where nothing was left out."""
+        out = [*((min(self.holes),) if self.holes else ()), *((self.brink,) if self.brink else ())]
+        return min(out) - 1 if out else self.position
 
     def holds(self, answered: int) -> int:
         """Up to where the peer holds this node's feed, once it has answered all that was sent up to there."""
@@ -247,7 +262,7 @@ class Writer:
         reports: list[tuple[Link, Done]] = []
         links = {id(link): link for link, _ in group}.values()
         told, newest = len(self.alarms), self.store.lsn
-        before = [(link, link.have, link.position, set(link.holes), link.check) for link in links]
+        before = [(link, link.have, link.position, set(link.holes), link.check, link.brink) for link in links]
         self.stripping.begin()
         self.rewrapping.begin()
         try:
@@ -262,7 +277,7 @@ class Writer:
                     if done.gap is None:
                         link.holes.discard(commit.lsn)
                     else:
-                        link.holes.add(commit.lsn)
+                        link.leave_out(commit.lsn)
                     if commit.lsn == link.position:
                         link.check = link.seen
                 for link in links:
@@ -274,8 +289,9 @@ class Writer:
                     self.on_refusals(tx, self.refusals)
                 self._receipts(tx)
         except BaseException:
-            for link, have, position, holes, check in before:
+            for link, have, position, holes, check, brink in before:
                 link.have, link.position, link.holes, link.check = have, position, holes, check
+                link.brink = brink
             del self.alarms[told:]
             self.late.clear()
             self.trust.reload(self.store)
@@ -288,7 +304,8 @@ class Writer:
         return reports
 
     def _move_have(self, tx: Transaction, link: Link) -> None:
-        upto, check = (min(link.holes) - 1, b"") if link.holes else (link.position, link.check)
+        upto = link.whole
+        check = link.check if upto == link.position else b""
         if upto > link.have:
             link.have = upto
             tx.raise_have(link.peer_id, Cursor(link.store, upto, check))
@@ -509,8 +526,10 @@ class Writer:
         tell = bool(self.trust.directory.standbys_of(self.trust.node))
         self.refusals.clear()
         with self.store.write() as tx:
-            keeper = Keeper(tx, self.trust)
+            keeper, newest = Keeper(tx, self.trust), self.store.lsn
             for lsn, given, refused in outcomes:
+                if lsn > newest:  # there never was such a thing
+                    continue
                 if refused in OF_MINE and mine:
                     self._forked(tx, lsn, refused)
                 if refused:

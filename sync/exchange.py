@@ -20,7 +20,8 @@ Rules
 7. A PeerError ends the session with a Bye that carries its code. Any other exception is a bug.
 8. Tables, not branches, say which message is legal when (`fednode.sync.states`).
 9. What the parent sends while the child still admits it waits, bounded, and is handled as soon as it is admitted.
-10. What a peer wants again is looked up one by one, while little of it waits to be sent (`AGAIN_BYTES_MAX`): a few
+10. Who was let in by TLS and does not greet within `GREETING_MS_MAX` has to go: it holds a place of those who do.
+11. What a peer wants again is looked up one by one, while little of it waits to be sent (`AGAIN_BYTES_MAX`): a few
    bytes that ask for much do not fill the memory of whoever is asked.
 """
 
@@ -50,7 +51,7 @@ from fednode.sync.effects import (
     Standbys,
 )
 from fednode.sync.errors import PeerError, Unavailable
-from fednode.sync.side import WANTS_MAX, Side
+from fednode.sync.side import UNACKED_MAX, WANTS_MAX, Side
 from fednode.sync.states import LEGAL, State
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -58,6 +59,7 @@ EARLY_BYTES_MAX = 2 * WINDOW_BYTES
 BEAT_MS = 20_000
 BRIEF_FROM = 2  # the version from which a peer takes whole chunks without a digest, and Chunk.idle
 SILENCE_MS_MAX = 70_000
+GREETING_MS_MAX = 30_000
 
 
 class Exchange(Side):
@@ -144,9 +146,9 @@ class Exchange(Side):
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Call every few seconds: sends beats, notices silence."""
-        if self.state in (State.CLOSED, State.NEW):
+        if self.state is State.CLOSED or (self.state is State.NEW and self._dials):
             return []
-        if now_ms - self._last_received_ms > SILENCE_MS_MAX:
+        if now_ms - self._last_received_ms > (GREETING_MS_MAX if self.state is State.NEW else SILENCE_MS_MAX):
             return self._close(Unavailable("FN-4502", silent_ms=now_ms - self._last_received_ms), now_ms)
         if self.state is not State.OPEN:
             return []
@@ -305,9 +307,10 @@ class Exchange(Side):
         return [*([self._send(wire.Credit(credit), now_ms)] if credit else []), *self._finish_once(now_ms)]
 
     def _on_ack(self, ack: wire.Ack, now_ms: int) -> list[Effect]:
+        waited = len(self._outbox.unacked) >= UNACKED_MAX
         upto = self._outbox.answered(outcome.lsn for outcome in ack.outcomes)
         self._pace.heard([outcome.lsn for outcome in ack.outcomes], now_ms)
-        return [Acked(ack.outcomes, upto), *self._finish_once(now_ms)]
+        return [Acked(ack.outcomes, upto), *(self._pump(now_ms) if waited else self._finish_once(now_ms))]
 
     def _on_credit(self, credit: wire.Credit, now_ms: int) -> list[Effect]:
         self._outbox.credit = min(self._outbox.credit + credit.bytes, WINDOW_BYTES)

@@ -7,7 +7,8 @@ Rules
    goes on where it ended, if the peer sends the very same.
 3. Under a limit (`paced`) credit is not given back by what is committed, but as fast as the limit allows (`grant`);
    what is held in memory stays below `HELD_BYTES_MAX`.
-4. What came too early is asked for once (`early`); asked the same twice, the peer has not got it either.
+4. What came too early is asked for once (`early`); asked the same twice, the peer has not got it either. No more than
+   `HOLES_MAX` are remembered to be asked for: what comes early beyond that is not asked for in this session.
 
 >>> inbox = Inbox(allowed=10)
 >>> inbox.chunk(wire.Chunk(1, 0, b"ab", 3, hash_of(b"abc"))), inbox.chunk(wire.Chunk(1, 2, b"c")).data
@@ -28,6 +29,7 @@ from fednode.sync.segment import ENVELOPE_BYTES_MAX
 
 CREDIT_BATCH_BYTES = 64 * 1024
 HELD_BYTES_MAX = 4 * 1024 * 1024
+HOLES_MAX = 10_000
 hash_of = suite(1).hash
 
 
@@ -129,6 +131,8 @@ class Inbox:
         """Whether to ask for what precedes it (rule 4)."""
         if self._holes.get(lsn) == want:
             del self._holes[lsn]
+            return False
+        if len(self._holes) >= HOLES_MAX and lsn not in self._holes:
             return False
         self._holes[lsn] = want
         return True

@@ -3,8 +3,8 @@ does when it is spoken to.
 
 Rules
 1. Every frame leaves through `_send`, which numbers it.
-2. `_pump` says what the credit allows, asks for more when little is left, and says Idle once when all is said: with
-   the last chunk, from version 2 on.
+2. `_pump` says what the credit allows, asks for more when little is left and not too much is unanswered, and says Idle
+   once when all is said: with the last chunk, from version 2 on.
 3. Where more waits than `hurry_from` bytes, what is urgent in the feed is asked for, and goes ahead of it.
 4. A session that was opened for one exchange ends when both feeds are drained and nothing is waited for.
 5. What witnesses above have signed comes after all else: once the feed is drained, right before the first Idle, so that
@@ -52,6 +52,7 @@ PULL_BYTES = 2 * 1024 * 1024
 TELL_MS = 60_000
 AGAIN_BYTES_MAX = 4 * 1024 * 1024
 WANTS_MAX = 10_000  # that wait to be looked up
+UNACKED_MAX = 20_000  # then no more of the feed is read: late cosignatures cost the peer no credit
 LOGS_MAX = 1_000_000  # that a peer may say it holds
 
 
@@ -140,7 +141,8 @@ class Side:
         for one in messages:
             if isinstance(one, wire.Chunk):
                 self._pace.sent(one.lsn, len(one.data), now_ms)
-        pull = not self._drained and not self._pulling and outbox.bytes_waiting < QUEUE_BYTES_LOW
+        little = outbox.bytes_waiting < QUEUE_BYTES_LOW and len(outbox.unacked) < UNACKED_MAX
+        pull = not self._drained and not self._pulling and little
         first = False
         if not pull and self._drained and outbox.empty and not self._idle_sent:
             first = self._told is not None and not self._told_first
@@ -157,7 +159,7 @@ class Side:
         return effects + self._finish_once(now_ms)
 
     def _look_up(self) -> list[Effect]:
-        """The oldest of what the peer wants (`Exchange`, rule 10)."""
+        """The oldest of what the peer wants (`Exchange`, rule 11)."""
         if self.state is not State.OPEN or not self._wanted or self._outbox.bytes_again >= AGAIN_BYTES_MAX:
             return []
         want = next(iter(self._wanted))

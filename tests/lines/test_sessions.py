@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fednode.node.driver import TICK_S, Hooks, Session, Welcome
+from fednode.node.driver import TICK_S, Session, Welcome
+from fednode.node.hooks import Hooks
 from fednode.node.profile import NORMAL, Profile
 from fednode.node.room import NOWHERE, Room
 from fednode.node.writer import Link

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node.driver import Hooks, Session, Welcome
+from fednode.node.driver import OUT_BYTES_MAX, REFUSED_MAX, STORING_MAX, Session, Welcome
+from fednode.node.hooks import Hooks
 from fednode.node.profile import NORMAL
 from fednode.node.writer import Link
 from fednode.sync import wire
-from fednode.sync.effects import Admission, Close
+from fednode.sync.effects import Admission, Close, Commit, Done, Effect, PeerFenced, RenewAsked
 from fednode.sync.errors import Unavailable
 from fednode.sync.exchange import Exchange
 from sides import NOW, hello, item
@@ -143,3 +145,111 @@ async def test_a_feed_is_sent_and_a_polite_end_is_no_error() -> None:
     close = await running
     assert close.error is None
     assert [type(message) for message in pipe.sent] == [wire.Hello, wire.Chunk]
+
+
+# ---------------------------------------------------------------- a peer that does not stop
+
+
+class Stuck(Paper):
+    """A writer that is busy until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Commit, Callable[[Done | Exception], None]]] = []
+        self.calls: list[asyncio.Future[None]] = []
+
+    def commit(self, _link: Link, commit: Commit, done: Callable[[Done | Exception], None]) -> None:
+        self.waiting.append((commit, done))
+
+    async def call(self, function: Callable[..., Any]) -> None:
+        if getattr(function, "__name__", "") != "keep":  # at the end of a session
+            self.calls.append(asyncio.get_running_loop().create_future())
+            await self.calls[-1]
+
+    def go_on(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for commit, done in waiting:
+            done(Done(commit.lsn))
+        calls, self.calls = self.calls, []
+        for one in calls:
+            one.set_result(None)
+
+
+MUCH = 3 * STORING_MAX
+FLOODS: dict[str, Callable[[int], wire.Message]] = {
+    "late": lambda n: wire.Late(n, "hebei/13/1/x", n, bytes(32), wire.Cosignature(1, bytes(64))),
+    "one byte": lambda n: wire.Chunk(n, 0, b"x", 1, hashlib.sha256(b"x").digest()),
+    "acks": lambda n: wire.Ack((wire.Outcome(n, None, "FN-6406"),)),
+    "fenced": lambda n: wire.Fenced("FN-6422", (f"note {n}",)),
+    "renew": lambda n: wire.Renew(b"r%d" % n),
+}
+
+
+class Spawning(Hooks):
+    """As the engine does: what is asked for is a job of the writer."""
+
+    def effect(self, session: Session, effect: Effect) -> None:
+        if isinstance(effect, PeerFenced | RenewAsked):
+
+            def job(_writer: Any) -> None: ...
+
+            session.spawn(session._writer.call(job))
+
+
+async def turn(times: int = 4 * MUCH) -> None:
+    """All that can go on without the test goes on."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", list(FLOODS))
+async def test_regression_a_peer_is_read_no_faster_than_it_is_stored(kind: str) -> None:
+    """Whatever costs it no credit, or hardly any, was queued for the writer as fast as it came, without a bound."""
+    writer: Any = Stuck()
+    pipe = Pipe(*(FLOODS[kind](number) for number in range(1, MUCH + 1)))
+    one = Session(pipe, Exchange(dials=False), writer, writer, lambda: NOW, at_once(welcome()), Spawning())
+    running = asyncio.ensure_future(end_of(one))
+    await turn()
+    waiting = len(writer.waiting) + len(one._acks) + len(writer.calls)
+    assert STORING_MAX // 2 < waiting <= STORING_MAX + 1
+    assert pipe.incoming.qsize() > MUCH - 2 * STORING_MAX
+    for _ in range(5):
+        writer.go_on()
+        await turn()
+    assert pipe.incoming.empty(), "and goes on as soon as there is room"
+    pipe.says(wire.Bye())
+    while not running.done():
+        writer.go_on()
+        await asyncio.sleep(0)
+    assert (await running).error is None
+    assert len(one.report.refused) <= REFUSED_MAX
+
+
+async def test_regression_a_peer_that_reads_no_answers_is_not_read() -> None:
+    """Each Want of 30 bytes for what is not there had an answer queued for a line that took nothing."""
+
+    class Deaf(Pipe):
+        takes = asyncio.Event()
+
+        async def write(self, data: bytes) -> None:
+            await super().write(data)
+            await self.takes.wait()
+
+    log = "hebei/130102001001/1/" + "x" * 200
+    many = 3 * OUT_BYTES_MAX // 200
+    pipe = Deaf()
+    pipe.takes.set()
+    one = session(pipe, at_once(welcome()))
+    running = asyncio.ensure_future(end_of(one))
+    await pipe.idle.wait()
+    pipe.takes.clear()
+    pipe.says(*(wire.Want(log, number) for number in range(many)))
+    await turn(2 * many)
+    assert one.crowded
+    before = pipe.incoming.qsize()
+    await turn(1_000)
+    assert (pipe.incoming.qsize(), one.crowded) == (before, True)
+    assert sum(map(len, list(one._out._queue))) < OUT_BYTES_MAX + 1_000  # type: ignore[attr-defined]
+    pipe.takes.set()
+    pipe.says(wire.Bye())
+    assert (await running).error is None
+    assert len([message for message in pipe.sent if isinstance(message, wire.Missing)]) == many

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fednode.node.driver import Hooks, Session, Welcome
+from fednode.node.driver import Session, Welcome
+from fednode.node.hooks import Hooks
 from fednode.node.pacing import AHEAD_BYTES, Pacer
 from fednode.node.profile import NORMAL
 from fednode.node.writer import Link

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node import projection, resealed, sqlite
+from fednode.node import projection, resealed, sqlite, transaction
+from fednode.node import writer as writing
 from fednode.node.projection import Projector
 from fednode.node.room import MIB, Room
 from fednode.node.store import Store
@@ -285,6 +286,62 @@ def test_regression_a_hole_filled_behind_the_newest_moves_the_cursor(township: N
     row = township.store.peer(VILLAGE)
     assert row is not None
     assert len(row.have.check) == 8
+
+
+def test_regression_what_is_left_out_is_remembered_within_bounds(
+    township: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number was kept for each segment that came before what precedes it, which need not ever come."""
+    monkeypatch.setattr(writing, "HOLES_MAX", 2)
+    link = township.link(VILLAGE)
+    made = chain_of(6)
+    township.take(link, Commit(1, made[0].raw))
+    early = [Commit(number + 1, made[number].raw) for number in (2, 3, 4, 5)]
+    assert all(done.gap for done in township.take(link, *early))
+    assert (link.holes, link.brink, township.have(VILLAGE)) == ({3, 4}, 5, 2)
+    township.take(link, Commit(2, made[1].raw), *early[:2])
+    assert (link.holes, township.have(VILLAGE)) == (set(), 4), "no further than what it did not remember"
+    township.take(link, *early[2:])
+    assert township.have(VILLAGE) == 4
+    again = township.link(VILLAGE)
+    township.take(again, *early[2:])
+    assert township.have(VILLAGE) == 6, "the next session goes on there"
+
+
+def test_regression_evidence_of_one_peer_is_bounded(township: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child filled its parent's disk with what was refused, 256 KiB each: then no child's changes were taken."""
+    link = township.link(VILLAGE)
+    junk = [Stream("junk", number)(1_000) for number in range(1, 9)]
+    monkeypatch.setattr(transaction, "EVIDENCE_BYTES_MAX", 2_500)
+    monkeypatch.setattr(transaction, "EVIDENCE_ROWS_MAX", 3)
+
+    def kept() -> list[int]:
+        return [size for (size,) in township.store.rows("select length(data) from refused order by id")]
+
+    def refused(data: bytes, lsn: int, log: str) -> bool:
+        with township.store.write() as tx:
+            return tx.keep_evidence(1, VILLAGE, "FN-6401", log, lsn, "{}", data)
+
+    assert [refused(one, lsn, "x") for lsn, one in enumerate(junk, 1)] == [True] * 3 + [False] * 5
+    assert kept() == [1_000, 1_000, 0]
+    (done,) = township.take(link, Commit(1, junk[0]))
+    assert (done.refused, kept()) == ("FN-6402", [1_000, 1_000, 0]), "it is refused all the same"
+    assert not township.writer.refusals
+    with township.store.write() as tx:
+        assert tx.keep_evidence(1, COUNTY, "FN-6401", "x", 1, "{}", junk[0]), "of another peer there is room"
+        assert tx.forget_refused(VILLAGE) == 3
+    assert refused(junk[1], 9, "x")
+    assert kept() == [1_000, 1_000]
+
+
+def test_regression_a_peer_refuses_no_more_than_there_is(township: Node) -> None:
+    """Each number that a child said that it refuses was kept, whether there was such a thing or not."""
+    link = township.link(VILLAGE)
+    township.take(link, Commit(1, chain_of(1)[0].raw))
+    newest = township.store.lsn
+    outcomes = [(lsn, None, "FN-6406") for lsn in (newest, newest + 1, 1 << 40)]
+    township.writer.acknowledged(link.peer_id, outcomes, WORLD.identity(VILLAGE), 0)
+    assert township.store.rows("select first from refused") == [(newest,)]
 
 
 def test_a_group_that_fails_leaves_the_link_as_it_was(township: Node, monkeypatch: pytest.MonkeyPatch) -> None:

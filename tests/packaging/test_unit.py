@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fednode.node.carrier import SESSIONS_MAX
 from source import ROOT
 
 EXPOSURE_MAX = 20  # tenths, as systemd-analyze counts: "OK" ends at 49
@@ -46,3 +47,9 @@ def test_a_daemon_that_is_silent_is_started_anew_and_a_machine_that_cannot_is_le
     assert settings["Restart"] == "always"
     launcher = (ROOT / "deploy/binary/launcher.sh").read_text("utf-8")
     assert f"exit {settings['RestartPreventExitStatus']}\n" in launcher
+
+
+def test_regression_there_are_descriptors_for_all_that_may_be_connected() -> None:
+    """systemd gives 1,024 by itself: the thousandth child could not connect, and no file could be opened any more."""
+    (limit,) = re.findall("^LimitNOFILE=([0-9]+)$", UNIT.read_text("utf-8"), re.MULTILINE)
+    assert int(limit) > 2 * SESSIONS_MAX

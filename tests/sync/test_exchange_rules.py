@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednode.sync import exchange as ex
+from fednode.sync import side as side_of
 from fednode.sync import wire
 from fednode.sync.effects import (
     Admission,
@@ -17,12 +18,14 @@ from fednode.sync.effects import (
     Alert,
     Commit,
     Done,
+    Pull,
 )
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.exchange import Exchange
+from fednode.sync.inbox import HOLES_MAX
 from fednode.sync.side import AGAIN_BYTES_MAX, WANTS_MAX
 from fednode.sync.states import State
-from sides import NOW, Side, broken, hello, item, pair, settle
+from sides import NOW, Side, broken, hello, item, late, pair, settle
 
 # ---------------------------------------------------------------- what is not legal
 
@@ -255,6 +258,63 @@ def test_the_limit_of_what_waits_to_be_looked_up() -> None:
     assert parent.closed is None
     want(0)
     broken(parent, "FN-5504")
+
+
+def test_regression_a_peer_that_never_greets_is_not_waited_for() -> None:
+    """It kept one of the 32 places of those who are being let in, for ever."""
+    _, parent = pair()
+    assert parent.exchange.state is State.NEW
+    parent.do(parent.exchange.tick(NOW + ex.GREETING_MS_MAX))
+    assert parent.closed is None
+    parent.do(parent.exchange.tick(NOW + ex.GREETING_MS_MAX + 1))
+    broken(parent, "FN-4502")
+
+
+def test_regression_what_is_remembered_to_be_asked_for_is_bounded() -> None:
+    """Each segment that came too early was remembered until what precedes it came: it need not ever come."""
+    child, parent = pair()
+    settle(child, parent)
+    for lsn in range(1, HOLES_MAX + 3):
+        parent.do(parent.exchange.committed([Done(lsn, gap=wire.Want("hebei/1301/1/x", lsn))], NOW))
+    assert len(parent.messages(wire.Want)) == len(parent.exchange._inbox._holes) == HOLES_MAX
+    assert len(parent.of(Alert)) == 2
+    parent.do(parent.exchange.committed([Done(1)], NOW))
+    parent.do(parent.exchange.committed([Done(HOLES_MAX + 2, gap=wire.Want("hebei/1301/1/x", 1))], NOW))
+    assert len(parent.messages(wire.Want)) == HOLES_MAX + 1
+
+
+def test_regression_a_peer_that_answers_nothing_does_not_get_the_whole_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late cosignatures cost no credit: what was sent and not answered grew with the feed."""
+    for module in (ex, side_of):
+        monkeypatch.setattr(module, "UNACKED_MAX", most := 2_000)
+    feed = [late(lsn) for lsn in range(1, 2 * most + 11)]
+    child, parent = pair(down=[])
+    settle(child, parent)
+    outbox = parent.exchange._outbox
+    asked = 0
+    parent.do(parent.exchange.wake(NOW))
+
+    def feed_it() -> None:
+        nonlocal asked
+        while parent.exchange._pulling or parent.of(Pull)[asked:]:
+            asked += 1
+            after = outbox.position
+            parent.do(parent.exchange.feed(feed[after : after + 100], after + 100 >= len(feed), NOW))
+
+    parent.exchange._drained = False
+    parent.pull = lambda _after, _bytes: None  # type: ignore[method-assign]
+    asked = len(parent.of(Pull))
+    parent.do(parent.exchange._pump(NOW))
+    feed_it()
+    assert len(outbox.unacked) == most
+    number = parent.exchange._received_number
+    for first in range(1, most + 1, wire.OUTCOMES_MAX):
+        number += 1
+        outcomes = tuple(wire.Outcome(lsn) for lsn in range(first, min(first + wire.OUTCOMES_MAX, most + 1)))
+        parent.do(parent.exchange.receive(wire.encode(number, wire.Ack(outcomes)), NOW))
+        feed_it()
+    assert outbox.position > most, "who answers gets the rest"
+    assert len(outbox.unacked) <= most + 100
 
 
 def test_a_session_does_not_end_while_the_peer_waits_for_what_it_wants() -> None:

@@ -1,0 +1,130 @@
+"""What a peer may cause in an hour, or in a session, has an end: certificates, lines of the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fednode.crypto import issuing
+from fednode.node.app import App
+from fednode.node.daemon import Daemon
+from fednode.node.driver import ALERT_LINES_MAX, Session
+from fednode.node.engine import ENOUGH, RENEWALS_MAX, Engine
+from fednode.node.journal import SUBJECTS_MAX, TEXT_BYTES_MAX, WINDOW_MS
+from fednode.node.writer import Alarm, Link
+from fednode.proto import fednode_pb2 as pb
+from fednode.sync import effects as fx
+from fednode.sync.change import NODES
+from fednode.sync.enrol import Token
+from fednode.sync.exchange import Exchange
+from mesh import configuration
+from world import NOW_S, World
+
+CITY = "1301"
+KEYS = World().places[CITY].keys
+
+
+class Clock:
+    ms = NOW_S * 1000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: Clock) -> Iterator[App]:
+    """A province, and a city that has joined it."""
+    made = App.init_province(tmp_path / "13", configuration(), node="13", name="x", domain="hebei", clock=clock)
+    secret = Token.decode(made.invite(CITY, "city", "x")).secret
+    reply = made.enrol(made.new_writer(made.store), pb.JoinRequest(node=CITY, secret=secret, request=request()))
+    assert not reply.refused
+    yield made
+    made.close()
+
+
+def request() -> bytes:
+    return issuing.make_request(CITY, KEYS.tls, KEYS.sign, KEYS.seal)
+
+
+class Line:
+    """What the engine asks of a session that wants a certificate."""
+
+    def __init__(self, app: App) -> None:
+        self.peer: Any = app.trust.directory.get(CITY)
+        self.link = Link(self.peer, 1, bytes(16), False, 0, restoring=True)
+        self.exchange = self
+        self.answers: list[str] = []
+
+    def answer_renewal(self, _chain: tuple[bytes, ...], refused: str, _now_ms: int) -> list[fx.Effect]:
+        self.answers.append(refused)
+        return []
+
+    def _handle(self, _effects: list[fx.Effect]) -> None: ...
+
+
+@pytest.mark.parametrize("lives", [False, True], ids=["certificates", "lives"])
+async def test_regression_certificates_of_one_child_in_an_hour(app: App, clock: Clock, lives: bool) -> None:
+    """Each was a change of `sys.nodes`, which flows to everybody, and a child could ask for any number; for new lives,
+    too, so each with another incarnation."""
+    engine, line = Engine(app), Line(app)
+
+    async def ask() -> None:
+        life = app.trust.directory.get(CITY).incarnation if lives else 0  # type: ignore[union-attr]
+        await engine._renew(line, fx.RenewAsked(request(), life))  # type: ignore[arg-type]
+
+    def certified() -> int:
+        return app.store.log_state(app.trust.log_name(NODES, app.trust.area)).size
+
+    before = certified()
+    for _ in range(RENEWALS_MAX + 5):
+        await ask()
+    assert line.answers == [""] * RENEWALS_MAX + [ENOUGH] * 5
+    assert certified() == before + RENEWALS_MAX
+    clock.ms += WINDOW_MS
+    await ask()
+    assert line.answers[-1] == "", "an hour later it may again"
+    await engine.stop()
+
+
+async def test_regression_lines_of_the_log_that_anybody_can_cause(
+    app: App, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks to join had a line of up to 64 KiB written each time, without a certificate or a token."""
+    caplog.set_level(logging.WARNING)
+    daemon = Daemon(app)
+    for number in range(SUBJECTS_MAX + 5):
+        reply = await daemon._join(pb.JoinRequest(node=f"{number}" * 10_000, secret=b"x", request=request()))
+        assert reply.refused
+    lines = [one for one in caplog.records if one.message == "join refused"]
+    assert len(lines) == SUBJECTS_MAX
+    assert max(len(one.node) for one in lines) == TEXT_BYTES_MAX  # type: ignore[attr-defined]
+    await daemon.engine.stop()
+    daemon.projector.stop()
+
+
+async def test_regression_lines_of_the_log_that_a_session_can_cause(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """Each Missing, of 30 bytes and without credit, was a line; so was each other history, however often it came."""
+    caplog.set_level(logging.WARNING)
+    engine: Any = Engine(app)
+    session = Session(
+        engine, Exchange(dials=False), engine.writer, engine.store, app.now_ms, engine.admit_child, engine
+    )
+    for number in range(ALERT_LINES_MAX + 5):
+        engine.effect(session, fx.Alert("FN-6412", {"log": "x", "first": number}))
+    assert len(caplog.records) == ALERT_LINES_MAX
+    caplog.clear()
+    fork = Alarm("FN-6420", CITY, {"log": "x"}, ("a", "b"))
+    writer = app.new_writer(app.store)
+    engine._alarmed(writer, [fork] * 3)
+    assert len(caplog.records) == 1
+    engine._journal = None
+    await engine.stop()
