@@ -1,4 +1,4 @@
-"""scripts/build-binary: the program as one folder that needs no Python, its .deb, its parts list, checksums, signature.
+"""scripts/build-binary: the program as one file that needs no Python; the folder in it, .deb, parts list, signature.
 
 Rules
 1. The same checkout on the same machine gives the same bytes: one hash seed, one time (SOURCE_DATE_EPOCH), one order,
@@ -57,6 +57,8 @@ LEFT_OUT = (
     "opentelemetry",  # an extra, not tried frozen: FN-2604 says that it is not there
     "requests",
 )
+HEAD_BYTES = 16 * 1024  # of the one file: the script, before the archive
+SPARE_KIB = 8 * 1024  # what an unpacked folder takes beside its files
 GLIBC = re.compile(r"\bName: GLIBC_(\d+)\.(\d+)(?:\.\d+)?\b")
 
 
@@ -80,20 +82,11 @@ def modules() -> Iterator[str]:
             yield ".".join(("fednode", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-def freeze(work: Path, *, onefile: bool, time_s: int) -> Path:
-    """PyInstaller, in a process of its own. Returns the folder, or the one file."""
+def freeze(work: Path, time_s: int) -> Path:
+    """PyInstaller, in a process of its own. Returns the folder."""
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "ERROR", "--strip"]
-    command += ["--onefile" if onefile else "--onedir", "--name", "fednode" if onefile else "fednode.bin"]
-    command += [
-        "--distpath",
-        f"{work}/dist",
-        "--workpath",
-        f"{work}/work",
-        "--specpath",
-        str(work),
-        "--paths",
-        str(ROOT / "src"),
-    ]
+    command += ["--onedir", "--name", "fednode.bin", "--paths", str(ROOT / "src")]
+    command += ["--distpath", f"{work}/dist", "--workpath", f"{work}/work", "--specpath", str(work)]
     for name in (*HIDDEN, *modules()):
         command += ["--hidden-import", name]
     for name in LEFT_OUT:
@@ -103,7 +96,7 @@ def freeze(work: Path, *, onefile: bool, time_s: int) -> Path:
     fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(time_s), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
     fixed |= {"PYINSTALLER_CONFIG_DIR": f"{work}/cache", "PYI_LOG_LEVEL": "ERROR"}
     subprocess.run([*command, str(ROOT / "deploy/binary/entry.py")], env=os.environ | fixed, check=True)
-    return work / "dist" / ("fednode" if onefile else "fednode.bin")
+    return work / "dist/fednode.bin"
 
 
 # ---------------------------------------------------------------- the oldest glibc
@@ -133,15 +126,31 @@ def glibc(folder: Path) -> tuple[tuple[int, int], list[str]]:
     return oldest, sorted(name for name, need in needs.items() if need == oldest)
 
 
-def launcher(oldest: tuple[int, int]) -> str:
-    """The script in front, with what it holds the machine to."""
+def script(name: str, oldest: tuple[int, int], **values: str) -> str:
+    """A script of deploy/binary, with what it holds the machine to."""
     major, minor = oldest
-    text = (ROOT / "deploy/binary/launcher.sh").read_text("utf-8")
-    values = {"VERSION": VERSION, "MACHINE": MACHINE, "LOADER": LOADERS[MACHINE]}
-    values |= {"GLIBC": f"{major}.{minor}", "GLIBC_MAJOR": str(major), "GLIBC_MINOR": str(minor)}
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", value)
+    checks = (ROOT / "deploy/binary/machine.sh").read_text("utf-8")
+    text = (ROOT / "deploy/binary" / name).read_text("utf-8").replace("@CHECKS@\n", checks)
+    known = {"VERSION": VERSION, "MACHINE": MACHINE, "LOADER": LOADERS[MACHINE]}
+    known |= {"GLIBC": f"{major}.{minor}", "GLIBC_MAJOR": str(major), "GLIBC_MINOR": str(minor)}
+    for word, value in (known | values).items():
+        text = text.replace(f"@{word}@", value)
     return text
+
+
+def single(archive: Path, folder: Path, target: Path, oldest: tuple[int, int]) -> None:
+    """The one file: a script that unpacks what is behind it, and the archive. `folder`: what is in the archive."""
+    inside = files_in(folder)
+    room_kib = sum(path.stat().st_size for path in inside) // 1024 + SPARE_KIB
+    values = {"ARCHIVE": _release.sha256(archive), "DIGEST": _release.sha256(folder / _release.SUMS)}
+    values |= {"OFFSET": str(HEAD_BYTES), "COUNT": str(len(inside) - 1), "ROOM_KIB": str(room_kib)}
+    head = script("single.sh", oldest, **values).encode()
+    if len(head) > HEAD_BYTES:
+        sys.exit(f"deploy/binary/single.sh does not fit into HEAD_BYTES ({len(head)} > {HEAD_BYTES})")
+    with target.open("wb") as one, archive.open("rb") as packed:
+        one.write(head.ljust(HEAD_BYTES, b"\n"))
+        shutil.copyfileobj(packed, one)
+    target.chmod(0o755)
 
 
 # ---------------------------------------------------------------- one build
@@ -152,14 +161,14 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def build(out: Path, work: Path, *, onefile: bool, deb: bool, time_s: int, level: int) -> tuple[int, int]:
+def build(out: Path, work: Path, *, deb: bool, time_s: int, level: int) -> tuple[int, int]:
     """Everything but the checksums, into `out`. Returns the oldest glibc."""
     folder = work / NAME
-    shutil.move(freeze(work, onefile=False, time_s=time_s), folder)
+    shutil.move(freeze(work, time_s), folder)
     for name in SYSTEMS:
         (folder / "_internal" / name).unlink(missing_ok=True)
     oldest, because = glibc(folder)
-    (folder / "fednode").write_text(launcher(oldest), "utf-8")
+    (folder / "fednode").write_text(script("launcher.sh", oldest), "utf-8")
     (folder / "fednode").chmod(0o755)
     (folder / "VERSION").write_text(f"{VERSION}\n", "ascii")
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
@@ -172,23 +181,24 @@ def build(out: Path, work: Path, *, onefile: bool, deb: bool, time_s: int, level
     shutil.copy(out / f"{NAME}.cdx.json", folder / "sbom.cdx.json")
     about = {"oldest": f"{oldest[0]}.{oldest[1]}", "because_of": because, "built_on": " ".join(platform.libc_ver())}
     (out / "glibc.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
-    check_it_speaks(folder / "fednode")
-    _release.tar_gz(folder, out / f"{NAME}.tar.gz", time_s, level)
+    _release.checksums(folder, files_in(folder))
+    archive = out / f"{NAME}.tar.gz"
+    _release.tar_gz(folder, archive, time_s, level)
+    single(archive, folder, out / NAME, oldest)
+    check_it_speaks(out / NAME, work / "unpacked")
     if deb:
         package(folder, out, work, oldest, time_s, level)
-    if onefile:
-        one = out / NAME
-        shutil.move(freeze(work / "one", onefile=True, time_s=time_s), one)
-        check_it_speaks(one)
     return oldest
 
 
-def check_it_speaks(program: Path) -> None:
-    """Rule 3."""
+def check_it_speaks(program: Path, unpacked: Path) -> None:
+    """Rule 3. `unpacked`: where the one file may unpack itself."""
     made_of = subprocess.run(
         [Path(sys.executable).with_name("fednode"), "version", "--json"], capture_output=True, check=True
     )
-    made = subprocess.run([program, "version", "--json"], env={}, capture_output=True, check=False)
+    unpacked.mkdir()
+    where = {"FEDNODE_UNPACK_DIR": str(unpacked)}
+    made = subprocess.run([program, "version", "--json"], env=where, capture_output=True, check=False)
     if made.stdout != made_of.stdout:
         sys.exit(f"{program} says {made.stdout.decode()} {made.stderr.decode()}, not {made_of.stdout.decode()}")
 
@@ -246,14 +256,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/build-binary")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--key", type=Path, help="an Ed25519 private key (PEM) that signs SHA256SUMS")
-    parser.add_argument("--onefile", action="store_true")
     parser.add_argument("--no-deb", action="store_true")
     parser.add_argument("--twice", action="store_true")
     parser.add_argument("--level", type=int, default=6, help="how hard to compress: 1 is quick")
     given = parser.parse_args()
     tools(not given.no_deb)
     time_s, out, began = _release.epoch(), given.out.resolve(), time.monotonic()
-    settings = {"onefile": given.onefile, "deb": not given.no_deb, "time_s": time_s, "level": given.level}
+    settings = {"deb": not given.no_deb, "time_s": time_s, "level": given.level}
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="fednode-build-") as work:

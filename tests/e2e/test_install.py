@@ -48,14 +48,23 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dist"
 
 
-@pytest.fixture(scope="module")
-def folder(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive, unpacked."""
+def one_file(dist: Path) -> Path:
+    """The program as one file."""
     (archive,) = dist.glob("*.tar.gz")
-    target = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(archive) as packed:
-        packed.extractall(target, filter="data")
-    (only,) = target.iterdir()
+    return archive.with_name(archive.name.removesuffix(".tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the one file unpacks itself."""
+    return tmp_path_factory.mktemp("disk")
+
+
+@pytest.fixture(scope="module")
+def folder(dist: Path, disk: Path) -> Path:
+    """What is in it, unpacked by itself."""
+    succeed(one_file(dist), "version", env={"FEDNODE_UNPACK_DIR": str(disk)})
+    (only,) = (path for path in (disk / "fednode").iterdir() if path.is_dir())
     return only
 
 
@@ -73,10 +82,9 @@ def test_the_signature_is_checked_by_openssl_and_covers_every_file(dist: Path) -
     (dist / "altered").unlink()
 
 
-def test_it_runs_in_an_empty_environment_with_nothing_of_python_around(folder: Path, tmp_path: Path) -> None:
-    home = str(tmp_path / "home")
-    program = str(folder / "fednode")
-    run = lambda *arguments: succeed(program, "--home", home, *arguments, env={}, cwd="/")  # noqa: E731
+def test_it_runs_in_an_empty_environment_with_nothing_of_python_around(dist: Path, disk: Path, tmp_path: Path) -> None:
+    home, where = str(tmp_path / "home"), {"FEDNODE_UNPACK_DIR": str(disk)}
+    run = lambda *arguments: succeed(one_file(dist), "--home", home, *arguments, env=where, cwd="/")  # noqa: E731
     run("init", "--id", "13", "--name", "河北省")
     run("catalog", "publish", "--shipped")
     assert json.loads(run("nodes", "--json"))["nodes"][0]["name"] == "河北省"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import shutil
@@ -14,6 +13,7 @@ from types import ModuleType
 import pytest
 import rich_click as click
 
+import builder
 from fednode.node.cli import LOADERS, cli
 from fednode.node.cli.frame import Group, Session
 from source import ROOT
@@ -21,12 +21,8 @@ from source import ROOT
 
 @pytest.fixture(scope="module")
 def man() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_man", ROOT / "scripts/_man.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    found: ModuleType = builder.module("_man")
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,8 @@ def test_a_daemon_that_is_silent_is_started_anew_and_a_machine_that_cannot_is_le
     assert settings["Type"] == "notify"
     assert int(settings["WatchdogSec"]) >= 60, "a slow disk holds the loop up"
     assert settings["Restart"] == "always"
-    launcher = (ROOT / "deploy/binary/launcher.sh").read_text("utf-8")
-    assert f"exit {settings['RestartPreventExitStatus']}\n" in launcher
+    checks = (ROOT / "deploy/binary/machine.sh").read_text("utf-8")
+    assert f"\nCANNOT={settings['RestartPreventExitStatus']}\n" in checks
 
 
 def test_regression_there_are_descriptors_for_all_that_may_be_connected() -> None:
