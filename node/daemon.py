@@ -172,11 +172,17 @@ class Daemon:
         await self._switchover.stop()
         await self._return.stop()
         self._dialer.stop()
+        sessions = list(self.engine.sessions)
+        for session in sessions:
+            session.end(None)
+        # who is cancelled says nothing any more, and its parent would take it for a cut (FN-4501)
+        dialled = [asyncio.ensure_future(one.over.wait()) for one in sessions if one.exchange.dials]
+        if dialled:
+            _, late = await asyncio.wait(dialled, timeout=GRACE_S)
+            for waiting in late:
+                waiting.cancel()
         if self._dialing is not None:
             self._dialing.cancel()
-        for session in list(self.engine.sessions):
-            session.end(None)
-        await asyncio.sleep(0)
         await self.server.stop(GRACE_S)
         if self._dialing is not None:
             await asyncio.gather(self._dialing, return_exceptions=True)

@@ -56,12 +56,11 @@ class Dialer:
     def stop(self) -> None:
         """Dial no more. `run` ends when it is cancelled, too; but gRPC may swallow that while a call is ending."""
         self._stopping = True
-        if self._errand is not None:
-            self._errand.cancel()
 
     async def ended(self) -> None:
         """After `stop`: nothing of it runs any more."""
         if self._errand is not None:
+            self._errand.cancel()
             await asyncio.gather(self._errand, return_exceptions=True)
 
     def judge(self) -> object:

@@ -256,6 +256,7 @@ class Session:
         self.link: Link | None = None
         self.errand = False  # outside the sync windows, with what is urgent
         self.seat = 0  # of whom this node serves (node/turns)
+        self.over = asyncio.Event()  # `run` has ended: the Bye is on the line
         self._stream, self._writer, self._store, self.now_ms = stream, writer, store, now_ms
         self._admit, self._hooks = admit, hooks
         self._welcome: Welcome | None = None
@@ -319,7 +320,10 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.keep_half()
+            try:
+                await self.keep_half()
+            finally:
+                self.over.set()
 
     @property
     def ended(self) -> fx.Close | None:

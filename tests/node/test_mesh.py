@@ -13,7 +13,8 @@ from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.node import carrier, daemon, status, syncing, waiting
 from fednode.node.app import App, real_clock
-from fednode.node.driver import Report
+from fednode.node.driver import Report, Session
+from fednode.node.engine import Engine
 from fednode.node.home import pem_of
 from fednode.node.store import Store
 from fednode.sync import wire
@@ -63,6 +64,27 @@ async def test_the_backlog_grows_while_the_parent_is_away_and_drains_by_itself(t
         await mesh.run(province)
         await mesh.until(lambda: len(province.records()) == 3 and city.pending() == 0)
         await mesh.until(lambda: last_error(city) is None)
+
+
+async def test_regression_a_daemon_that_stops_says_so_to_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session was cancelled before the Bye had left: the parent took it for a cut (FN-4501)."""
+    closes: list[tuple[str, bool, Exception | None]] = []
+    closed = Engine.closed
+
+    def note(engine: Engine, session: Session, close: Close) -> None:
+        closes.append((engine.app.trust.node, session.exchange.dials, close.error))
+        closed(engine, session, close)
+
+    monkeypatch.setattr(Engine, "closed", note)
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        await mesh.halt(city)
+        await mesh.until(lambda: len(closes) == 2)
+    assert sorted(closes[:2], key=lambda one: one[1]) == [("13", False, None), ("1301", True, None)]
 
 
 def last_error(node: Running) -> str | None:
