@@ -117,6 +117,13 @@ def later_lives(trust: Trust, known: Sequence[int]) -> tuple[bytes, ...]:
     return tuple(one.der for one in trust.directory.later(trust.node, known)[-wire.LIVES_MAX :])
 
 
+def all_lives(trust: Trust) -> tuple[bytes, ...]:
+    """The same for a child that is not asked what it knows. Who joined in a later life knows that one alone: the first
+    is told, too, wherever there are others."""
+    lives = [trust.directory.lives(one.node) for one in reversed(trust.directory.path(trust.node))]
+    return later_lives(trust, [0 if len(each) > 1 else each[0].incarnation for each in lives])
+
+
 def reached(store: Store, address: str) -> None:
     """The parent was reached at an address that is not the first of those known: next time it is."""
     with store.write() as tx:

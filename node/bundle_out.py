@@ -218,8 +218,7 @@ class _Content:
     def _opening(self) -> Opening:
         app, trust = self._app, self._app.trust
         place = (trust, app.store, app.now_ms(), app.software, self._peer, None)
-        # all of them, for it is not asked what it knows
-        lives = () if self._to_parent else admission.later_lives(trust, (1,) * wire.CHAIN_LENGTH_MAX)
+        lives = () if self._to_parent else admission.all_lives(trust)
         hello = admission.hello(*place, unsure=not app.reference.sure, to=admission.Greeted(lives=lives))
         span = (self.exported.after, self.exported.upto)
         if not self._to_parent:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fednode.node import bundle_out, bundles
+from fednode.node import bundle_out, bundles, succession
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.follower import follow
 from fednode.sync.enrol import Token
 from fednode.sync.errors import Refused
-from sticks import Row, only, write
+from sticks import REAL, Row, only, write
 
 
 @pytest.fixture
@@ -99,3 +99,29 @@ def test_which_standby_is_asked_where_it_is_not_clear(row: Row) -> None:
     assert two.value.params == {"count": 2, "standbys": f"{one.trust.node}, {other.trust.node}"}
     with pytest.raises(Refused, match="FN-3110"):
         bundle_out.export(city, "1399", row.stick())
+
+
+def test_regression_who_joined_in_a_later_life_of_the_province_takes_what_was_written_before_by_stick(
+    tmp_path: Path,
+) -> None:
+    """Its own chain shows that life alone, and nobody above the province says the others; by stick only those after
+    the first were told. What came down of the first was refused (FN-5412), and never came again."""
+    row = Row(tmp_path, 0)
+    try:
+        province = row.apps[0]
+        write(province, "a")
+        standby = standby_of(row, province)
+        carry(row, province, "standby", standby)
+        root_key = province.home.root_key(None)
+        assert root_key is not None
+        succession.take(standby, succession.by_root(standby, root_key))
+        standby.close()
+        successor = App.open(standby.home.path, standby.config, **REAL)
+        row.apps[-1] = successor
+        other = row.join(successor, "1302", "city")
+        row.apps.append(other)
+        carry(row, successor, "1302", other)
+        assert other.store.refused() == []
+        assert {name.incarnation for _, name, _ in other.store.logs() if name.origin == "13"} == {1, 2}
+    finally:
+        row.close()
