@@ -342,7 +342,9 @@ def enter(
     start = greeting.have.lsn if sound else 0
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
-    admitted = Admission(start, acks, reply, told, told=None if from_parent else peer.witnessed)
+    takes_all = from_parent or identity.stands_for == trust.node
+    ahead = urgent.who_is_who(store, trust.me, peer.acked) if takes_all and not restoring else ()
+    admitted = Admission(start, acks, reply, told, None if from_parent else peer.witnessed, ahead=ahead)
     return Entry(peer, link, admitted, half, owed)
 
 

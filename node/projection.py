@@ -6,8 +6,7 @@ Rules
    Where the log has another checksum at that number (another store; an older copy that was written on since), all is
    made again.
 2. The winner of a record is what `fednode.sync.merge` says: the same for any order of arrival. Losers are in
-   `superseded`, those
-   that the winner had not seen are marked as conflicts.
+   `superseded`, those that the winner had not seen are marked as conflicts.
 3. A segment of new records goes in as one statement (or a few): SQLite works on it without Python's global lock, so
    verification goes on meanwhile. Only records that exist already take the row-by-row way.
 4. Views (one for each dataset, a named column for each field) and full text follow the catalog. Full text is brought
@@ -25,16 +24,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import msgspec
 
+from fednode.crypto.certs import Identity
 from fednode.node import erasures, sqlite
 from fednode.node.erasures import Forgotten
-from fednode.node.rows import Held
+from fednode.node.rows import Held, Row
 from fednode.node.schema import migrate, state_migrations
 from fednode.node.store import Store
 from fednode.node.trust import Trust
@@ -52,6 +52,7 @@ _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 _encode = msgspec.json.Encoder().encode
 
 ROW_VALUES = 5
+Versions = dict[tuple[int, int], Row]  # by their places: the number of a log, and the number there
 BLOCKS = (1_000, 100, 10, 1)  # rows for each statement: each size is compiled once
 
 
@@ -63,22 +64,6 @@ def _insert(rows: int) -> str:
     return f"""insert or ignore into record
         (dataset, area, key, op, effective, hlc, base, log, seq, schema_version, payload)
         select ?1, ?2, column1, 1, column2, column3, 0, ?3, column4, ?4, column5 from (values {values})"""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The current version of a record."""
-
-    id: int
-    key: str
-    op: int
-    payload: bytes | None
-    effective: int
-    hlc: int
-    base: int
-    log: int
-    seq: int
-    schema_version: int
 
 
 def fts_text(text: str) -> str:
@@ -308,7 +293,7 @@ class Projector:
         if rule == "field":
             self._supersede(dataset, area, new, False)
             return self._resolve(dataset, area, key, rule)
-        newer = merge.order(rule, self._version(new)) > merge.order(rule, self._version(row))
+        newer = merge.order(rule, self.version(new)) > merge.order(rule, self.version(row))
         if newer:
             self._supersede(dataset, area, row, new.base != row.hlc)
             return self._put(dataset, area, new, insert=False)
@@ -316,18 +301,23 @@ class Projector:
         self._mark_conflicts(dataset, area, key, rule, row)
         return row
 
-    def _version(self, row: Row) -> merge.Version:
-        name = self._log_name(row.log)
+    def rank(self, node: Identity | None) -> int:
+        """The rank of a node's level in the merge."""
         directory = self.trust.directory
-        origin = directory.life(name.origin, name.incarnation)
-        rank = len(directory.levels) - directory.rank(origin.level) if origin else 0
+        return len(directory.levels) - directory.rank(node.level) if node else 0
+
+    def version(self, row: Row) -> merge.Version:
+        """A version as the merge sees it."""
+        name = self.log_name(row.log)
+        rank = self.rank(self.trust.directory.life(name.origin, name.incarnation))
         return merge.Version(
             *(row.effective, row.hlc, name.origin, name.incarnation, row.seq, rank, row.op, row.base),
             place=row.log,
             audience=name.audience,
         )
 
-    def _log_name(self, log_id: int) -> LogName:
+    def log_name(self, log_id: int) -> LogName:
+        """The name of a log by its number here."""
         if log_id not in self._logs:
             self._logs = {one: name for one, name, _ in self.store.logs()}
         return self._logs[log_id]
@@ -380,7 +370,7 @@ class Projector:
     def _mark_conflicts(self, dataset: int, area: int, key: str, rule: str, winner: Row) -> None:
         """Set the conflict marks of a record's superseded versions afresh."""
         older = self._superseded(dataset, area, key)
-        _, conflicts = merge.resolve(rule, [self._version(one) for one in (winner, *older)])
+        _, conflicts = merge.resolve(rule, [self.version(one) for one in (winner, *older)])
         marked = {(one.place, one.seq) for one in conflicts}
         for one in older:
             self.connection.execute(
@@ -396,33 +386,37 @@ class Projector:
         versions = {(one.log, one.seq): one for one in (row, *self._superseded(dataset, area, key))}
         return self._decide(dataset, area, row, rule, versions) or row
 
-    def _decide(self, dataset: int, area: int, row: Row, rule: str, versions: dict[tuple[int, int], Row]) -> Row | None:
-        """The record is what these versions say. None where there is none, or what they said is stripped: no record."""
-        alive = dict(versions)
-        told: dict[tuple[int, int], bytes | None] = {}
-        while alive:
-            winner, conflicts = merge.resolve(rule, [self._version(one) for one in alive.values()])
-            best = alive[(winner.place, winner.seq)]
-            for one in (best,) if rule != "field" else list(alive.values()):
-                told[(one.log, one.seq)] = payload = self._payload(one)
-                if payload is None and one.op == UPSERT:
-                    del alive[(one.log, one.seq)]
-            if (best.log, best.seq) in alive:
-                break
-        else:
+    def _decide(self, dataset: int, area: int, row: Row, rule: str, versions: Versions) -> Row | None:
+        """The record is what these versions say; None where they say nothing."""
+        judged = self.judge(rule, versions)
+        if judged is None:
             self._remove(row.id)
             return None
-        marked = {(one.place, one.seq) for one in conflicts}
-        payload = told[(best.log, best.seq)] if rule != "field" else self._overlay(list(alive.values()), told)
+        best, payload, marked = judged
         op = UPSERT if payload is not None else DELETE
-        chosen = Row(
-            row.id, row.key, op, payload, best.effective, best.hlc, best.base, best.log, best.seq, best.schema_version
-        )
+        chosen = replace(best, id=row.id, key=row.key, op=op, payload=payload)
         for place, one in versions.items():
             if place != (best.log, best.seq):
                 self._supersede(dataset, area, one, place in marked)
         self._drop_superseded(dataset, area, row.key, best.log, best.seq)
         return self._put(dataset, area, chosen, insert=False)
+
+    def judge(self, rule: str, versions: Versions) -> tuple[Row, bytes | None, set[tuple[int, int]]] | None:
+        """What versions of a record say: the one that wins, the record's payload, and which of them are conflicts. None
+        where there is none, or what they said is stripped: no record."""
+        alive = dict(versions)
+        told: dict[tuple[int, int], bytes | None] = {}
+        while alive:
+            winner, conflicts = merge.resolve(rule, [self.version(one) for one in alive.values()])
+            best = alive[(winner.place, winner.seq)]
+            for one in (best,) if rule != "field" else list(alive.values()):
+                told[(one.log, one.seq)] = payload = self.payload(one)
+                if payload is None and one.op == UPSERT:
+                    del alive[(one.log, one.seq)]
+            if (best.log, best.seq) in alive:
+                whole = self._overlay(list(alive.values()), told) if rule == "field" else told[(best.log, best.seq)]
+                return best, whole, {(one.place, one.seq) for one in conflicts}
+        return None
 
     def _drop_superseded(self, dataset: int, area: int, key: str, log: int, seq: int) -> None:
         self.connection.execute(
@@ -430,7 +424,7 @@ class Projector:
             (dataset, area, key, log, seq),
         )
 
-    def _payload(self, row: Row) -> bytes | None:
+    def payload(self, row: Row) -> bytes | None:
         """The payload of any version, out of the log; None for a deletion, and for what was stripped."""
         if row.op != UPSERT:
             return None
@@ -442,7 +436,7 @@ class Projector:
         return None if position in columns.leaves else columns.payloads[position]
 
     def _overlay(self, versions: Sequence[Row], payloads: Mapping[tuple[int, int], bytes | None]) -> bytes | None:
-        ordered = sorted(versions, key=lambda one: merge.order("field", self._version(one)))
+        ordered = sorted(versions, key=lambda one: merge.order("field", self.version(one)))
         fields = [(one.op, msgspec.json.decode(payloads[(one.log, one.seq)] or b"{}")) for one in ordered]
         record = merge.overlay(fields)
         if not record and ordered[-1].op == DELETE:
@@ -580,6 +574,14 @@ class Projector:
         a = c.execute("select id from area where code = ?", (area,)).fetchone()
         return self._current(d[0], a[0], keys) if d and a else {}
 
+    def versions(self, dataset: str, area: str, key: str) -> Versions:
+        """All versions of a record, by their places."""
+        row = self.current(dataset, area, [key]).get(key)
+        if row is None:
+            return {}
+        older = self._superseded(self._id("dataset", "name", dataset), self._id("area", "code", area), key)
+        return {(one.log, one.seq): one for one in (row, *older)}
+
     def conflicts(self, dataset: str, limit: int) -> list[dict[str, object]]:
         """Versions that lost to one whose author had not seen them: where each stands. `dataset`: "" for all."""
         rows = self.connection.execute(
@@ -591,7 +593,7 @@ class Projector:
         )
         names = ("dataset", "area", "key", "log", "seq", "op", "effective_ms")
         found = [dict(zip(names, row, strict=True)) for row in rows]
-        return [{**one, "log": str(self._log_name(one["log"]))} for one in found]
+        return [{**one, "log": str(self.log_name(one["log"]))} for one in found]
 
     # ------------------------------------------------------------ what follows the catalog
 

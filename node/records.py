@@ -38,9 +38,10 @@ from fednode.node.ingest.rejects import problem_text
 from fednode.node.ingest.source import Source
 from fednode.node.ingest.workbook import cell_text
 from fednode.node.journal import Journal
-from fednode.node.projection import Projector, Row, fts_phrase
+from fednode.node.projection import Projector, fts_phrase
 from fednode.node.rejected import told as reasons_told
 from fednode.node.room import NO_ROOM
+from fednode.node.rows import Row
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
 from fednode.node.views import field_sql

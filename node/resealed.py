@@ -7,7 +7,8 @@ Rules
    later (`node.rewraps`).
 2. An announcement has an arrival number of its own: the feeds come by it and send the segment again, to whoever gets
    its log. A peer that holds it stripped already just acknowledges. One that names a child (`back`) goes to that as
-   well, although the log came from there: whoever carries it and cannot read forgets what is stripped above.
+   well, although the log came from there: whoever carries it and cannot read forgets what is stripped above. What is
+   held back goes nowhere, and is not announced either.
 3. What a peer's cursor must show of a place here is the head of the root, which outlives a strip (`Store.checks_at`).
 4. A content key is stashed under a number that was never used: an arrival number, drawn for it alone.
 
@@ -39,7 +40,8 @@ def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announ
     sha256 = SUITE_1.hash(raw)
     c.execute("update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, sha256, stash, lsn))
     rewraps.forget(tx, lsn, sha256)
-    if announce or back:
+    held_back = c.execute("select 1 from held_back where lsn = ?", (lsn,)).fetchone() is not None
+    if (announce or back) and not held_back:
         c.execute("insert into resealed (lsn, segment_lsn, back) values (?, ?, ?)", (number, lsn, back))
 
 

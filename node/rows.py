@@ -1,4 +1,4 @@
-"""Rows of log.db as values. `node.store` reads and writes them.
+"""Rows of log.db, and of the record table, as values. `node.store` and `node.projection` read and write them.
 
 >>> Peer(1, "13", "parent", 0, Cursor(), None, None).since
 0
@@ -66,3 +66,19 @@ class Backlog:
     def all(self) -> int:
         """Changes of either kind."""
         return self.changes + self.system
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The current version of a record."""
+
+    id: int
+    key: str
+    op: int
+    payload: bytes | None
+    effective: int
+    hlc: int
+    base: int
+    log: int
+    seq: int
+    schema_version: int

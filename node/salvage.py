@@ -4,6 +4,7 @@ Rules
 1. Nothing is taken that does not verify: the hash of its bytes, the signatures, and for what others wrote every gate.
 2. This node's own changes that are in no log of the new store (the tail that its parent never had, a fork's branch) are
    made again as changes of the new incarnation, in their old order. A `base` that names such a change follows it.
+   The two places of each are kept (`made_again`): who erases the one erases the other, too (`node.stripping`, rule 7).
 3. What others wrote below this node goes in as it came.
 4. It may be cut off anywhere and run again: what was done is marked in the transaction that did it.
 
@@ -13,17 +14,17 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-import msgspec
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from fednode.crypto.errors import FednodeError
+from fednode.node.meanwhile import Meanwhile
 from fednode.node.rows import Held
 from fednode.node.store import Store
+from fednode.node.transaction import Transaction
 from fednode.node.writer import Link, Writer
 from fednode.sync import segment as seg
-from fednode.sync.change import CATALOG, NODES, UPSERT, Change, Columns, LogName
+from fednode.sync.change import CATALOG, NODES, Change, Columns, LogName
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.verify import verify_signatures
@@ -58,17 +59,20 @@ class Salvaged:
 
 
 class Salvage:
-    """One old store, one writer of the new one."""
+    """One old store, one writer of the new one. `meanwhile`: what stands over what is made again is to stand."""
 
-    def __init__(self, old: Store, writer: Writer) -> None:
+    def __init__(self, old: Store, writer: Writer, meanwhile: Meanwhile | None = None) -> None:
         self._old, self._writer, self._store, self._trust = old, writer, writer.store, writer.trust
+        self._meanwhile = meanwhile
         self._stamps: dict[int, int] = {}
-        self._read: dict[LogName, int] = {}
         self.found = Salvaged()
 
     def run(self) -> Salvaged:
         """Take over everything. Raises StoreError when the new store is in trouble."""
         done = int(self._store.meta(META, 0))
+        with self._store.write() as tx:  # what the old store made again it holds twice
+            for row in self._old.rows("select log, first, count, new_log, new_first from made_again"):
+                tx.execute("insert or ignore into made_again values (?, ?, ?, ?, ?)", *row)
         for lsn in self._missing():
             try:
                 (held,) = self._old.segments(lsn - 1, 1)
@@ -127,48 +131,58 @@ class Salvage:
         if columns is None:
             self.found.unreadable += 1
             return
+        left = [i for i in range(len(columns)) if i not in columns.leaves]
         changes = [
-            Change(key, payload, op, self._stamps.get(columns.base(i), columns.base(i)))
-            for i, (key, op, payload) in enumerate(zip(columns.keys, columns.ops, columns.payloads, strict=True))
-            if i not in columns.leaves
+            Change(
+                columns.keys[i], columns.payloads[i], columns.ops[i], self._stamps.get(columns.base(i), columns.base(i))
+            )
+            for i in left
         ]
-        name = held.name
-        if changes and (held.lsn > done or not self._follows(name, columns, changes)):
+        name, again = held.name, self._store.made_again(held.name, held.first, held.count)
+        if changes and not again:
             if held.lsn <= done:
                 return  # it was refused then
-            if name.dataset == NODES:
-                self._lawful(changes)
-            area = name.audience or self._trust.area
-            self._writer.local(name.dataset, area, changes, lambda tx: tx.set_meta(META, held.lsn))
-            self._follows(name, columns, changes)
+            again = self._again(held, columns, changes, [held.first + i for i in left])
+        elif held.lsn > done:  # somebody else did it, or nothing is left of it
+            with self._store.write() as tx:
+                tx.set_meta(META, held.lsn)
+        self._remember(columns, held.first, again)
         self._list(name, changes)
 
-    def _lawful(self, changes: list[Change]) -> None:
-        for change in changes:
-            if change.op == UPSERT:
-                self._trust.directory.check(self._trust.node, msgspec.json.decode(change.payload))
+    def _again(
+        self, held: Held, columns: Columns, changes: list[Change], seqs: list[int]
+    ) -> dict[int, tuple[LogName, int]]:
+        name = held.name
+        if name.dataset == NODES:
+            self._trust.lawful(name, columns)
+        area = name.audience or self._trust.area
+        new = self._trust.log_name(name.dataset, area)
+        stands = self._meanwhile.over(held, changes) if self._meanwhile is not None else []
+        seen = {one.change.key: one.change.base for one in stands}
+        stamps = set(self._stamps.values())
+        late = [one if one.base in stamps else replace(one, base=seen.get(one.key, one.base)) for one in changes]
 
-    def _follows(self, name: LogName, columns: Columns, changes: list[Change]) -> bool:
-        """Whether the new log goes on with these changes: then their new stamps are known from there."""
-        new = self._trust.log_name(name.dataset, name.audience or self._trust.area)
-        log_id, at = self._store.log_id(new), self._read.get(new, 0)
-        stamps: list[int] = []
-        while log_id is not None and len(stamps) < len(changes):
-            held = self._store.segment_at(log_id, at + len(stamps))
-            there = self._store.columns(held) if held is not None else None
-            if held is None or there is None:
-                return False
-            for i in range(at + len(stamps) - held.first, len(there)):
-                if len(stamps) < len(changes):
-                    if there.keys[i] != changes[len(stamps)].key:
-                        return False
-                    stamps.append(there.hlcs[i])
-        if log_id is None:
-            return False
-        self._read[new] = at + len(stamps)
-        kept = [hlc for i, hlc in enumerate(columns.hlcs) if i not in columns.leaves]
-        self._stamps.update(zip(kept, stamps, strict=True))
-        return True
+        def note(tx: Transaction) -> None:
+            tx.set_meta(META, held.lsn)
+            first = self._store.log_state(new).size - len(late) - len(stands)
+            tx.made_again(name, seqs, new, first)
+            for at, one in enumerate(stands, first + len(late)):
+                for log, seq in one.places:
+                    tx.made_again(log, [seq], new, at)
+
+        self._writer.local(name.dataset, area, [*late, *(one.change for one in stands)], note)
+        return self._store.made_again(name, held.first, held.count)
+
+    def _remember(self, columns: Columns, first: int, again: Mapping[int, tuple[LogName, int]]) -> None:
+        """The new stamps of what was made again: what follows may name it as its `base`."""
+        there: Held | None = None
+        for seq, (new, at) in again.items():
+            if there is None or there.name != new or not there.first <= at < there.first + there.count:
+                log_id = self._store.log_id(new)
+                there = self._store.segment_at(log_id, at) if log_id is not None else None
+                known = self._store.columns(there) if there is not None else None
+            if there is not None and known is not None:
+                self._stamps[columns.hlcs[seq - first]] = known.hlcs[at - there.first]
 
     def _list(self, name: LogName, changes: list[Change]) -> None:
         self.found.appended += len(changes)

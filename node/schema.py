@@ -15,7 +15,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          `urgent` what goes ahead of its turn, `rewrap` content keys for readers that came later (in the arrival order),
          `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due),
          `came_again` what a child sent that was held before, until it has heard of it, `early` what nodes above have
-         signed of heads that are not here yet, `meta` the rest.
+         signed of heads that are not here yet, `held_back` segments of earlier lives that go nowhere, `made_again` what
+         of those was made again in a later life, and as what, `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
 `meta` cursors.
 health.db `node` one row for each node of this one's subtree (`node.mesh.table`), `child` how far each child's reports
@@ -228,6 +229,18 @@ def m014_early(db: Database) -> None:
             null,
             signature blob not null)""",
         "create unique index early_head on early (log, size, witness)",
+    ):
+        db.conn.execute(statement)
+
+
+@log_migrations()
+def m015_made_again(db: Database) -> None:
+    """What was made again in a later life of this node's, and as what: an erase of the one is one of the other."""
+    for statement in (
+        """create table made_again (
+            log text not null, first integer not null, count integer not null, new_log text not null, new_first integer
+            not null, primary key (log, first, new_log, new_first)) without rowid""",
+        "create index made_again_as on made_again (new_log, new_first)",
     ):
         db.conn.execute(statement)
 

@@ -485,17 +485,55 @@ class Store:
         return self._backlog("l.origin <> ?2", acked, node)
 
     def _backlog(self, where: str, acked: int, *more: Any) -> Backlog:
-        """Segments of some logs after an arrival number; those that are sent again count, their changes do not."""
+        """Segments of some logs after an arrival number; those that are sent again count, their changes do not. What is
+        held back goes nowhere."""
         rows = self._rows(
             f"""select coalesce(sum(iif(system, 0, changes)), 0), coalesce(sum(iif(system, changes, 0)), 0), count(*),
                 coalesce(sum(size), 0) from (
                     select l.dataset like 'sys.%' as system, s.count as changes, length(s.data) as size
-                    from segment s join log l on l.id = s.log_id where {where} and s.lsn > ?1
+                    from segment s join log l on l.id = s.log_id
+                    where {where} and s.lsn > ?1 and s.lsn not in (select lsn from held_back)
                     union all select 0, 0, length(s.data) from resealed r join segment s on s.lsn = r.segment_lsn
                     join log l on l.id = s.log_id where {where} and r.lsn > ?1)""",
             *(acked, *more),
         )
         return Backlog(*rows[0])
+
+    def is_held_back(self, log: LogName) -> bool:
+        """Whether something of a log is held back: then all that follows it is."""
+        sql = "select 1 from held_back h join segment s on s.lsn = h.lsn join log l on l.id = s.log_id where l.name = ?"
+        return bool(self._rows(sql + " limit 1", str(log)))
+
+    def made_again(self, log: LogName, first: int, count: int) -> dict[int, tuple[LogName, int]]:
+        """Of changes of a log of an earlier life those that were made again, and as what."""
+        rows = self._rows(
+            """select first, count, new_log, new_first from made_again
+               where log = ? and first < ? and first + count > ? order by new_log, new_first""",
+            *(str(log), first + count, first),
+        )
+        return {
+            seq: (LogName.parse(new), at + seq - start)
+            for start, length, new, at in rows
+            for seq in range(max(start, first), min(start + length, first + count))
+        }
+
+    def first_of(self, log: LogName, seq: int) -> list[tuple[LogName, int]]:
+        """What a change is the making again of, or repeats."""
+        rows = self._rows(
+            """select log, first + ?2 - new_first from made_again
+               where new_log = ?1 and new_first <= ?2 and ?2 < new_first + count""",
+            *(str(log), seq),
+        )
+        return [(LogName.parse(one), at) for one, at in rows]
+
+    def held_back_at(self, log_id: int, seq: int) -> int | None:
+        """The arrival number of the segment that holds a change, where it is held back."""
+        rows = self._rows(
+            """select s.lsn from held_back h join segment s on s.lsn = h.lsn
+               where s.log_id = ? and s.first <= ? and ? < s.first + s.count""",
+            *(log_id, seq, seq),
+        )
+        return int(rows[0][0]) if rows else None
 
     def to_make_again(self) -> list[int]:
         """Segments of earlier lives that are held back, and whose changes were not made again yet."""

@@ -12,6 +12,9 @@ Rules
    it holds, for only that node knows which changes these are.
 5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
 6. Evidence of what was refused loses its bodies with what they hold; the signed heads stay.
+7. A change that this node made again in a later life is there twice. Only this node knows that it is the same, so it
+   erases the other, too, by an erase of its own, in the transaction that learns of the first (`copies`,
+   `Writer._erase_copies`).
 
 >>> # stripping.begin(); stripping.learn(tx, name, first, columns); writer.append_system(tx, *receipt) for each receipt
 """
@@ -78,19 +81,19 @@ class Receipt:
 
 class Stripping:
     """For one Writer. `receipts`: what is still to be told of in the running transaction; `done`: whether anything was
-    stripped in it."""
+    stripped in it; `learnt`: whether there was an erase in it."""
 
     def __init__(self, store: Store, trust: Trust, keys: NodeKeys, now_ms: Callable[[], int], rng: seg.Rng) -> None:
         self._store, self._trust, self._keys = store, trust, keys
         self._now_ms, self._rng = now_ms, rng
         self._receipts: dict[tuple[str, int], Receipt] = {}
-        self.done = False
+        self.done = self.learnt = False
         self.on_resealed: Callable[[Transaction, int], None] = lambda tx, lsn: None
 
     def begin(self) -> None:
         """A transaction begins: what one that was rolled back had left is forgotten."""
         self._receipts.clear()
-        self.done = False
+        self.done = self.learnt = False
 
     def receipts(self) -> Iterator[tuple[str, list[Change]]]:
         """(area, changes) to append to `sys.receipts`: the record's area, where it lies in this node's scope. A receipt
@@ -152,9 +155,24 @@ class Stripping:
             )
             wanted.setdefault(log, []).append(seq)
         if wanted:
+            self.learnt = True
             urgent.mark(tx, lsn)
         for log, seqs in wanted.items():
             self._strip_all(tx, log, seqs)
+
+    def copies(self) -> list[tuple[LogName, int, str]]:
+        """(log, number, place of what was erased): what the erased was made again as, or is the making again of, and
+        was not erased yet (rule 7)."""
+        rows = self._store.rows(
+            """with pair as (
+                   select log as a, first as at, new_log as b, new_first as as_at, count from made_again union all
+                   select new_log, new_first, log, first, count from made_again)
+               select p.b, p.as_at + e.seq - p.at, e.log || '#' || e.seq from pair p
+               join erased e on e.log = p.a and e.seq >= p.at and e.seq < p.at + p.count
+               where not exists (select 1 from erased o where o.log = p.b and o.seq = p.as_at + e.seq - p.at)
+               order by 1, 2"""
+        )
+        return [(LogName.parse(log), seq, place) for log, seq, place in rows]
 
     def _strip_all(self, tx: Transaction, log: LogName, seqs: list[int]) -> None:
         log_id = self._store.log_id(log)

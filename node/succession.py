@@ -32,6 +32,7 @@ from fednode.node import audit, syncing
 from fednode.node.admission import GATHERS, ISSUERS, STOOD_FOR, json_list
 from fednode.node.app import ROOT_DAYS, App, encoded
 from fednode.node.demotion import COMES_BACK, REACHED_LAST, SUCCESSORS, reroute
+from fednode.node.meanwhile import Meanwhile
 from fednode.node.salvage import Salvage
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.change import NODES, Change
@@ -163,7 +164,7 @@ def begin_life(app: App) -> int:
     with app.store.write() as tx:
         for lsn, _ in _tail(app, me.node, me.incarnation):
             tx.hold_back(lsn)
-    return make_again(writer, app.store.to_make_again())
+    return make_again(app, writer, app.store.to_make_again())
 
 
 # ---------------------------------------------------------------- the standby
@@ -203,12 +204,15 @@ def plan(app: App) -> Plan:
 
 def _tail(app: App, node: str, before: int) -> list[tuple[int, int]]:
     """(lsn, changes) of the segments of a node's own logs, of incarnations before one, that no first parent has
-    cosigned, as known here; none at the province, which has nobody above it."""
+    cosigned, as known here, and of what follows one in its log: nobody else could take that without it. None at the
+    province, which has nobody above it."""
     if app.trust.directory.parent_of(node) is None:
         return []
     rows = app.store.rows(
         """select s.lsn, s.count from segment s join log l on l.id = s.log_id
-           where l.origin = ? and l.incarnation < ? and s.first_time is null order by s.lsn""",
+           where l.origin = ? and l.incarnation < ?
+           and s.first >= (select min(o.first) from segment o where o.log_id = s.log_id and o.first_time is null)
+           order by s.lsn""",
         node,
         before,
     )
@@ -372,7 +376,7 @@ def settle(app: App) -> int:
         tx.set_meta(GATHERS, 1)  # what of the primary's own only a child has
         for lsn in tail:
             tx.hold_back(lsn)
-    again = make_again(writer, tail)
+    again = make_again(app, writer, tail)
     _let_back(app, writer)
     _say(app, writer, standby, again)
     return again
@@ -404,19 +408,25 @@ def _cosign_own(app: App, tx: Transaction, standby: str) -> None:
             tx.set_first_parent(lsn, Cosignature(time_s, checkpoint.cosign(head, app.keys.sign, time_s)))
 
 
-def make_again(writer: Writer, lsns: Sequence[int]) -> int:
+def make_again(app: App, writer: Writer, lsns: Sequence[int]) -> int:
     """Segments of earlier lives that nobody above is known to hold: their changes as changes of this life, in their
-    order. Returns how many; those that were made again already count for nothing."""
-    salvage = Salvage(writer.store, writer)
-    for lsn in sorted(lsns):
-        (held,) = writer.store.segments(lsn - 1, 1)
-        salvage.make_again(held)
-    return salvage.found.appended
+    order; what stands over them stands (`node.meanwhile`). Returns how many."""
+    if not lsns:
+        return 0
+    projector = app.new_projector(writer.store)
+    try:
+        salvage = Salvage(writer.store, writer, Meanwhile(projector))
+        for lsn in sorted(lsns):
+            (held,) = writer.store.segments(lsn - 1, 1)
+            salvage.make_again(held)
+        return salvage.found.appended
+    finally:
+        projector.close()
 
 
 def late_writes(app: App, writer: Writer, lsns: Sequence[int]) -> None:
     """What an old primary had beyond: made again, and told."""
-    again = make_again(writer, lsns)
+    again = make_again(app, writer, lsns)
     app.journal(writer).note("late.writes", segments=len(lsns), again=again)
 
 

@@ -6,12 +6,14 @@ ended, all of it is on disk. The rules are the store's (`fednode.node.store`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.merkle import TreeNode
 from fednode.crypto.suite import SUITE_1
 from fednode.node import sqlite, urgent
 from fednode.node.rows import Peer
+from fednode.sync.change import LogName
 from fednode.sync.clock import bound
 from fednode.sync.effects import HalfSegment
 from fednode.sync.errors import StoreError
@@ -227,6 +229,21 @@ class Transaction:
     def hold_back(self, lsn: int) -> None:
         """A segment of an earlier life that goes nowhere: its changes are made again in this one."""
         self._c.execute("insert or ignore into held_back values (?)", (lsn,))
+        self._c.execute("delete from resealed where segment_lsn = ?", (lsn,))
+
+    def made_again(self, log: LogName, positions: Sequence[int], new: LogName, new_first: int) -> None:
+        """Changes of a log of an earlier life, at these positions (rising), were made again in another log from a
+        number on."""
+        runs: list[list[int]] = []  # first, count, first of the new ones
+        for i, seq in enumerate(positions):
+            if runs and seq == runs[-1][0] + runs[-1][1]:
+                runs[-1][1] += 1
+            else:
+                runs.append([seq, 1, new_first + i])
+        self._c.executemany(
+            "insert or ignore into made_again (log, first, count, new_log, new_first) values (?, ?, ?, ?, ?)",
+            [(str(log), first, count, str(new), at) for first, count, at in runs],
+        )
 
     def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
         """Keep what was refused, once; of one peer `EVIDENCE_ROWS_MAX`, the segments themselves up to

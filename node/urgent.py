@@ -8,7 +8,9 @@ Rules
 3. Whatever a segment needs to be verified (certificates, the catalog) is urgent itself and older, so it goes first: of
    what is urgent a beginning is taken, in arrival order, each with what precedes it.
 4. Nodes that only carry a dataset cannot see its erases: there they keep their turn.
-5. What is held back goes nowhere: segments of an earlier life that are made again in this one.
+5. What is held back goes nowhere: segments of an earlier life that are made again in this one. Where those say who is
+   who, what came since from the nodes that they enrol, or give a new life, stands before what says it again: to the
+   parent, and to a standby, that goes ahead of all else, however little waits (`who_is_who`).
 
 >>> by_log(LogName.parse("hebei/13/1/sys.nodes"), 5000), by_log(LogName.parse("hebei/13/1/shop"), 1)
 (True, False)
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
 from fednode.sync.change import ALERTS, CATALOG, NODES, RECEIPTS, SYSTEM_PREFIX, LogName
 from fednode.sync.effects import Item
@@ -85,6 +88,18 @@ def find(store: Store, where: str, after: int, beyond: int) -> Found:
         seen = seen if more else max(seen, until)
     items, whole = _items(store, sorted(chosen))
     return items, seen, more and whole
+
+
+def who_is_who(store: Store, me: Identity, after: int) -> tuple[Item, ...]:
+    """This life's `sys.nodes` after an arrival number, as far as it goes ahead, where an earlier one is held back."""
+    rows = store.rows(
+        """select s.lsn, sum(length(s.data)) over (order by s.lsn) from segment s join log l on l.id = s.log_id
+           where l.origin = ?1 and l.incarnation = ?2 and l.dataset = ?3 and s.lsn > ?4
+           and exists (select 1 from held_back h join segment o on o.lsn = h.lsn join log e on e.id = o.log_id
+                       where e.origin = ?1 and e.dataset = ?3)""",
+        *(me.node, me.incarnation, NODES, after),
+    )
+    return tuple(_items(store, [lsn for lsn, size in rows if size <= HURRY_BYTES])[0])
 
 
 def _preceding(store: Store, log_id: int, after: int, lsn: int) -> list[tuple[int, int]]:

@@ -43,13 +43,14 @@ from fednode.node.trust import Trust
 from fednode.node.witness import Keeper, arrived, take
 from fednode.sync import rewrap, wire
 from fednode.sync import segment as seg
-from fednode.sync.change import ERASE, OF_ITSELF, RECEIPTS, Change, LogName
+from fednode.sync.change import ERASE, NODES, OF_ITSELF, RECEIPTS, Change, Columns, LogName
 from fednode.sync.clock import HybridClock, bound, effective
 from fednode.sync.effects import Commit, Done
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.feed import Side
 from fednode.sync.identity import covers
 from fednode.sync.log import cut, extend
+from fednode.sync.strip import erase_change
 from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent
 from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
@@ -187,10 +188,30 @@ class Writer:
     def _receipts(self, tx: Transaction) -> None:
         """What was stripped, and given, in this transaction is told of in the same. Behind the fence nothing is told:
         a recovery does it afterwards (`tell_stripped`)."""
+        if self.stripping.learnt and standing(self.store) is None:
+            self._erase_copies(tx)
         for area, changes in self.stripping.receipts():
             if standing(self.store) is None:
                 self.append_system(tx, RECEIPTS, area, changes)
         self.rewrapping.tell(tx)
+
+    def _erase_copies(self, tx: Transaction) -> None:
+        """What was erased is erased in the other life, too, in which it stands."""
+        me = self.trust.me
+        while places := self.stripping.copies():
+            found: dict[LogName, list[Change]] = {}
+            for log, seq, place in dict.fromkeys(places):
+                declared, area = self.trust.dataset(log.dataset), log.audience or self.trust.area
+                if declared is not None and me.level in declared.writers and log.origin == me.node:
+                    name = self.trust.log_name(log.dataset, area)
+                    found.setdefault(name, []).append(erase_change(log, seq, f"the same as {place}"))
+            for name, changes in found.items():
+                declared = self.trust.dataset(name.dataset)
+                if declared is not None:
+                    readers = self.trust.readers(declared, name.audience or self.trust.area)
+                    self._extend(tx, name, changes, *readers)
+            if not found:
+                break
 
     def tell_stripped(self, after: int) -> None:
         """Write the receipts of what was stripped since an arrival number behind the fence."""
@@ -199,6 +220,7 @@ class Writer:
         self.rewrapping.begin()
         with self.store.write() as tx:
             self.stripping.again(after)
+            self.stripping.learnt = True
             self._receipts(tx)
 
     def _wipe(self) -> None:
@@ -392,9 +414,13 @@ class Writer:
             self._one_order(link, commit.lsn, header)
         lsn = tx.append_verified(verified, self.trust.route(header.log), link.peer_id, commit.lsn, first_parent)
         nobody_above = self.trust.parent is None  # its earlier lives are history as they are
-        if verified.side is Side.SELF and first_parent is None and not link.restoring and not nobody_above:
+        of_old = verified.side is Side.SELF and not link.restoring and not nobody_above
+        # who lacks what is held back could not take what follows it in its log, either
+        if of_old and (first_parent is None or self.store.is_held_back(header.log)):
             tx.hold_back(lsn)
             self.late.append(lsn)
+            if header.log.dataset == NODES and verified.columns is not None:
+                self._say_again(tx, header, verified.columns)
         if verified.columns is not None:
             self.stripping.arrived(tx, header, verified.columns, lsn, link.peer.node)
         else:
@@ -408,6 +434,22 @@ class Writer:
             read = verified.columns is not None
             self.rewrapping.arrived(tx, header, lsn, link.peer.node, self._context(link), read)
         return Done(commit.lsn, own, at=lsn)
+
+    def _say_again(self, tx: Transaction, header: seg.Header, columns: Columns) -> None:
+        """Who is who is said again at once: what comes next may be of nodes that it tells of, and stands behind it then
+        for everybody who gets both. All else of an earlier life is made again after this (`node.salvage`)."""
+        if standing(self.store) is not None:
+            return
+        with suppress(PeerError, Refused):  # it is for that to say so
+            self.trust.lawful(header.log, columns)
+            name = self.trust.log_name(NODES, self.trust.area)
+            changes = [
+                Change(key, payload, op, columns.base(i))
+                for i, (key, payload, op) in enumerate(zip(columns.keys, columns.payloads, columns.ops, strict=True))
+            ]
+            first = self.store.log_state(name).size
+            self._extend(tx, name, changes, [], False)
+            tx.made_again(header.log, range(header.first, header.end), name, first)
 
     def _rewrap(self, tx: Transaction, link: Link, commit: Commit) -> Done:
         log, first = "", 0

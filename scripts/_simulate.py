@@ -17,12 +17,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--burning", action="store_true", help="nodes burn, and come back from their backups")
     parser.add_argument("--promoting", action="store_true", help="primaries fail, and their standbys are promoted")
+    parser.add_argument(
+        "--small", action="store_true", help="7 nodes and two and a half minutes in place of 31 and six"
+    )
     given = parser.parse_args()
     logging.disable(logging.WARNING)  # nodes say what befalls them
     for seed in range(given.seed, given.seed + given.count):
         start = time.monotonic()
         try:
-            result = run(seed, burning=given.burning, promoting=given.promoting)
+            result = run(seed, burning=given.burning, promoting=given.promoting, small=given.small)
         except AssertionError as error:
             print(error, file=sys.stderr)
             return 1

@@ -33,8 +33,7 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What the driver found out about the peer. `start`: send what is after this arrival number; `acks`: outcomes of
-    the peer's
-    segments that the peer has not heard of; `partial`: what a cut left of a segment of the peer's (data so far)."""
+    the peer's segments that the peer has not heard of; `ahead`: what of the feed goes before all else."""
 
     start: int
     acks: tuple[wire.Outcome, ...] = ()
@@ -42,6 +41,7 @@ class Admission:
     fenced: wire.Fenced | None = None  # what this side has to say of itself
     told: int | None = None  # how far the child has what `Witnessed` tells; None: it does not take it
     renew: wire.Renew | None = None  # the certificate that this side asks for
+    ahead: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ from fednode.sync.effects import (
     Standbys,
 )
 from fednode.sync.errors import PeerError, Unavailable
-from fednode.sync.side import UNACKED_MAX, WANTS_MAX, Side
+from fednode.sync.side import HURRY_SINCE, UNACKED_MAX, WANTS_MAX, Side
 from fednode.sync.states import LEGAL, State
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -129,6 +129,8 @@ class Exchange(Side):
             effects.append(self._send(wire.Ack(admission.acks[i : i + wire.OUTCOMES_MAX]), now_ms))
         if not (self._hello and self._hello.feeds and self._peer.wants):
             self._drained = True
+        elif self.version >= HURRY_SINCE:
+            self._outbox.add_ahead(admission.ahead)
         tells = self._begin()
         effects += self._pump(now_ms)
         early, self._early, self._early_bytes = self._early, [], 0

@@ -9,8 +9,9 @@ Rules
    changes are stripped. Nobody seals again without stripping more.
 3. Only who handled a segment may have sealed it again (`check_sealer`): the origin, whoever stands above it (what is
    stripped there comes down again to who carries it and cannot read), a standby of one of these; of what comes down
-   from its origin, who stands between that and the peer. A sealer that was revoked since is believed from the peers
-   that came after it: they took it when it was in good standing, and a sealer can hide, not forge.
+   from its origin, or is given back to that in a later life, who stands between that and the peer. A sealer that was
+   revoked since is believed from the peers that came after it: they took it when it was in good standing, and a sealer
+   can hide, not forge.
 4. An erase is a change whose key is `<log>#<number>`, and never the record's own, and whose payload is
    `{"reason": ..., "v": 1}`. It stands in the eraser's log for the same dataset; the area of the log that it names lies
    in the eraser's scope. System logs and erases are not erased.
@@ -103,7 +104,7 @@ def check_sealer(header: Header, origin: Identity, peer: Identity, directory: Di
     above = [one.node for one in directory.path(origin.node)]
     to_peer = [one.node for one in directory.path(peer.node)]
     handled: list[str] = []
-    if from_parent and origin.node in to_peer:
+    if origin.node in to_peer[: None if from_parent else -1]:
         handled = to_peer[to_peer.index(origin.node) :]
     elif peer.node in above or peer.stands_for in above:
         handled = above

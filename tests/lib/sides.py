@@ -54,6 +54,8 @@ def late(lsn: int) -> Item:
 class Side:
     """An exchange with what its driver would have: a feed, a store that commits when told, a list of what happened."""
 
+    ahead: tuple[Item, ...] = ()  # what goes before all else
+
     def __init__(self, *, dials: bool, feed: Iterable[Item] = (), start: int = 0, **more: Any) -> None:
         fields = ("partial", "window", "feeds", "wants", "have", "witnessed", "version_max", "restore", "health")
         mine = {name: more.pop(name) for name in fields if name in more}
@@ -122,7 +124,8 @@ class Side:
 
     def admit(self, **more: Any) -> None:
         reply = None if self.dials else self.hello
-        self.do(self.exchange.admitted(Admission(self.start, reply=reply, told=self.told, **more), NOW))
+        admission = Admission(self.start, reply=reply, told=self.told, ahead=self.ahead, **more)
+        self.do(self.exchange.admitted(admission, NOW))
 
     def pull(self, after: int, bytes_max: int) -> None:
         found, size = [], 0

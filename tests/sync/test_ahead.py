@@ -254,6 +254,28 @@ def test_a_peer_of_version_one_gets_everything_in_its_turn() -> None:
     assert len(other.held) == 8
 
 
+def test_what_is_to_go_before_all_else_does_however_little_waits() -> None:
+    feed = [item(n, 100) for n in range(1, 5)]
+    one, other = Side(dials=True, feed=feed), Side(dials=False)
+    one.ahead = (feed[2],)
+    join(one, other)
+    other.do(other.exchange.start(NOW))
+    one.do(one.exchange.start(NOW))
+    settle(one, other)
+    assert [(chunk.lsn, chunk.ahead) for chunk in one.messages(wire.Chunk)][:2] == [(3, True), (1, False)]
+    assert one.answered == 4
+    assert other.held == {n.lsn: n.data for n in feed}
+    older, other = Side(dials=True, feed=feed), Side(dials=False)
+    older.ahead = (feed[2],)
+    join(older, other)
+    other.exchange = Exchange(dials=False, speaks=Versions(1, 1))
+    other.hello = hello("13", version_min=1, version_max=1)
+    other.do(other.exchange.start(NOW))
+    older.do(older.exchange.start(NOW))
+    settle(older, other)
+    assert [chunk.lsn for chunk in older.messages(wire.Chunk)] == [1, 2, 3, 4]
+
+
 def test_where_little_waits_nothing_is_hurried() -> None:
     one, other = pair([item(n, 1_000) for n in range(1, 60)])
     one.exchange.hurry_from = HURRY_FROM_BYTES

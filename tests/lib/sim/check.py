@@ -19,6 +19,7 @@ from fednode.sync.identity import covers
 from sim.hierarchy import START_MS
 from sim.world import SimNode, World
 
+HELD_MAX = 1_000_000
 Rows = dict[tuple[str, str, str], tuple[int, str | None]]
 EXPECTED_OF_THE_REVOKED = frozenset(("FN-5420", "FN-5511", "FN-5508", "FN-6413", "FN-5430", "FN-5431"))
 # FN-6409 (seed 30): what a rolled-back store writes on top of its fork, where the parent's history of that log ends, is
@@ -42,6 +43,7 @@ def check(world: World) -> int:
     _acknowledged(world)
     _refusals(world)
     _erased(world)
+    _gone(world)
     _found(world)
     _witnessed(world)
     return _agreement(world)
@@ -59,7 +61,24 @@ def _acknowledged(world: World) -> None:
         if acker in world.burnt and world.revoked & {acker, LogName.parse(log).origin}:
             continue
         held = world.nodes[acker].store.log_state(LogName.parse(log)).size
+        held = max(held, _again(world, acker, LogName.parse(log)))
         assert held >= size, f"{acker} had acknowledged {log} up to {size}, and holds {held}"
+
+
+def _again(world: World, acker: str, log: LogName) -> int:
+    """Up to where a node has a log of an earlier life of a node above it as that made it again: its predecessor had
+    acknowledged it, and nobody else but the old primary above had it (small, promoting, seed 66)."""
+    origin, held = world.nodes.get(log.origin), 0
+    if origin is None or log.origin == acker or not origin.store.is_held_back(log):
+        return 0
+    rows = origin.store.rows(
+        "select first + count, new_log, new_first + count from made_again where log = ? order by first", str(log)
+    )
+    for end, new, size in rows:
+        if world.nodes[acker].store.log_state(LogName.parse(new)).size < size:
+            break
+        held = end
+    return held
 
 
 def _refusals(world: World) -> None:
@@ -122,6 +141,17 @@ def _erased(world: World) -> None:
                     f"select 1 from {table} where log = ? and seq = ?", (log_id, seq)
                 ).fetchone()
                 assert row is None, f"{node.id} has a {table} of {log}#{seq}, which {eraser} erased"
+
+
+def _gone(world: World) -> None:
+    """14, 15: what was erased is in no log, of no life."""
+    gone = {content: place for place, content in world.gone.items() if place in world.erased}
+    for node in world.nodes.values() if gone else ():
+        for held in node.store.segments(0, HELD_MAX):
+            columns = node.store.columns(held)
+            left = gone.keys() & set(columns.payloads) if columns is not None else ()
+            told = f"{node.id} holds, in {held.name} from {held.first} on, what was erased as"
+            assert node.id in world.revoked or not left, f"{told} {[gone[one] for one in left]}"
 
 
 def rows(node: SimNode) -> Rows:

@@ -26,12 +26,57 @@ from fednode.sync.identity import LEVELS, node_payload
 from sim.datasets import catalog
 
 START_MS = 1_780_000_000_000
-TREE = {
-    "province": ("13",),
-    "city": ("1301", "1302"),
-    "county": ("130102", "130104", "130202", "130203"),
-    "township": tuple(f"{c}00{t}" for c in ("130102", "130104", "130202", "130203") for t in (1, 2)),
-}
+COUNTIES = ("130102", "130104", "130202", "130203")
+TOWNSHIPS = tuple(f"{county}00{number}" for county in COUNTIES for number in (1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large the simulated province is, and how much happens in it. `tree`: level and nodes, from the top;
+    `faults_ms`: until faults stop; `busy`: villages where most of the work is done, of which the first `apart` are cut
+    off for half of the time, the next `batteries` for a third with clocks that lose the time, and the last, where there
+    are `sticks`, for all of it; `broken`: villages whose clocks jump, or stand still; `restored`: those whose operator
+    restores an old backup; `parted`, `crashed`: how often a node is cut off, or loses power, by chance; `promoted`:
+    nodes with a standby, which fail; `erased_there`: erases of what each of them wrote; `persistent`: they fail as soon
+    as they may; else one that may not when its time has come does not fail at all."""
+
+    tree: tuple[tuple[str, tuple[str, ...]], ...]
+    faults_ms: int
+    writes: int
+    busy: int
+    apart: int
+    batteries: int
+    corrections: int
+    erases: int
+    sticks: int
+    broken: int
+    restored: int
+    parted: int
+    crashed: int
+    promoted: int
+    erased_there: int = 0
+    persistent: bool = False
+
+
+LARGE = Shape(
+    (
+        ("province", ("13",)),
+        ("city", ("1301", "1302")),
+        ("county", COUNTIES),
+        ("township", TOWNSHIPS),
+        ("village", tuple(f"{town}00{number}" for town in TOWNSHIPS for number in (1, 2))),
+    ),
+    *(6 * 60 * 1000, 40, 5, 2, 2, 14, 8, 12, 5, 2, 4, 2, 4),
+)
+SMALL = Shape(  # 7 nodes and their standbys
+    (
+        ("province", ("13",)),
+        ("city", ("1301",)),
+        ("county", ("130102", "130104")),
+        ("village", ("130102001001", "130102001002", "130104001001")),
+    ),
+    *(150 * 1000, 10, 3, 1, 0, 4, 3, 0, 2, 0, 2, 1, 2, 3, True),
+)
 
 
 def fast_folder() -> Path:
@@ -63,24 +108,23 @@ def _keys(node: str) -> NodeKeys:
     )
 
 
-def _nodes() -> list[tuple[str, str, str]]:
-    """(node, level, parent), parents first: 1 + 2 + 4 + 8 + 16 = 31."""
-    found = [(node, level, "") for level in TREE for node in TREE[level]]
-    found += [(f"{town}00{v}", "village", "") for town in TREE["township"] for v in (1, 2)]
-    names = [node for node, _, _ in found]
+def _nodes(shape: Shape) -> list[tuple[str, str, str]]:
+    """(node, level, parent), parents first."""
+    found = [(node, level) for level, nodes in shape.tree for node in nodes]
+    names = [node for node, _ in found]
     return [
         (node, level, max((n for n in names if n != node and node.startswith(n)), key=len, default=""))
-        for node, level, _ in found
+        for node, level in found
     ]
 
 
 @cache
-def members() -> dict[str, Member]:
+def members(shape: Shape = LARGE) -> dict[str, Member]:
     """Every node by its id."""
     now_s = START_MS // 1000
     root = issuing.make_root("hebei", ("13",), LEVELS, root_key(), now_s=now_s, days=3650, serial=1)
     found: dict[str, Member] = {}
-    for serial, (node, level, parent) in enumerate(_nodes(), 2):
+    for serial, (node, level, parent) in enumerate(_nodes(shape), 2):
         keys = _keys(node)
         request = issuing.parse_request(issuing.make_request(node, keys.tls, keys.sign, keys.seal))
         above = found[parent].chain if parent else (root,)
@@ -102,9 +146,9 @@ def store_id_of(node: str) -> bytes:
 
 
 @cache
-def standby_of(node: str) -> Member:
+def standby_of(shape: Shape, node: str) -> Member:
     """A node's first standby, certified by it."""
-    primary, name = members()[node], f"{node}-s1"
+    primary, name = members(shape)[node], f"{node}-s1"
     keys = _keys(name)
     request = issuing.parse_request(issuing.make_request(name, keys.tls, keys.sign, keys.seal))
     grant = Grant(name, primary.level, (node,), 1, 3000, int(node) + 1000, standby=True)
@@ -114,11 +158,11 @@ def standby_of(node: str) -> Member:
 
 
 @cache
-def template() -> Path:
+def template(shape: Shape) -> Path:
     """A folder with a home for each node: its children enrolled, the catalog published at the province."""
     folder = Path(tempfile.mkdtemp(prefix="fednode-sim-template-", dir=fast_folder()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for member in members().values():
+    for member in members(shape).values():
         home = folder / member.node
         home.mkdir()
         store = Store.create(home / "log.db", store_id=store_id_of(member.node), stash_key=member.keys.stash_key)
@@ -126,7 +170,9 @@ def template() -> Path:
         writer = Writer(
             store, trust, member.keys, lambda: START_MS, lambda size, n=member.node: _seed(f"{n} salt", size)
         )
-        said = [one for one in members().values() if member.node in (one.parent, one.node if not one.parent else "")]
+        said = [
+            one for one in members(shape).values() if member.node in (one.parent, one.node if not one.parent else "")
+        ]
         if said:
             enrolments = [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in said]
             writer.local(NODES, trust.area, enrolments)
@@ -137,6 +183,6 @@ def template() -> Path:
     return folder
 
 
-def copy_to(folder: Path) -> None:
+def copy_to(folder: Path, shape: Shape = LARGE) -> None:
     """Fresh homes for one run."""
-    shutil.copytree(template(), folder, dirs_exist_ok=True)
+    shutil.copytree(template(shape), folder, dirs_exist_ok=True)

@@ -35,7 +35,6 @@ from sim.sticks import SimApp
 if TYPE_CHECKING:
     from sim.world import End, SimNode, World
 
-PROMOTED = 4  # nodes with a standby
 AGAIN_MS, LOOK_MS = 4_000, 2_000
 ACKS = (
     Config(ack="standby", ack_away="hold", ack_wait="20s"),
@@ -154,11 +153,12 @@ def _size(node: SimNode, log: str) -> int:
 # ---------------------------------------------------------------- the story
 
 
-def promotions(world: World, rng: random.Random, faults_ms: int) -> None:
+def promotions(world: World, rng: random.Random) -> None:
     """Some nodes get a standby, fail, and are succeeded."""
+    faults_ms = world.shape.faults_ms
     chosen = [node for node in world.nodes.values() if node.member.level != "village"]
-    for primary in rng.sample(chosen, PROMOTED):
-        member = standby_of(primary.id)
+    for primary in rng.sample(chosen, world.shape.promoted):
+        member = standby_of(world.shape, primary.id)
         home = world.folder / member.node
         home.mkdir()
         store = Store.create(home / "log.db", store_id=store_id_of(member.node), stash_key=member.keys.stash_key)
@@ -177,6 +177,10 @@ def promotions(world: World, rng: random.Random, faults_ms: int) -> None:
         for number in range(10):
             at_ms = rng.randint(0, faults_ms)
             world.clock.at(at_ms, partial(_write_at, world, primary.id, rng.randint(0, 1 << 30), number))
+        for _ in range(world.shape.erased_there):
+            by = rng.choice((primary.id, primary.member.parent or primary.id))
+            at_ms = rng.randint(faults_ms // 3, faults_ms * 4 // 3)  # before, after, and when an old primary is back
+            world.clock.at(at_ms, partial(_erase_at, world, by, primary.id, rng.randint(0, 1 << 30)))
 
 
 def _write_at(world: World, node: str, seed: int, number: int) -> None:
@@ -186,10 +190,24 @@ def _write_at(world: World, node: str, seed: int, number: int) -> None:
         return
     below = [one.node for one in here.trust.directory.all() if one.node.startswith(node) and not one.stands_for]
     area, key = rng.choice([node, *below]), f"k{rng.randint(0, 8)}"
-    payload = msgspec.json.encode({"id": key, "a": f"promoted {number}", "b": str(number), "c": "x"})
+    payload = msgspec.json.encode({"id": key, "a": f"promoted {number}", "b": str(seed), "c": "x"})
     here.projector.catch_up()
     row = here.projector.current("latest", area, [key]).get(key)
     here.write("latest", area, [Change(key.encode(), payload, base=row.hlc if row else 0)])
+
+
+def _erase_at(world: World, by: str, area: str, seed: int) -> None:
+    """Whoever goes by a name now erases a record of an area, or one version of it; what that was is to be nowhere in
+    the end, however often it was made again."""
+    here, rng = world.nodes[by], random.Random(seed)
+    if not here.up:
+        return
+    here.projector.catch_up()
+    found = here.versions("latest", area)
+    if not found:
+        return
+    places = found[rng.choice(sorted(found))]
+    here.erase("latest", area, places if rng.random() < 0.4 else [rng.choice(places)], for_good=True)
 
 
 def _later(world: World, what: Callable[[], None]) -> None:
@@ -231,6 +249,8 @@ def _fail(world: World, primary: str, standby: str, how: str, away_ms: int, unti
     if below & world.rollbacks.keys():  # the cursor that shows it would be gone (`recovery.burn`)
         return
     if new is None or not old.up or not _ready(world, old, new):
+        if world.shape.persistent and primary not in world.failed:
+            _later(world, partial(_fail, world, primary, standby, how, away_ms, until_ms))
         return
     world.note("fails", primary, how)
     world.failed.add(primary)

@@ -26,7 +26,6 @@ from fednode.node.writer import Writer
 if TYPE_CHECKING:
     from sim.world import SimNode, World
 
-CARRIED = 12  # sticks in a story, some more between the village without a link and its township
 ON_THE_WAY_MS = ((500, 20_000), (500, 20_000), (20_000, 4 * 60 * 1000))  # soon, or late
 BROUGHT = (0, 1, 1, 1, 2, 3)  # how often a stick is brought: some are lost
 
@@ -55,7 +54,7 @@ class SimApp(App):
         return self._node.writer
 
     def new_projector(self, store: Store | None = None) -> Projector:
-        return Projector(self._node.folder / "state.db", self.new_store(), self.trust)
+        return Projector(self._node.folder / "state.db", store or self.new_store(), self.trust)
 
     def journal(self, writer: Writer | None = None) -> Journal:
         return QuietJournal(self._node.writer, self.now_ms, "sim", "sim", self.throttle)

@@ -1,5 +1,5 @@
-"""31 nodes in one process: the real exchange, verification, merge, log, segments, store, writer, projections, on real
-SQLite files; simulated time, links, crashes, clocks and operators. Same seed, same trace.
+"""31 nodes in one process, or fewer: the real exchange, verification, merge, log, segments, store, writer, projections,
+on real SQLite files; simulated time, links, crashes, clocks and operators. Same seed, same trace.
 
 What is checked all along: an ack leaves only for what lies in the store. At the end: see `check.py`.
 """
@@ -38,7 +38,7 @@ from fednode.sync.errors import PeerError, Refused, Unavailable
 from fednode.sync.exchange import Exchange
 from fednode.sync.strip import erase_change
 from sim import promotion, recovery
-from sim.hierarchy import START_MS, Member, copy_to, fast_folder, members
+from sim.hierarchy import LARGE, START_MS, Member, Shape, copy_to, fast_folder, members
 from sim.network import Clockwork, Faults, Wire
 from sim.sticks import SimApp
 
@@ -599,22 +599,35 @@ class SimNode:
             found.setdefault(key, []).append((names[log], seq))
         return found
 
-    def erase(self, dataset: str, area: str, places: list[tuple[LogName, int]]) -> None:
-        """An operator erases these versions."""
+    def erase(self, dataset: str, area: str, places: list[tuple[LogName, int]], *, for_good: bool = False) -> None:
+        """An operator erases these versions. `for_good`: nobody writes the same again, so that their contents are to be
+        nowhere in the end."""
+        contents = [self._content(log, seq) for log, seq in places]
         if self.write(dataset, area, [erase_change(log, seq, "by order") for log, seq in places]):
             self.world.erased |= {(self.id, str(log), seq) for log, seq in places}
             self.world.note("erased", self.id, [(str(log), seq) for log, seq in places])
+            if for_good:
+                self.world.gone |= {
+                    (self.id, str(log), seq): one for (log, seq), one in zip(places, contents, strict=True) if one
+                }
+
+    def _content(self, log: LogName, seq: int) -> bytes | None:
+        """The payload of a version; None for a deletion, and for what is stripped already."""
+        log_id = self.store.log_id(log)
+        held = self.store.segment_at(log_id, seq) if log_id is not None else None
+        columns = self.store.columns(held) if held is not None else None
+        return (columns.payloads[seq - held.first] or None) if held is not None and columns is not None else None
 
 
 class World:
     """All of it. Close it: the files of a run are deleted."""
 
-    def __init__(self, seed: int, faults: Faults | None = None) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, faults: Faults | None = None, shape: Shape = LARGE) -> None:
+        self.seed, self.shape = seed, shape
         self.clock = Clockwork(seed, START_MS)
         self.faults = faults or Faults()
         self.folder = Path(tempfile.mkdtemp(prefix=f"fednode-sim-{seed}-", dir=fast_folder()))
-        copy_to(self.folder)
+        copy_to(self.folder, shape)
         self.refusals: list[tuple[str, str, str, str]] = []
         self.acked: set[tuple[str, str, int]] = set()
         self.written: set[tuple[str, str, int]] = set()
@@ -629,11 +642,12 @@ class World:
         self.former: dict[str, list[SimNode]] = {}  # old primaries that did not come back yet
         self.island: set[int] = set()  # machines that reach each other, and nobody else
         self.erased: set[tuple[str, str, int]] = set()
+        self.gone: dict[tuple[str, str, int], bytes] = {}  # of what was erased: contents that nobody writes again
         self.resumed = self.hurried = self.sticks = self.brought = 0
         self.rollbacks: dict[str, int] = {}
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
-        for member in members().values():
+        for member in members(shape).values():
             self.nodes[member.node] = SimNode(self, member)
 
     def note(self, *what: object) -> None:

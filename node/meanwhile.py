@@ -1,0 +1,111 @@
+"""What was written while nobody here had heard of a change that is made again now, and stands.
+
+Rules
+1. A change that is made again has a new stamp: by `latest` it would win over all that is there. It counts as of the
+   moment in which it was written first. Where something else wins then, this node says that once more right behind it,
+   in the same transaction: so every node agrees, whatever its program, and the late one is listed as a conflict.
+2. What was made again counts where it stood first; what was said once more counts there, too, and not twice.
+3. Under `field` only those fields are said once more that the late change would take.
+4. What is said once more stands twice: who erases the one erases the other (`node.stripping`, rule 7).
+5. Where what won is of a level that wins anyway (`authority`), nothing needs to be said.
+
+>>> # stands = Meanwhile(projector).over(held, changes); [one.change for one in stands]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fednode.crypto import canonical
+from fednode.node.projection import Projector
+from fednode.node.rows import Held, Row
+from fednode.sync import merge
+from fednode.sync.catalog import Dataset
+from fednode.sync.change import DELETE, ERASE, UPSERT, Change, LogName
+
+Place = tuple[LogName, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """What stands over a late change of a record. `change`: what is said once more; `places`: what that repeats."""
+
+    change: Change
+    places: list[Place]
+
+
+class Meanwhile:
+    """For one projection, which it brings up to date when it is asked for the first time."""
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector, self._store, self._trust = projector, projector.store, projector.trust
+        self._followed = False
+
+    def over(self, held: Held, changes: Sequence[Change]) -> list[Stands]:
+        """What stands over the changes of a segment of an earlier life, one for each record at most."""
+        declared = None if held.name.is_system else self._trust.dataset(held.name.dataset)
+        if declared is None:
+            return []
+        if not self._followed:
+            self._projector.catch_up()
+            self._followed = True
+        found: dict[bytes, list[Change]] = {}
+        for change in changes:
+            if change.op != ERASE:
+                found.setdefault(change.key, []).append(change)
+        stands = [self._over(declared, held, key, late) for key, late in found.items()]
+        return [one for one in stands if one is not None]
+
+    def _over(self, declared: Dataset, held: Held, key: bytes, late: Sequence[Change]) -> Stands | None:
+        area = held.name.audience or self._trust.area
+        versions = self._projector.versions(declared.name, area, key.decode())
+        places = {at: (self._projector.log_name(row.log), row.seq) for at, row in versions.items()}
+        there = set(places.values())
+        first = {at: row for at, row in versions.items() if not self._repeats(places[at], there)}
+        judged = self._projector.judge(declared.merge, first)
+        if judged is None:
+            return None
+        best, payload, _ = judged
+        if declared.merge == "field":
+            return self._fields(declared, best, payload, late, {places[at]: row for at, row in first.items()})
+        at = self._store.held_back_at(best.log, best.seq)
+        if at is not None and at >= held.lsn:  # it is one of those that are made again, now or next
+            return None
+        higher = self._projector.version(best).rank > self._projector.rank(self._trust.me)
+        if declared.merge == "authority" and higher:
+            return None
+        return Stands(Change(key, payload or b"", best.op, best.hlc), [places[(best.log, best.seq)]])
+
+    def _repeats(self, place: Place, there: set[Place]) -> bool:
+        """Whether a version is the making again of another that is there."""
+        return any(one in there for one in self._store.first_of(*place))
+
+    def _fields(
+        self,
+        declared: Dataset,
+        best: Row,
+        payload: bytes | None,
+        late: Sequence[Change],
+        versions: Mapping[Place, Row],
+    ) -> Stands | None:
+        record: dict[str, Any] = msgspec.json.decode(payload) if payload is not None else {}
+        told = [(one.op, msgspec.json.decode(one.payload or b"{}")) for one in late]
+        after = merge.overlay([(UPSERT, record), *told])
+        taken = {name for name in record.keys() | after.keys() if record.get(name) != after.get(name)}
+        key = late[0].key
+        if not taken:
+            return None
+        if payload is None:
+            return Stands(Change(key, b"", DELETE, best.hlc), [])
+        said = {name: record.get(name) for name in (*declared.key, *sorted(taken))}
+        places = []
+        for place, row in versions.items():
+            content = self._projector.payload(row)
+            fields = msgspec.json.decode(content) if content is not None else {}
+            if any(name in fields and fields[name] == record.get(name) for name in taken):
+                places.append(place)
+        return Stands(Change(key, canonical.dumps(said), UPSERT, best.hlc), places)

@@ -1,0 +1,375 @@
+"""What a successor makes again of an earlier life stands twice; in one process, carried by stick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fednode.crypto import canonical, checkpoint, issuing
+from fednode.node import bundle_out, bundles, succession, urgent
+from fednode.node.app import App
+from fednode.node.config import Config
+from fednode.node.projection import Projector
+from fednode.node.rows import Row as Record
+from fednode.node.writer import Link
+from fednode.proto import fednode_pb2 as pb
+from fednode.sync import segment as seg
+from fednode.sync.change import DELETE, NODES, UPSERT, Change, LogName
+from fednode.sync.clock import milliseconds
+from fednode.sync.effects import Commit
+from fednode.sync.enrol import Token
+from fednode.sync.errors import PeerError
+from fednode.sync.strip import check_sealer, erase_change
+from fednode.sync.wire import Cosignature
+from sim.datasets import catalog
+from sticks import REAL, Row, carry, only, write
+
+DATASET = "admin-licence"
+LAST: dict[str, int] = {}  # the stamp of the last change of a record in this file
+FIRST, AGAIN = (LogName("hebei", "1301", life, DATASET) for life in (1, 2))
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> Iterator[Row]:
+    """The province, a city, a county."""
+    made = Row(tmp_path, 2)
+    yield made
+    made.close()
+
+
+def standby_of(row: Row, primary: App) -> App:
+    made = row.admit(primary, Token.decode(primary.invite_standby()))
+    row.apps.append(made)
+    return made
+
+
+def bring(row: Row, sender: App, to: str, receiver: App) -> bundles.Imported:
+    """A stick there; the answer goes back."""
+    carried = row.stick()
+    bundle_out.export(sender, to, carried)
+    there = only(bundles.take_in(receiver, [carried]))
+    only(bundles.take_in(sender, [carried]))
+    assert there.error is None
+    return there
+
+
+def promote(row: Row, standby: App, issuer: App) -> App:
+    """The standby is its primary from now on, as the issuer says."""
+    me = standby.trust.me
+    succession.allow(issuer, me.node)
+    request = pb.SuccessionRequest(node=me.stands_for, life=succession.plan(standby).life)
+    keys = standby.keys
+    request.request = issuing.make_request(me.stands_for, keys.tls, keys.sign, keys.seal)
+    reply = succession.grant(issuer, issuer.new_writer(issuer.store), me, request)
+    succession.take(standby, tuple(reply.chain))
+    return again(row, standby)
+
+
+def again(row: Row, app: App) -> App:
+    """Its next start."""
+    app.close()
+    opened = App.open(app.home.path, app.config, **REAL)
+    row.apps[row.apps.index(app)] = opened
+    return opened
+
+
+@pytest.fixture
+def succeeded(row: Row) -> tuple[Row, App, App, App]:
+    """The row, the province, the county, and the city's successor, which alone holds what the city wrote last."""
+    province, city, county = row.apps
+    standby = standby_of(row, city)
+    carry(row, city, province)
+    write(city, "a", "b")
+    bring(row, city, "standby", standby)
+    successor = promote(row, standby, province)
+    bring(row, successor, "parent", province)
+    return row, province, county, successor
+
+
+def holders(app: App, key: str) -> list[tuple[str, int]]:
+    """Where a key stands in the logs that a node reads."""
+    found = []
+    for held in app.store.segments(0, 1_000):
+        columns = app.store.columns(held)
+        keys = columns.keys if columns is not None else []
+        found += [(str(held.name), held.first + i) for i, one in enumerate(keys) if one == key.encode()]
+    return sorted(found)
+
+
+def erase(app: App, log: LogName, seq: int) -> None:
+    app.new_writer(app.store).local(DATASET, "1301", [erase_change(log, seq, "court order")])
+
+
+def test_who_erases_the_second_erases_the_first(succeeded: tuple[Row, App, App, App]) -> None:
+    """The one that erases has never had the first, and names the second alone."""
+    row, province, _, successor = succeeded
+    assert holders(province, "a") == [(str(AGAIN), 0)]
+    assert holders(successor, "a") == [(str(FIRST), 0), (str(AGAIN), 0)]
+    erase(province, AGAIN, 0)
+    bring(row, province, "1301", successor)
+    assert holders(successor, "a") == []
+    assert holders(successor, "b") == [(str(FIRST), 1), (str(AGAIN), 1)]
+    bring(row, successor, "parent", province)
+    assert [one.store.refused() for one in (province, successor)] == [[], []]
+
+
+def test_who_erases_the_first_erases_the_second(succeeded: tuple[Row, App, App, App]) -> None:
+    row, province, _, successor = succeeded
+    erase(successor, FIRST, 1)
+    assert holders(successor, "b") == []
+    bring(row, successor, "parent", province)
+    assert holders(province, "b") == []
+    assert holders(province, "a") == [(str(AGAIN), 0)]
+
+
+def test_regression_what_is_held_back_is_not_announced_when_it_is_stripped(
+    succeeded: tuple[Row, App, App, App],
+) -> None:
+    """Found by the simulator (promoting, small, seed 1): the level above refused it (FN-5412)."""
+    row, province, _, successor = succeeded
+    erase(successor, FIRST, 0)
+    assert bring(row, successor, "parent", province).refused == []
+    assert [one.store.refused() for one in (province, successor)] == [[], []]
+
+
+def test_regression_what_is_held_back_is_no_backlog(succeeded: tuple[Row, App, App, App]) -> None:
+    """It goes nowhere: `fednode status` said for ever that somebody lacked it."""
+    _, _, _, successor = succeeded
+    last = max(lsn for (lsn,) in successor.store.rows("select lsn from held_back"))
+    everything = successor.store.rows("select count(*) from segment where lsn >= ?", last)[0][0]
+    assert successor.store.backlog_standby("nobody", last - 1).segments == everything - 1
+
+
+def test_regression_what_follows_what_is_held_back_is_made_again_too(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 7): the standby had not heard that the level above had cosigned
+    the first of two segments. The second went down to a county that could not take it without the first, and asked for
+    that again and again (FN-6412)."""
+    province, city, county = row.apps
+    standby = standby_of(row, city)
+    for key in ("a", "b"):
+        city.new_writer(city.store).local(DATASET, "130102", [Change(key.encode(), b'{"name":"x"}')])
+    carry(row, city, province)
+    bring(row, city, "standby", standby)
+    first = LogName("hebei", "1301", 1, DATASET, "130102")
+    lsn = standby.store.ending_at(first, 1)
+    with standby.store.write() as tx:
+        tx.execute("update segment set first_time = null, first_signature = null where lsn = ?", lsn)
+    successor = promote(row, standby, province)
+    assert set(successor.store.made_again(first, 0, 2)) == {0, 1}
+    there = bring(row, successor, "130102", county)
+    assert (there.refused, county.store.refused()) == ([], [])
+    assert [log for log, _ in holders(county, "b")] == ["hebei/1301/2/admin-licence@130102"]
+
+
+def test_regression_what_comes_later_of_a_log_that_is_held_back_is_made_again_too(
+    succeeded: tuple[Row, App, App, App],
+) -> None:
+    """The same: the level above gives back what followed, which it has cosigned."""
+    row, province, _, successor = succeeded
+    old = App.open(row.folder / "1301", Config(), **REAL)
+    try:
+        write(old, "c")
+        items, _ = old.store.feed_up(old.store.lsn - 1, 1 << 20)
+        raw = items[-1].data
+    finally:
+        old.close()
+    header = seg.parse(raw).header
+    head = checkpoint.Checkpoint(str(FIRST), header.end, header.root)
+    given = Cosignature(province.now_s, checkpoint.cosign(head, province.keys.sign, province.now_s), "13")
+    writer = successor.new_writer(successor.store)
+    peer = successor.store.peer("13")
+    assert peer is not None
+    link = Link(province.trust.me, peer.id, province.store.store_id, True, peer.have.lsn, gathers=True)
+    ((_, done),) = writer.incoming([(link, Commit(link.have + 1, raw, given))])
+    assert (done.refused, done.gap) == ("", None)
+    assert set(successor.store.made_again(FIRST, 2, 1)) == {2}
+
+
+# ---------------------------------------------------------------- late writes, and what was written meanwhile
+
+
+def put(app: App, rule: str, payload: dict[str, str | None], op: int = UPSERT) -> None:
+    """A change of the record 1 of a city, by one that has seen what is there."""
+    there = current(app, rule)
+    while app.now_ms() <= milliseconds(LAST.get(rule, 0)):  # another millisecond than that of the change before it
+        pass
+    content = canonical.dumps({"id": "1", **payload}) if op == UPSERT else b""
+    app.new_writer(app.store).local(rule, "1301", [Change(b"1", content, op, there.hlc if there else 0)])
+    LAST[rule] = app.store.log_state(app.trust.log_name(rule, "1301")).last_hlc
+
+
+def current(app: App, rule: str) -> Record | None:
+    with closing(app.new_projector(app.store)) as projector:
+        projector.catch_up()
+        return projector.current(rule, "1301", ["1"]).get("1")
+
+
+def said(app: App, rule: str) -> dict[str, str] | None:
+    there = current(app, rule)
+    record: dict[str, str] | None = msgspec.json.decode(there.payload) if there and there.payload else None
+    return record
+
+
+def lost(app: App, rule: str) -> list[dict[str, str]]:
+    """What is listed as a conflict."""
+    with closing(app.new_projector(app.store)) as projector:
+        projector.catch_up()
+        rows = [projector.versions(rule, "1301", "1")[place] for place in _conflicts(projector)]
+        return [msgspec.json.decode(projector.payload(one) or b"null") for one in rows]
+
+
+def _conflicts(projector: Projector) -> list[tuple[int, int]]:
+    return projector.connection.execute("select log, seq from superseded where conflict = 1").fetchall()
+
+
+class Late:
+    """A city whose successor goes on while the city, cut off, does so, too."""
+
+    def __init__(self, folder: Path, rule: str) -> None:
+        self.row, self.rule = Row(folder, 1, catalog(1)), rule
+        self.province, self.old = self.row.apps
+        standby = standby_of(self.row, self.old)
+        put(self.old, rule, {"a": "first", "b": "first"})
+        carry(self.row, self.old, self.province)
+        bring(self.row, self.old, "standby", standby)
+        self.from_here = self.old.store.lsn
+        self.new = standby
+
+    def promote(self) -> None:
+        self.new = promote(self.row, self.new, self.province)
+        self.promoted_at = self.new.store.lsn
+        bring(self.row, self.new, "parent", self.province)
+
+    def found(self, count: int | None = None) -> None:
+        """What the old one wrote, or the first of it, comes to its successor, and from there to the province."""
+        sent, _ = self.old.store.feed_up(self.from_here, 1 << 20)
+        items = [one for one in sent if seg.parse(one.data).header.log.origin == "1301"][:count]
+        self.from_here = items[-1].lsn
+        peer = self.new.store.peer("13")
+        assert peer is not None
+        link = Link(self.province.trust.me, peer.id, self.province.store.store_id, True, peer.have.lsn, gathers=True)
+        commits = [(link, Commit(link.have + 1 + i, one.data, None)) for i, one in enumerate(items)]
+        outcomes = self.new.new_writer(self.new.store).incoming(commits)
+        assert [done.refused for _, done in outcomes] == [""] * len(items)
+        bring(self.row, self.new, "parent", self.province)
+        assert current(self.new, self.rule) is not None
+        assert said(self.new, self.rule) == said(self.province, self.rule)
+        assert self.province.store.refused() == []
+
+
+@pytest.fixture
+def late(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Late]:
+    made = Late(tmp_path, request.param)
+    yield made
+    made.row.close()
+
+
+@pytest.mark.parametrize("late", ["latest", "authority"], indirect=True)
+def test_a_late_write_does_not_win_over_what_was_written_after_it(late: Late) -> None:
+    """It was made again with a new stamp, and won over the correction that the successor had made meanwhile."""
+    put(late.old, late.rule, {"a": "late"})
+    late.promote()
+    put(late.new, late.rule, {"a": "correction"})
+    late.found()
+    assert said(late.province, late.rule) == {"id": "1", "a": "correction"}
+    assert lost(late.province, late.rule) == [{"id": "1", "a": "late"}], "it is listed"
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_a_late_write_wins_over_what_was_written_before_it(late: Late) -> None:
+    late.promote()
+    put(late.new, late.rule, {"a": "correction"})
+    put(late.old, late.rule, {"a": "late"})
+    late.found()
+    assert said(late.province, late.rule) == {"id": "1", "a": "late"}
+    assert lost(late.province, late.rule) == [{"id": "1", "a": "correction"}], "it is listed"
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_late_writes_count_where_they_were_written_whatever_came_in_between(late: Late) -> None:
+    """One before the correction, one after it, in segments of their own; and a deletion stands, too."""
+    put(late.old, late.rule, {"a": "late"})
+    late.promote()
+    put(late.new, late.rule, {}, DELETE)
+    put(late.old, late.rule, {"a": "later"})
+    late.found(1)
+    assert said(late.province, late.rule) is None
+    late.found()
+    assert said(late.province, late.rule) == {"id": "1", "a": "later"}
+
+
+@pytest.mark.parametrize("late", ["field"], indirect=True)
+def test_field_by_field_a_late_write_takes_only_what_nobody_set_after_it(late: Late) -> None:
+    put(late.old, late.rule, {"a": "late", "c": "late"})
+    late.promote()
+    put(late.new, late.rule, {"a": "correction"})
+    late.found()
+    assert said(late.province, late.rule) == {"id": "1", "a": "correction", "b": "first", "c": "late"}
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_what_was_said_once_more_goes_with_what_it_repeats(late: Late) -> None:
+    """An erase of the correction takes both places of it, and the late write shows."""
+    put(late.old, late.rule, {"a": "late"})
+    late.promote()
+    put(late.new, late.rule, {"a": "correction"})
+    correction = LogName("hebei", "1301", 2, late.rule)
+    late.found()
+    late.new.new_writer(late.new.store).local(late.rule, "1301", [erase_change(correction, 0, "court order")])
+    bring(late.row, late.new, "parent", late.province)
+    assert said(late.province, late.rule) == {"id": "1", "a": "late"}
+
+
+# ---------------------------------------------------------------- who is who, and who may have sealed again
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_regression_who_is_who_is_made_again_before_what_comes_next(late: Late) -> None:
+    """Found by the simulator (promoting, small, seed 66): what a county had written as the old city had enrolled it
+    came to the level above before the city's successor had said who that was, and was refused for good (FN-5412)."""
+    late.promote()
+    late.row.apps.append(late.row.join(late.old, "130102", "county"))
+    put(late.old, late.rule, {"a": "late"})
+    late.found()
+    nodes = LogName("hebei", "1301", 2, NODES)
+    rows = late.new.store.rows(
+        "select s.lsn, l.name from segment s join log l on l.id = s.log_id where l.origin = '1301' order by lsn"
+    )
+    said = max(lsn for lsn, name in rows if name == str(nodes))
+    assert said < next(lsn for lsn, name in rows if name == f"hebei/1301/1/{late.rule}" and lsn > late.promoted_at)
+    assert late.new.store.to_make_again() == []
+
+
+def test_regression_who_is_who_goes_ahead_where_it_was_made_again(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 34): as above, where the standby held it when it was promoted."""
+    province, city, _ = row.apps
+    standby = standby_of(row, city)
+    carry(row, city, province)
+    assert urgent.who_is_who(city.store, city.trust.me, 0) == ()
+    row.apps.append(row.join(city, "130104", "county"))
+    bring(row, city, "standby", standby)
+    successor = promote(row, standby, province)
+    ahead = urgent.who_is_who(successor.store, successor.trust.me, 0)
+    assert [str(seg.parse(one.data).header.log) for one in ahead] == [f"hebei/1301/2/{NODES}"] * len(ahead)
+    assert len(ahead) > 0
+    assert urgent.who_is_who(successor.store, successor.trust.me, ahead[-1].lsn) == ()
+
+
+def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 46): its parent's successor refused it (FN-5419), and all that
+    followed in the log."""
+    _, city, county = row.apps
+    lsns = city.new_writer(city.store).local(DATASET, "130102", [Change(b"a", b'{"name":"x"}')])
+    header = seg.parse(city.store.segments(lsns[0] - 1, 1)[0].raw).header
+    stripped = replace(header, sealer="130102/1", stripped=1)
+    origin, peer, directory = city.trust.me, county.trust.me, city.trust.directory
+    check_sealer(stripped, origin, peer, directory, from_parent=False)
+    row.apps.append(row.join(city, "130104", "county"))
+    sibling = row.apps[-1].trust.me
+    with pytest.raises(PeerError, match="FN-5419"):
+        check_sealer(stripped, origin, sibling, directory, from_parent=False)
