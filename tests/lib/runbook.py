@@ -1,5 +1,5 @@
-"""Pages of the documentation as the tests follow them: `commands` of a section of docs/recovery.md one by one, or all
-of a page as one shell script (`script`), as a reader would type it.
+"""Pages of the documentation as the tests follow them: `commands` of a section of docs/recovery.md one by one, all
+of a page as one shell script (`script`), as a reader would type it, or its command lines (`typed`, `named`).
 
 >>> # for home, *words in commands("Changing places on purpose"): ...
 >>> # subprocess.run(["bash", "-c", script("faq.md", {"^sudo systemctl": "needs systemd"})])
@@ -46,6 +46,34 @@ def _lines(text: str) -> Iterator[str]:
         inside = indented and (inside or not before.strip())
         if inside:
             yield line[4:]
+        before = line
+
+
+def typed(name: str) -> list[str]:
+    """The command lines of a page (a path from the checkout's root) that stand by themselves, in order: what follows
+    `fednode`, without comments."""
+    inside = (line for _, line in _told(name, by_themselves=True))
+    found = (re.match(r"\s*(?:sudo )?(?:-u fednode )?fednode (.+)", line) for line in inside)
+    return [re.sub(r"\s+#.*", "", match[1]).removesuffix("&").strip() for match in found if match]
+
+
+def named(name: str) -> list[str]:
+    """The command lines that a page names in a sentence or a table: what follows `fednode`."""
+    text = "\n".join(line for _, line in _told(name, by_themselves=False))
+    return [one.replace("\\|", "|") for one in re.findall(r"`(?:sudo )?fednode ([^`]+)`", text)]
+
+
+def _told(name: str, *, by_themselves: bool) -> Iterator[tuple[bool, str]]:
+    """Lines of a page: those of its blocks of code, or all others."""
+    fenced, inside, before = False, False, ""
+    for line in (ROOT / name).read_text("utf-8").splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        else:
+            indented = line.startswith("    ")
+            inside = indented and (inside or not before.strip())
+            if (fenced or inside) == by_themselves:
+                yield fenced, line
         before = line
 
 
