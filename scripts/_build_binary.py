@@ -217,10 +217,10 @@ def package(folder: Path, out: Path, work: Path, oldest: tuple[int, int], time_s
     (tree / "usr/bin/fednode").chmod(0o755)
     shutil.copy(ROOT / "deploy/fednode.service", tree / "usr/lib/systemd/system")
     shutil.copy(ROOT / "LICENSE", tree / "usr/share/doc/fednode/copyright")
-    section = tree / "usr/share/man/man1"
-    section.mkdir(parents=True)
-    for name, page in _man.pages().items():
-        (section / name).write_text(page, "utf-8")
+    for lang, section in (("en", tree / "usr/share/man/man1"), ("zh", tree / "usr/share/man/zh_CN/man1")):
+        section.mkdir(parents=True)
+        for name, page in _man.pages(lang).items():
+            (section / name).write_text(page, "utf-8")
     size_kib = sum(path.stat().st_size for path in files_in(tree) if not path.is_symlink()) // 1024
     control = (ROOT / "deploy/debian/control").read_text("utf-8")
     values = {"VERSION": VERSION, "ARCH": DEBIAN[MACHINE], "GLIBC": f"{oldest[0]}.{oldest[1]}", "SIZE": str(size_kib)}

@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ROOT / "docs/site/zensical.toml"
-BESIDE = ("LICENSE", "docs/images", "docs/site/iframe-worker.js")
+BESIDE = ("LICENSE", "docs/images", "docs/site/iframe-worker.js", "docs/site/print.css")
 
 
 def settings() -> dict[str, Any]:

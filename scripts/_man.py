@@ -1,4 +1,5 @@
-"""Man pages out of the commands themselves: one for `fednode` and one for each command, examples first.
+"""Man pages out of the commands themselves: one for `fednode` and one for each command, examples first, in English or
+Chinese.
 
 Rules
 1. What a page says is what `--help` says: names, arguments and options come from the commands, words from the
@@ -6,8 +7,8 @@ Rules
 2. Examples are lines of the documentation, most of which the tests follow; a command that no page uses has one of
    `MORE`, or its own usage with what it must have.
 
->>> escaped("-a"), line(".x")
-('\\\\-a', '\\\\&.x')
+>>> escaped("-a"), line(".x"), line("节点，键")
+('\\\\-a', '\\\\&.x', '节\\\\:点，\\\\:键')
 """
 
 from __future__ import annotations
@@ -25,19 +26,38 @@ from fednode.node.cli.frame import Group, Worded
 from fednode.node.messages import text
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("quickstart.md", "faq.md", "install.md", "doctor.md", "recovery.md", "monitoring.md")
+PAGES = ("quickstart.md", "faq.md", "install.md", "doctor.md", "recovery.md", "operate.md")
 EXAMPLES_MAX = 3
 GLOBAL = ("--home", "--json", "--lang", "--log-format", "--log-level", "--quiet", "--help")
+LANGUAGES = ("en", "zh")
+BREAKS = re.compile(
+    "(?<=[\u4e00-\u9fff，；：、。）”])(?=[\u4e00-\u9fff（“])"
+)  # where a line of Chinese may end: roff does not know
 EXIT = (
-    ("0", "done"),
-    ("2", "the command line was not understood"),
-    ("3", "input refused, or partly refused"),
-    ("4", "the peer cannot be reached; nothing is lost"),
-    ("5", "refused by the peer, or not permitted here"),
-    ("6", "integrity failure: a proof does not hold"),
-    ("7", "trouble with this node's store, home or configuration"),
-    ("130", "interrupted; the same command again goes on"),
+    ("0", "done", "成功"),
+    ("2", "the command line was not understood", "命令输错了"),
+    ("3", "input refused, or partly refused", "输入的内容被拒绝，或部分被拒绝"),
+    ("4", "the peer cannot be reached; nothing is lost", "连不上对方，数据没有丢失"),
+    ("5", "refused by the peer, or not permitted here", "被对方拒绝，或不允许"),
+    ("6", "integrity failure: a proof does not hold", "数据验证不通过"),
+    ("7", "trouble with this node's store, home or configuration", "本机磁盘、目录或设置有问题"),
+    ("130", "interrupted; the same command again goes on", "被中断；再执行一次即可继续"),
 )
+HEADINGS = {  # what the sections of a page are called; man(1) in Chinese calls them so
+    "NAME": "名称",
+    "EXAMPLES": "示例",
+    "SYNOPSIS": "概述",
+    "DESCRIPTION": "描述",
+    "OPTIONS": "选项",
+    "OPTIONS OF EVERY COMMAND": "各命令通用的选项",
+    "COMMANDS": "命令",
+    "EXIT STATUS": "退出状态",
+    "SEE ALSO": "参见",
+}
+ALSO = {
+    "en": "fednode docs cli, fednode docs errors: every command, every code",
+    "zh": "fednode docs cli、fednode docs errors：全部命令、全部代码",
+}
 MORE = {  # for commands that no page of `PAGES` uses
     "": "COMMAND --help",
     "audit": "audit verify --full",
@@ -64,7 +84,7 @@ def escaped(words: str) -> str:
 
 def line(words: str) -> str:
     """A line of text: one that begins with a dot or a quote would be a request."""
-    shown = escaped(words)
+    shown = BREAKS.sub("\\\\:", escaped(words))
     return "\\&" + shown if shown.startswith((".", "'")) else shown
 
 
@@ -79,11 +99,11 @@ def commands(command: click.Command, path: Path_ = ()) -> Iterator[tuple[Path_, 
                 yield from commands(inner, (*path, name))
 
 
-def said(owner: object) -> str:
-    """The words of a command's or an option's help, in English."""
+def said(owner: object, lang: str) -> str:
+    """The words of a command's or an option's help."""
     key = getattr(owner, "words_key", None) or getattr(owner, "help", None) or ""
     try:
-        return text(key, "en")
+        return text(key, lang)
     except KeyError:
         return key
 
@@ -119,37 +139,42 @@ def plain(path: Path_, command: click.Command) -> str:
     return " ".join(words)
 
 
-def page(path: Path_, command: click.Command, given: list[str], below: list[Path_]) -> str:
+def page(path: Path_, command: click.Command, given: list[str], below: list[Path_], lang: str) -> str:
     """One man page."""
-    name = "-".join(("fednode", *path))
+    name, told = "-".join(("fednode", *path)), line(said(command, lang))
     made = [f'.TH {escaped(name.upper())} 1 "" "fednode {fednode.__version__}" "fednode"']
-    made += [".SH NAME", f"{escaped(name)} \\- {line(said(command))}"]
-    made += [".SH EXAMPLES", ".nf", *(line(one) for one in given), ".fi"]
-    made += [".SH SYNOPSIS", f".B {' '.join(map(escaped, ('fednode', *path)))}", line(_usage(command))]
-    made += [".SH DESCRIPTION", line(said(command))]
+    made += [".ad l"] if lang == "zh" else []
+    made += [section("NAME", lang), f"{escaped(name)} \\- {brief(told) if lang == 'zh' else told}"]
+    made += [section("EXAMPLES", lang), ".nf", *(line(one) for one in given), ".fi"]
+    made += [section("SYNOPSIS", lang), f".B {' '.join(map(escaped, ('fednode', *path)))}", line(_usage(command))]
+    made += [section("DESCRIPTION", lang), told]
     own, common = [], []
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             (common if parameter.opts[0] in GLOBAL else own).append(parameter)
     for heading, some in (("OPTIONS", own), ("OPTIONS OF EVERY COMMAND", common)):
-        made += [f".SH {heading}"] if some else []
+        made += [section(heading, lang)] if some else []
         for one in some:
-            made += [
-                ".TP",
-                f".B {escaped(', '.join((*one.opts, *one.secondary_opts)))} {escaped(_value(one))}".rstrip(),
-            ]
-            made.append(line(said(one)) or "\\&")
+            forms = escaped(", ".join((*one.opts, *one.secondary_opts)))
+            made += [".TP", f".B {forms} {escaped(_value(one))}".rstrip()]
+            made.append(line(said(one, lang)) or "\\&")
     if below:
-        made += [".SH COMMANDS", *(f".BR {escaped('-'.join(('fednode', *one)))} (1)\n.br" for one in below)]
-    made.append(".SH EXIT STATUS")
-    for code, meaning in EXIT:
-        made += [".TP", f".B {code}", line(meaning)]
-    made += [
-        ".SH SEE ALSO",
-        ".BR fednode (1);",
-        line("fednode docs cli, fednode docs errors: every command, every code"),
-    ]
+        made += [section("COMMANDS", lang), *(f".BR {escaped('-'.join(('fednode', *one)))} (1)\n.br" for one in below)]
+    made.append(section("EXIT STATUS", lang))
+    for code, english, chinese in EXIT:
+        made += [".TP", f".B {code}", line(chinese if lang == "zh" else english)]
+    made += [section("SEE ALSO", lang), ".BR fednode (1);", line(ALSO[lang])]
     return "\n".join(made) + "\n"
+
+
+def brief(told: str) -> str:
+    """The first clause of a text, which `apropos` reads: without places where a line may end."""
+    return re.split("[；：，。（]", told.replace("\\:", ""))[0]
+
+
+def section(heading: str, lang: str) -> str:
+    """The line that begins a section."""
+    return f".SH {HEADINGS[heading] if lang == 'zh' else heading}"
 
 
 def _usage(command: click.Command) -> str:
@@ -162,7 +187,7 @@ def _value(option: click.Option) -> str:
     return "" if option.is_flag else option.metavar or "|".join(map(str, choices)) or str(option.type.name).upper()
 
 
-def pages() -> dict[str, str]:
+def pages(lang: str = "en") -> dict[str, str]:
     """Every man page by the name of its file."""
     every = dict(commands(cli))
     shown = examples(every)
@@ -170,20 +195,20 @@ def pages() -> dict[str, str]:
     for path, command in every.items():
         below = [one for one in every if len(one) == len(path) + 1 and one[: len(path)] == path]
         if isinstance(command, Worded):
-            made["-".join(("fednode", *path)) + ".1"] = page(path, command, shown[path], below)
+            made["-".join(("fednode", *path)) + ".1"] = page(path, command, shown[path], below, lang)
     return made
 
 
 def main() -> int:
     """Write the pages into a folder."""
-    if len(sys.argv) != 2:
-        print("usage: scripts/man FOLDER", file=sys.stderr)
+    if len(sys.argv) != 3 or sys.argv[2] not in LANGUAGES:
+        print("usage: scripts/man [--lang en|zh] [FOLDER]", file=sys.stderr)
         return 2
-    folder = Path(sys.argv[1])
+    folder, made = Path(sys.argv[1]), pages(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    for name, made in pages().items():
-        (folder / name).write_text(made, "utf-8")
-    print(f"{len(pages())} pages in {folder}")
+    for name, one in made.items():
+        (folder / name).write_text(one, "utf-8")
+    print(f"{len(made)} pages in {folder}")
     return 0
 
 

@@ -183,7 +183,7 @@ questions() {
   if [ -z "$token" ]; then
     found=none
     [ ! -e "$STICK/token" ] || found=$STICK/token
-    token=$(ask "入网凭证：凭证本身、文件名，或 none（以后再加入）" "join token: the token itself, a file, or none (join later)" "$found") || exit 2
+    token=$(ask "令牌：令牌本身、文件名，或 none（以后再加入）" "join token: the token itself, a file, or none (join later)" "$found") || exit 2
   fi
   if [ -z "$data" ]; then data=$(ask "数据放在哪个目录" "which folder for the data" /var/lib/fednode) || exit 2; fi
   case "$data" in
@@ -195,7 +195,7 @@ join() {
   step "加入网络" "joining"
   handed=$(mktemp -d /run/fednode-token.XXXXXX) || exit 7
   case "$token" in
-    /* | ./* | ../*) [ -r "$token" ] || fail 4 "读不到凭证 $token" "cannot read the token $token" "检查文件名" "look at the name"
+    /* | ./* | ../*) [ -r "$token" ] || fail 4 "读不到令牌 $token" "cannot read the token $token" "检查文件名" "look at the name"
       cp "$token" "$handed/token" ;;
     *) printf '%s\n' "$token" >"$handed/token" ;;
   esac
@@ -280,7 +280,7 @@ fi
 if [ ! -e "$home/chain.pem" ]; then
   point "$target"
   paint '1;32' "$(t "已安装 fednode $version，尚未加入网络" "fednode $version is installed, and has not joined yet")"
-  say "下一步：再运行 sudo ./install.sh --answers 文件（写明 token），或 sudo fednode join 凭证，然后 sudo systemctl start fednode" \
+  say "下一步：再运行 sudo ./install.sh --answers 文件（写明 token），或 sudo fednode join 令牌，然后 sudo systemctl start fednode" \
     "next: sudo fednode join TOKEN, then sudo systemctl start fednode"
   exit 0
 fi

@@ -31,6 +31,15 @@ def pages(man: ModuleType) -> dict[str, str]:
     return made
 
 
+def test_chinese_pages_are_the_same_in_chinese(man: ModuleType, pages: dict[str, str]) -> None:
+    chinese: dict[str, str] = man.pages("zh")
+    assert chinese.keys() == pages.keys()
+    for name, page in chinese.items():
+        assert re.findall(r"^\.SH (.+)$", page, re.MULTILINE)[:4] == ["名称", "示例", "概述", "描述"], name
+        assert re.search(r"\.SH 描述\n.*[\u4e00-\u9fff]", page), name
+        assert page.count("\n.TP") == pages[name].count("\n.TP")
+
+
 def test_each_command_has_a_page_with_examples_first(pages: dict[str, str]) -> None:
     assert {f"fednode-{name}.1" for name in LOADERS} | {"fednode.1", "fednode-audit-verify.1"} <= set(pages)
     for name, page in pages.items():
@@ -57,23 +66,25 @@ def test_examples_are_command_lines(man: ModuleType) -> None:
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
-def test_a_formatter_has_nothing_to_say(pages: dict[str, str], tmp_path: Path) -> None:
+def test_a_formatter_has_nothing_to_say(man: ModuleType, pages: dict[str, str], tmp_path: Path) -> None:
     files = []
-    for name, page in pages.items():
-        files.append(tmp_path / name)
-        files[-1].write_text(page, "utf-8")
+    for lang, made in (("en", pages), ("zh", man.pages("zh"))):
+        (tmp_path / lang).mkdir()
+        for name, page in made.items():
+            files.append(tmp_path / lang / name)
+            files[-1].write_text(page, "utf-8")
     done = subprocess.run(
         ["groff", "-man", "-ww", "-z", "-K", "utf8", "-T", "utf8", *files], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-    (one,) = (file for file in files if file.name == "fednode-doctor.1")
+    one = tmp_path / "en/fednode-doctor.1"
     shown = subprocess.run(["groff", "-man", "-T", "ascii", one], capture_output=True, text=True, check=True).stdout
     assert "fednode doctor --full" in shown
 
 
 def test_the_script_writes_them(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/_man.py", tmp_path / "man"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "scripts/_man.py", tmp_path / "man", "zh"], capture_output=True, text=True, check=True
     )
     assert (tmp_path / "man/fednode.1").exists()
     assert str(len(list((tmp_path / "man").iterdir()))) in done.stdout
