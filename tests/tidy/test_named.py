@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from fednode.sync import wire
+from fednode.sync.states import LEGAL
 from source import ROOT, sources
 
 NAMED = re.compile(r"`(test_[a-z0-9_]+\.py)::(test_[a-z0-9_]+)`")
@@ -30,3 +32,11 @@ def test_every_invariant_has_its_number_and_a_name_of_its_own() -> None:
     found = ROW.findall(INVARIANTS.read_text("utf-8"))
     assert [int(number) for number, _ in found] == list(range(1, 31))
     assert len({name for _, name in found}) == len(found)
+
+
+def test_every_frame_stands_in_the_table_of_the_formats() -> None:
+    table = (ROOT / "docs/formats.md").read_text("utf-8").split("### Frames")[1].split("###")[0]
+    named = {
+        name for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named == {frame.__name__ for legal in LEGAL.values() for frame in legal} - {wire.Unknown.__name__}
