@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator, Mapping
 
 from processes import ROOT
@@ -61,6 +62,18 @@ def named(name: str) -> list[str]:
     """The command lines that a page names in a sentence or a table: what follows `fednode`."""
     text = "\n".join(line for _, line in _told(name, by_themselves=False))
     return [one.replace("\\|", "|") for one in re.findall(r"`(?:sudo )?fednode ([^`]+)`", text)]
+
+
+def blocks(name: str) -> list[str]:
+    """The blocks of code of a page, without what they are indented by."""
+    text, found = (ROOT / name).read_text("utf-8"), [[""]]
+    for line in text.splitlines():
+        if line.startswith("    ") or (found[-1] and not line.strip()):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [one for one in (*(textwrap.dedent("\n".join(lines)) for lines in found), *fenced) if one.strip()]
 
 
 def _told(name: str, *, by_themselves: bool) -> Iterator[tuple[bool, str]]:

@@ -6,12 +6,15 @@ run is on a list, with the reason, and the list is exact."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import json
 import re
 import shlex
 import signal
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +23,12 @@ import rich_click as click
 
 from fednode.node.cli import cli, invoke
 from fednode.node.cli.frame import Group, Session
+from fednode.node.config import Config, load
 from fednode.node.shipped import catalog
+from fednode.sync.backup import encode_key
 from ports import free_port
 from processes import FEDNODE
-from runbook import commands, lines, named, typed
+from runbook import blocks, commands, lines, named, typed
 from sample_data import records, write
 from source import ROOT
 
@@ -211,6 +216,31 @@ def test_docs_cli_has_every_command_with_every_option() -> None:
                     yield from walk(inner, (*names, name))
 
     assert list(walk(cli, ())) == []
+
+
+def settings_shown() -> Iterator[tuple[str, str]]:
+    """Pieces of config.toml in the pages, with the page."""
+    for page in PAGES:
+        for block in blocks(page):
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                if (told := tomllib.loads(block)) and "dataset" not in told:
+                    yield page, block
+
+
+def test_settings_in_the_pages_are_taken(tmp_path: Path) -> None:
+    shown = list(settings_shown())
+    assert len(shown) > 8
+    for page, block in shown:
+        (tmp_path / "config.toml").write_text(block.replace("fnrecover1...", encode_key(bytes(range(32)))), "utf-8")
+        assert load(tmp_path, {}, {}), page
+
+
+def test_docs_cli_has_every_setting() -> None:
+    text = (ROOT / "docs/cli.md").read_text("utf-8")
+    for field in dataclasses.fields(Config):
+        section, _, name = field.name.partition("_")
+        there = f"`{field.name}`" in text or (f"`[{section}]`" in text and f"`{name}`" in text)
+        assert there or f"`[[{section}.{name}]]`" in text, field.name
 
 
 # ---------------------------------------------------------------- run
