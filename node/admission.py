@@ -279,10 +279,11 @@ def enter(
     issuers: tuple[str, ...] = (),
     may: May | None = None,
     reports: wire.HealthPlace | None = None,
+    window: int = WINDOW_BYTES,
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
     answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back; `unsure`: it has
-    not learnt the time yet; `issuers`: where it dials its parent; `may`: see `outcomes`; `reports`: see `hello`."""
+    not learnt the time yet; `issuers`: where it dials its parent; `may`: `outcomes`; `reports`, `window`: `hello`."""
     restoring = restoring or (greeting.restore and not from_parent)  # a parent has nothing to take back here
     store, trust = writer.store, writer.trust
     if not from_parent:
@@ -330,10 +331,9 @@ def enter(
     as_ever = link.gathers and greeting.gathers == frames.GATHERS_UNKNOWN
     half = store.partial(identity.node)
     to = None if from_parent else to_child(store, trust, identity, greeting, issuers)
+    given = (trust, store, now_ms, software, peer, half)
     reply = (
-        None
-        if from_parent
-        else hello(trust, store, now_ms, software, peer, half, unsure=unsure, to=to, restore=as_ever, reports=reports)
+        None if from_parent else hello(*given, unsure=unsure, to=to, restore=as_ever, window=window, reports=reports)
     )
     acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
     owed = 0 if may is None else store.newest_from(peer, greeting.acked)

@@ -56,6 +56,7 @@ ENROL_CALLS_MAX = 64
 SESSIONS_MAX = 6_000
 TLS_SESSIONS = 8
 LOOKAHEAD_BYTES = 8 * 1024 * 1024  # the exchange has its own flow control: HTTP/2's need not probe for a window
+SERVED_LOOKAHEAD_BYTES = 1024 * 1024  # what gRPC keeps of one child that is read more slowly than it sends
 NO_ANSWER = "Failed to connect to remote host"  # gRPC's words where there was not even a TCP connection
 BUSY = "FN-4508"
 RETRY_METADATA = "fednode-retry-ms"
@@ -71,7 +72,8 @@ _LIMITS = [
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
 ]
 _SERVER = [
-    *_LIMITS,
+    *(one for one in _LIMITS if one[0] != "grpc.http2.lookahead_bytes"),
+    ("grpc.http2.lookahead_bytes", SERVED_LOOKAHEAD_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_connection_idle_ms", IDLE_MS),
@@ -391,6 +393,28 @@ async def _start(server: grpc.aio.Server, address: str, tls: grpc.ServerCredenti
     return port
 
 
+class _Shown:
+    """What a port shows: gRPC asks at each connection (`changed`). A configuration is handed out where it is another
+    one, and never else: it would end every TLS session that a child goes on with, and gRPC 1.85 swaps it while other
+    handshakes may be reading it. Two strangers who connected at the same moment ended the process in that way."""
+
+    def __init__(self, credentials: Callable[[], Credentials]) -> None:
+        self._credentials = credentials
+        self._now = credentials()
+
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        now = self._now
+        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], now.root + now.issuers)
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """None while it is the same."""
+        now = self._credentials()
+        if now == self._now:
+            return None
+        self._now = now
+        return self.configuration()
+
+
 class Server:
     """The two ports of a node that has children. `credentials` is asked again for each new connection: certificates
     rotate live.
@@ -399,21 +423,7 @@ class Server:
     def __init__(self, credentials: Callable[[], Credentials]) -> None:
         self._credentials = credentials
         self._servers: list[grpc.aio.Server] = []
-        self._in_force: Credentials | None = None
         self.port = self.enrol_port = 0
-
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """None while they are the same: a configuration made anew would end every TLS session that a child goes on
-        with."""
-        now = self._credentials()
-        if now == self._in_force:
-            return None
-        self._in_force = now
-        return self._configuration()
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        now = self._credentials()
-        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], now.root + now.issuers)
 
     async def start(
         self,
@@ -426,14 +436,16 @@ class Server:
         on_join: OnJoin,
     ) -> None:
         """Raises StoreError FN-7620 when a port is taken."""
+        shown = _Shown(self._credentials)
         mutual = grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._changed, require_client_authentication=True
+            shown.configuration(), shown.changed, require_client_authentication=True
         )
         server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
         server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed, on_hand_over),))
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)
-        plain = grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)
+        shown_to_all = _Shown(self._credentials)
+        plain = grpc.dynamic_ssl_server_credentials(shown_to_all.configuration(), shown_to_all.changed)
         enrol = grpc.aio.server(options=_ENROL_SERVER, maximum_concurrent_rpcs=ENROL_CALLS_MAX)
         enrol.add_generic_rpc_handlers((_enrol_handler(on_chain, on_join),))
         self.enrol_port = await _start(enrol, enrol_listen, plain)

@@ -4,7 +4,8 @@ tests.
 Rules
 1. The event loop owns the exchanges and one reading Store; one writer thread owns the Writer and its Store. Nothing
    else writes.
-2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports.
+2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports. The peers
+   have their turns (`node.lanes`): none waits behind all that another has sent.
 3. No more is handed to the line than it takes soon (`AHEAD_BYTES`), so the engine goes on deciding what comes first.
 4. After each group it says what moved (`moved`): sessions whose feed may have grown are woken, projections too.
 5. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged,
@@ -19,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +31,7 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import refill
 from fednode.node.carrier import Stream
 from fednode.node.hooks import Hooks
+from fednode.node.lanes import Lanes
 from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
 from fednode.node.store import Store
 from fednode.node.tracing import OFF, Tracer
@@ -50,7 +51,6 @@ STORE_RETRY_MS = 30_000
 STORING_MAX = 1_024  # of one peer; four groups of the writer
 OUT_BYTES_MAX = 1024 * 1024  # several times what is handed to the line ahead of its turn
 REFUSED_MAX = 1_000  # that a session's report names
-ALERT_LINES_MAX = 20  # in the log, of one session
 
 
 class WriterThread:
@@ -64,7 +64,7 @@ class WriterThread:
         on_alarms: Callable[[Writer, list[Alarm]], None] = lambda writer, alarms: None,
         tracer: Tracer = OFF,
     ) -> None:
-        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._jobs = Lanes()
         self._make, self._on_group, self._on_alarms = make, on_group, on_alarms
         self._tracer = tracer
         self._loop = asyncio.get_running_loop()
@@ -73,21 +73,22 @@ class WriterThread:
 
     def commit(self, link: Link, commit: fx.Commit, done: Callable[[fx.Done | Exception], None]) -> None:
         """Store one incoming item; `done` is called in the event loop, after its group is durable."""
-        self._jobs.put((link, commit, done))
+        self._jobs.put(link.peer.node, (link, commit, done))
 
-    async def call(self, function: Callable[[Writer], Any]) -> Any:
-        """Run a function of the Writer in its thread."""
+    async def call(self, function: Callable[[Writer], Any], lane: str = "") -> Any:
+        """Run a function of the Writer in its thread. `lane`: the peer for whom it is, after all else of that peer's
+        (`node.lanes`)."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put((function, future))
+        self._jobs.put(lane, (function, future))
         return await future
 
     def busy(self) -> bool:
         """Whether anything waits to be stored, or is being stored."""
-        return self._at_work or not self._jobs.empty()
+        return self._at_work or not self._jobs.empty
 
     def stop(self) -> None:
         """Finish what is queued, then end."""
-        self._jobs.put(None)
+        self._jobs.end()
         self._thread.join()
 
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -114,8 +115,6 @@ class WriterThread:
                 before, lsn = lsn, self._lsn(writer)
                 if lsn != before:
                     self._post(self._after_answers if group else self._on_group)
-                if last is None and group and self._ended:
-                    return
         finally:
             writer.store.close()
 
@@ -126,7 +125,7 @@ class WriterThread:
         else:
             self._on_group()
 
-    _ended = _at_work = False
+    _at_work = False
 
     def _open(self) -> Writer | None:
         """The writer. While the store cannot be opened, each job is told why, and the next one is another try; None at
@@ -156,20 +155,15 @@ class WriterThread:
         """The commits that wait, up to the limits, and the job that ended the run."""
         group: list[Any] = []
         size = 0
-        while True:
-            if job is None:
-                self._ended = True
-                return group, None
+        while job is not None:
             if len(job) == 2:
                 return group, job
             group.append(job)
             size += len(job[1].data)
             if len(group) >= GROUP_COMMITS_MAX or size >= bytes_max:
-                return group, None
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return group, None
+                break
+            job = self._jobs.look()
+        return group, None
 
     def _commit(self, writer: Writer, group: list[Any]) -> None:
         try:
@@ -271,7 +265,7 @@ class Session:
         exchange.hurry_from = HURRY_FROM_BYTES
         exchange.tells_health = True
         self._queued = 0  # bytes handed over that the line has not taken
-        self._storing = self._alerts = 0
+        self._storing = 0
         self._eased = asyncio.Event()
         self._more()
 
@@ -288,11 +282,6 @@ class Session:
         """Whether so much of the peer's waits that no more is read of it (rule 6)."""
         waiting = self._storing + len(self._acks) + len(self._jobs)
         return waiting >= STORING_MAX or self._queued >= OUT_BYTES_MAX
-
-    def unlogged(self) -> bool:
-        """Whether one more alert of this session is left out of the log: a peer may cause as many as it likes."""
-        self._alerts += 1
-        return self._alerts > ALERT_LINES_MAX
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         """What nobody expected in one of the tasks is a bug: it ends the session, which would hang otherwise."""
@@ -345,7 +334,7 @@ class Session:
                 tx.set_partial(node, None if writer.store.room.low else half)
 
         with contextlib.suppress(FednodeError):
-            await self._writer.call(keep)
+            await self._writer.call(keep, node)
 
     def end(self, error: Exception | None, retry_after_ms: int = 0) -> None:
         """End from this side."""
@@ -513,7 +502,7 @@ class Session:
         if link is None:
             raise RuntimeError("told before admission")
         try:
-            await self._writer.call(lambda writer: writer.witnessed(link, told))
+            await self._writer.call(lambda writer: writer.witnessed(link, told), link.peer.node)
         except FednodeError as error:
             self._committed(error)
             return
@@ -542,7 +531,7 @@ class Session:
         if self._welcome is None:
             raise RuntimeError("asked before admission")
         try:
-            held = await self._writer.call(self._welcome.holdings)
+            held = await self._writer.call(self._welcome.holdings, self._welcome.link.peer.node)
         except FednodeError as error:
             self._committed(error)
             return
@@ -556,7 +545,7 @@ class Session:
         if link is None:
             raise RuntimeError("told before admission")
         try:
-            await self._writer.call(lambda writer: refill.compare(writer, link, part))
+            await self._writer.call(lambda writer: refill.compare(writer, link, part), link.peer.node)
         except FednodeError as error:
             self._committed(error)
             return
@@ -630,7 +619,8 @@ class Session:
             while self._acks:
                 taken, self._acks = self._acks, []
                 outcomes = [(one.lsn, one.cosignature, one.refused) for one in taken]
-                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, link.holds(self._answered)))
+                told = partial(_acknowledge, link.peer_id, outcomes, peer, link.holds(self._answered))
+                await self._writer.call(told, peer.node)
                 self._hooks.acked(self)
         except FednodeError as error:
             self._refuse(error)

@@ -50,6 +50,8 @@ LOOK_S = 0.2  # who waits for something of the store looks so often, whatever it
 MEET_AGAIN_MS = 200
 RENEWALS_MAX = 10  # of one child in an hour: each is a change that flows to everybody
 ENOUGH = "FN-4527"
+WINDOWS_BYTES = 64 * 1024 * 1024  # of all children together, as long as each has WINDOW_BYTES_MIN
+WINDOW_BYTES_MIN = 1024 * 1024
 
 
 class Engine(Hooks):
@@ -179,7 +181,9 @@ class Engine(Hooks):
                 issuers=self.app.parent_addresses(),
                 may=may,
                 reports=reports,
-            )
+                window=self._window(),
+            ),
+            identity.node,
         )
         if not from_parent:
             session.exchange.half = entry.half
@@ -192,6 +196,10 @@ class Engine(Hooks):
             lambda writer: refill.holdings(writer, entry.link, self.app.now_ms()),
             entry.owed,
         )
+
+    def _window(self) -> int:
+        """What a child may send ahead: less where many do."""
+        return max(WINDOW_BYTES_MIN, WINDOWS_BYTES // max(1, len(self.sessions)))
 
     def _renewal(self, session: Session, with_parent: bool, restoring: int | None) -> wire.Renew | None:
         """What to ask the parent for: a new life for a node that takes its history back, or what is due. A certificate
@@ -221,7 +229,7 @@ class Engine(Hooks):
         if fence.superseded(self.store) and (handing is None or handing.standby != shown.node):
             raise Unavailable("FN-4512", node=self.app.trust.node)
         if self.app.trust.directory.sealed_to(shown):
-            await self.writer.call(lambda writer: self.app.honour(writer, shown))
+            await self.writer.call(lambda writer: self.app.honour(writer, shown), shown.node)
         identity = admission.check_child(self.app.trust, shown, hello, self.app.judge())
         return await self._welcome(session, identity, hello, from_parent=False)
 
@@ -358,7 +366,12 @@ class Engine(Hooks):
         self._seated[seat], session.seat = session, seat
         close, _ = await self._run(session)
         if close.error is not None and not isinstance(close.error, Unavailable):
-            log.warning("session ended", extra={"peer": name_of(session), "reason": str(close.error)})
+            self._line(session, "session ended", peer=name_of(session), reason=str(close.error))
+
+    def _line(self, session: Session, what: str, **extra: Any) -> None:
+        """In the log, within bounds: a peer may cause as many as it likes."""
+        if self.app.throttle.spare(f"line {session.shown}"):
+            log.warning(what, extra=extra)
 
     async def _run(self, session: Session) -> tuple[fx.Close, Report]:
         self.sessions.add(session)
@@ -384,7 +397,7 @@ class Engine(Hooks):
                 tx.touch_peer(link.peer_id, self.app.now_ms(), code)
 
         with contextlib.suppress(FednodeError):
-            await self.writer.call(note)
+            await self.writer.call(note, link.peer.node)
 
     # ------------------------------------------------------------ what the audit hears
 
@@ -427,11 +440,11 @@ class Engine(Hooks):
         elif isinstance(effect, fx.Standbys):
             session.spawn(quietly(self.writer.call(lambda w: admission.successors(w.store, effect.addresses))))
         elif isinstance(effect, fx.Alert):
-            if not session.unlogged():
-                log.warning("alert", extra={"code": effect.code, "params": effect.params, "peer": name_of(session)})
+            self._line(session, "alert", code=effect.code, params=effect.params, peer=name_of(session))
         elif isinstance(effect, fx.PeerFenced) and session.link is not None:
             link, told = session.link, effect
-            session.spawn(quietly(self.writer.call(lambda writer: writer.peer_fenced(link, told.code, told.heads))))
+            fenced = partial(_peer_fenced, link=link, told=told)
+            session.spawn(quietly(self.writer.call(fenced, link.peer.node)))
         elif isinstance(effect, fx.RenewAsked):
             session.spawn(self._renew(session, effect))
         elif isinstance(effect, fx.RenewAnswered):
@@ -504,7 +517,8 @@ class Engine(Hooks):
                 raise PeerError("FN-5114", node=peer.node, reason="life")
             if not self.app.throttle.spare(f"renewal {peer.node}", RENEWALS_MAX):
                 raise Unavailable(ENOUGH, node=peer.node, most=RENEWALS_MAX)
-            chain = await self.writer.call(lambda writer: self.app.renew(writer, peer, asked.request, asked.life))
+            renew = partial(self.app.renew, peer=peer, request=asked.request, life=asked.life)
+            chain = await self.writer.call(renew, peer.node)
             effects = session.exchange.answer_renewal(chain, "", self.app.now_ms())
         except FednodeError as error:
             session._handle(session.exchange.answer_renewal((), error.code, self.app.now_ms()))
@@ -550,6 +564,10 @@ def _traced(app: App, session: Session) -> Attributes:
         "bytes_sent": moved.bytes_sent,
         "bytes_received": moved.bytes_received,
     }
+
+
+def _peer_fenced(writer: Writer, link: Link, told: fx.PeerFenced) -> None:
+    writer.peer_fenced(link, told.code, told.heads)
 
 
 async def quietly(awaitable: Any) -> None:

@@ -59,7 +59,7 @@ EARLY_BYTES_MAX = 2 * WINDOW_BYTES
 BEAT_MS = 20_000
 BRIEF_FROM = 2  # the version from which a peer takes whole chunks without a digest, and Chunk.idle
 SILENCE_MS_MAX = 70_000
-GREETING_MS_MAX = 30_000
+GREETING_MS_MAX = 15_000
 
 
 class Exchange(Side):

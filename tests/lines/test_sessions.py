@@ -70,7 +70,7 @@ class Memory:
         self.held[commit.lsn] = commit.data
         asyncio.get_running_loop().call_soon(done, Done(commit.lsn))
 
-    async def call(self, function: Callable[[Any], Any]) -> None:
+    async def call(self, function: Callable[[Any], Any], _lane: str = "") -> None:
         await passes(0)
         function(self)
 

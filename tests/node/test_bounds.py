@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fednode.crypto import issuing
+from fednode.node import carrier
 from fednode.node.app import App
 from fednode.node.daemon import Daemon
-from fednode.node.driver import ALERT_LINES_MAX, Session
+from fednode.node.driver import Session
 from fednode.node.engine import ENOUGH, RENEWALS_MAX, Engine
 from fednode.node.journal import SUBJECTS_MAX, TEXT_BYTES_MAX, WINDOW_MS
 from fednode.node.writer import Alarm, Link
@@ -111,16 +113,16 @@ async def test_regression_lines_of_the_log_that_anybody_can_cause(
     daemon.projector.stop()
 
 
-async def test_regression_lines_of_the_log_that_a_session_can_cause(app: App, caplog: pytest.LogCaptureFixture) -> None:
+async def test_regression_lines_of_the_log_that_a_child_can_cause(app: App, caplog: pytest.LogCaptureFixture) -> None:
     """Each Missing, of 30 bytes and without credit, was a line; so was each other history, however often it came."""
     caplog.set_level(logging.WARNING)
     engine: Any = Engine(app)
     session = Session(
         engine, Exchange(dials=False), engine.writer, engine.store, app.now_ms, engine.admit_child, engine
     )
-    for number in range(ALERT_LINES_MAX + 5):
+    for number in range(SUBJECTS_MAX + 5):
         engine.effect(session, fx.Alert("FN-6412", {"log": "x", "first": number}))
-    assert len(caplog.records) == ALERT_LINES_MAX
+    assert len(caplog.records) == SUBJECTS_MAX
     caplog.clear()
     fork = Alarm("FN-6420", CITY, {"log": "x"}, ("a", "b"))
     writer = app.new_writer(app.store)
@@ -128,3 +130,31 @@ async def test_regression_lines_of_the_log_that_a_session_can_cause(app: App, ca
     assert len(caplog.records) == 1
     engine._journal = None
     await engine.stop()
+
+
+async def test_regression_what_a_port_shows_is_replaced_only_where_it_is_another(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The enrolment port was given a new TLS configuration at each connection, and the other at its first: gRPC swaps
+    it while other handshakes may be reading it. Some hundred who asked to join ended the process (SIGSEGV)."""
+    asked: list[Any] = []
+    real = carrier.grpc.dynamic_ssl_server_credentials
+
+    def recorded(first: Any, fetch: Any, **more: Any) -> Any:
+        asked.append(fetch)
+        return real(first, fetch, **more)
+
+    async def never(*_: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(carrier.grpc, "dynamic_ssl_server_credentials", recorded)
+    now = [app.credentials()]
+    server = carrier.Server(lambda: now[0])
+    await server.start("127.0.0.1:0", "127.0.0.1:0", never, never, never, never, never)
+    try:
+        assert [fetch() for fetch in asked * 3] == [None] * 6
+        now[0] = replace(now[0], issuers=now[0].root)
+        assert all(fetch() is not None for fetch in asked)
+        assert [fetch() for fetch in asked * 3] == [None] * 6
+    finally:
+        await server.stop(0)

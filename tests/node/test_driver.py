@@ -59,7 +59,7 @@ class Paper:
     def partial(self, _node: str) -> None:
         return None
 
-    async def call(self, _function: Callable[..., Any]) -> None:
+    async def call(self, _function: Callable[..., Any], _lane: str = "") -> None:
         await asyncio.sleep(0)
 
 
@@ -160,7 +160,7 @@ class Stuck(Paper):
     def commit(self, _link: Link, commit: Commit, done: Callable[[Done | Exception], None]) -> None:
         self.waiting.append((commit, done))
 
-    async def call(self, function: Callable[..., Any]) -> None:
+    async def call(self, function: Callable[..., Any], _lane: str = "") -> None:
         if getattr(function, "__name__", "") != "keep":  # at the end of a session
             self.calls.append(asyncio.get_running_loop().create_future())
             await self.calls[-1]

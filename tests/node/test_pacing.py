@@ -55,7 +55,7 @@ class Paper:
     def partial(self, _node: str) -> None:
         return None
 
-    async def call(self, _function: Callable[..., Any]) -> None:
+    async def call(self, _function: Callable[..., Any], _lane: str = "") -> None:
         await asyncio.sleep(0)
 
     def commit(self, _link: Link, commit: fx.Commit, done: Callable[[Any], None]) -> None:
