@@ -31,46 +31,76 @@ def nodes(tmp_path: Path) -> Iterator[Processes]:
             process.wait()
 
 
+HOMES = {"above": "13", "primary": "130102", "standby": "130102-s1"}
+
+
+class Book:
+    """The page's commands one by one, at the node that it names."""
+
+    def __init__(self, nodes: Processes, files: Path) -> None:
+        self._nodes, self._files = nodes, files
+
+    def do(self, command: list[str], *more: str, expect: int = 0, **given: str) -> dict[str, Any]:
+        """`more`: besides, as for scripts; `given`: what stands for the page's capitals. A daemon is started."""
+        option, home, *words = command
+        assert option == "--home"
+        node = HOMES[home]
+        if words == ["run"]:
+            self._nodes.start(node)
+            return {}
+        words = [given.get(word, word) for word in words]
+        words = [str(self._files / word) if word.endswith(".token") else word for word in words]
+        return self._nodes.run(node, *words, *more, expect=expect)
+
+
 @pytest.mark.e2e
 def test_the_day_of_the_fire(nodes: Processes, tmp_path: Path) -> None:
-    nodes.found("13", "province", "河北省")
-    nodes.run("13", "catalog", "publish", "--shipped")
-    nodes.found("1301", "city", "石家庄市", "13")
-    nodes.found("130102", "county", "长安区", "1301")
-    standby = nodes.standby("1301")
-    nodes.until("the province knows it", lambda: bool(nodes.run("13", "standby", "list")["standbys"]))
-    nodes.run("13", "standby", "allow", standby)
-    nodes.until("the standby may succeed", lambda: bool(nodes.run(standby, "standby", "list")["standbys"][0]["heir"]))
-    nodes.run("130102", "sync")  # its parent tells where its standby is
+    """The page's own commands, of the sections on a standby, the day, and the old machine."""
+    book, above, primary, standby = Book(nodes, tmp_path), *HOMES.values()
+    nodes.found(above, "province", "河北省")
+    nodes.run(above, "catalog", "publish", "--shipped")
+    nodes.found(primary, "county", "长安区", above)
+    nodes.found("130102001", "township", "建北街道", primary)
+    invite, join, run, allow = commands("Have a standby")
+    book.do(invite)
+    nodes.settle(standby)
+    book.do(join)
+    book.do(run)
+    nodes.until("the level above knows it", lambda: bool(nodes.run(above, "standby", "list")["standbys"]))
+    book.do(allow)
+    nodes.until("it may succeed", lambda: bool(nodes.run(standby, "standby", "list")["standbys"][0]["heir"]))
+    nodes.run("130102001", "sync")  # its parent tells where its standby is
     dataset = catalog().datasets["admin-licence"]
     for seed in (1, 2):
-        write(tmp_path / f"{seed}.csv", dataset, records("admin-licence", ROWS, seed=seed, area="130102"))
-    nodes.run("130102", "import", "admin-licence", str(tmp_path / "1.csv"))
+        write(tmp_path / f"{seed}.csv", dataset, records("admin-licence", ROWS, seed=seed, area="130102001"))
+    nodes.run("130102001", "import", "admin-licence", str(tmp_path / "1.csv"))
     nodes.until("the standby has all", lambda: nodes.records(standby)[0] == ROWS)
 
-    assert nodes.run(standby, "promote", "--yes", expect=7)["error"]["code"] == "FN-7622"  # its daemon runs
+    look, promote, go_on = commands("The day")
+    assert book.do(promote, "--yes", expect=7)["error"]["code"] == "FN-7622"  # its daemon runs
     nodes.kill(standby, signal.SIGTERM)
-    assert nodes.run(standby, "promote", "--yes", expect=5)["error"]["code"] == "FN-5120"  # the primary answers
-    nodes.kill("1301", signal.SIGKILL)
-    nodes.run("130102", "import", "admin-licence", str(tmp_path / "2.csv"))  # nobody above: it stays here
-    plan = nodes.run(standby, "promote", "--dry-run")["plan"]
-    assert (plan["primary"], plan["life"], plan["reachable"], plan["heir"]) == ("1301", 1, False, True)
-    taken = nodes.run(standby, "promote", "--yes")["promoted"]
-    assert (taken["node"], taken["incarnation"]) == ("1301", 2)
-    nodes.start(standby)
-    nodes.until("the province has all", lambda: nodes.records("13")[0] == 2 * ROWS)
-    nodes.until("the same everywhere", lambda: nodes.records("13") == nodes.records(standby) == nodes.records("130102"))
+    assert book.do(promote, "--yes", expect=5)["error"]["code"] == "FN-5120"  # the primary answers
+    nodes.kill(primary, signal.SIGKILL)
+    nodes.run("130102001", "import", "admin-licence", str(tmp_path / "2.csv"))  # nobody above: it stays here
+    plan = book.do(look)["plan"]
+    assert (plan["primary"], plan["life"], plan["reachable"], plan["heir"]) == (primary, 1, False, True)
+    taken = book.do(promote, "--yes")["promoted"]
+    assert (taken["node"], taken["incarnation"]) == (primary, 2)
+    book.do(go_on)
+    nodes.until("the level above has all", lambda: nodes.records(above)[0] == 2 * ROWS)
+    everywhere = (above, standby, "130102001")
+    nodes.until("the same everywhere", lambda: len({nodes.records(node) for node in everywhere}) == 1)
 
-    nodes.start("1301")  # somebody finds the old machine
-    nodes.until("it is fenced", lambda: nodes.run("1301", "status")["status"]["fenced"] is not None)
-    nodes.kill("1301", signal.SIGTERM)
-    token = nodes.run(standby, "standby", "invite")["token"]
-    nodes.run("1301", "join", token)
-    nodes.start("1301")
-    nodes.until("it follows", lambda: nodes.run("1301", "standby", "list")["standbys"][0]["for"] == "1301")
-    for node in ("13", standby, "130102", "1301"):
+    nodes.start(primary)  # somebody finds the old machine
+    nodes.until("it is fenced", lambda: nodes.run(primary, "status")["status"]["fenced"] is not None)
+    nodes.kill(primary, signal.SIGTERM)
+    join, run = commands("The old machine is found")
+    book.do(join, TOKEN=nodes.run(standby, "standby", "invite")["token"])
+    book.do(run)
+    nodes.until("it follows", lambda: nodes.run(primary, "standby", "list")["standbys"][0]["for"] == primary)
+    for node in (*everywhere, primary):
         assert nodes.run(node, "verify", "--full")["problems"] == []
-    assert nodes.run("13", "refused")["refused"] == []
+    assert nodes.run(above, "refused")["refused"] == []
 
 
 @pytest.mark.e2e

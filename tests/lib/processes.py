@@ -89,7 +89,7 @@ class Processes:
 
     def found(self, node: str, level: str, name: str, parent: str = "") -> None:
         """Make a node: a province, or a child that its parent, which runs, invites. Its daemon is started."""
-        self._settle(node)
+        self.settle(node)
         if parent:
             token = self.run(parent, "invite", node, "--level", level, "--name", name)["token"]
             self.run(node, "join", token)
@@ -97,7 +97,7 @@ class Processes:
             self.run(node, "init", "--id", node, "--level", level, "--name", name, "--domain", "hebei")
         self.start(node)
 
-    def _settle(self, node: str) -> None:
+    def settle(self, node: str) -> None:
         """An empty home with ports of its own."""
         listen, enrol = free_port(), free_port()
         self.home(node).mkdir(parents=True)
@@ -109,7 +109,7 @@ class Processes:
     def standby(self, primary: str) -> str:
         """Make a standby of a node that runs, and start it; the folder it lives in has its id."""
         made = self.run(primary, "standby", "invite")
-        self._settle(made["node"])
+        self.settle(made["node"])
         self.run(made["node"], "join", made["token"])
         self.start(made["node"])
         return str(made["node"])

@@ -30,9 +30,10 @@ trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
 
 
 def commands(title: str) -> list[list[str]]:
-    """The commands of a section of the page: the words after `fednode`."""
+    """The commands of a section of the page, in its blocks and in its sentences: the words after `fednode`."""
     section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return [shlex.split(line) for line in re.findall(r"^    fednode (.*)$", section, re.MULTILINE)]
+    found = re.findall(r"^    fednode (.*)$|`fednode (--home [^`]*)`", section, re.MULTILINE)
+    return [shlex.split(in_block or in_sentence) for in_block, in_sentence in found]
 
 
 def lines(name: str) -> list[str]:

@@ -6,6 +6,8 @@ has some keys could make them.
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -56,6 +58,14 @@ class Row:
         assert [one.error for one in report.bundles] == [None]
         bundles.take_in(parent, [carried])  # what the child wrote back
         return app
+
+    def copy(self, folder: Path) -> Row:
+        """The same nodes in another folder, as they are on disk."""
+        made = copy.copy(self)
+        made.folder, made._sticks = folder, count(1000)
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        made.apps = [App.open(folder / one.home.path.relative_to(self.folder), SETTINGS, **REAL) for one in self.apps]
+        return made
 
     def close(self) -> None:
         for app in self.apps:

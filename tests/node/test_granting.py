@@ -16,6 +16,7 @@ from fednode.node.app import App
 from fednode.node.cli import invoke
 from fednode.sync.errors import PeerError, Refused
 from mesh import Mesh, Running
+from runbook import commands
 from standbys import standby_of, with_standby, write_some
 
 
@@ -162,6 +163,7 @@ async def test_the_province_s_is_signed_by_the_root_key(tmp_path: Path) -> None:
 
 
 async def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of docs/recovery.md, and what is refused."""
     async with Mesh(tmp_path) as mesh:
         city, county, township, standby = await with_standby(mesh)
 
@@ -174,7 +176,10 @@ async def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             return document
 
         file, code_file = tmp_path / "grant.txt", tmp_path / "code.txt"
-        told = await run(city, "standby", "seal", "130102-s1", "--out", str(file), "--code-file", str(code_file))
+        page = commands("For the day on which the level above cannot be asked either")
+        sealed, promote = ([str(tmp_path / word) if word.endswith(".txt") else word for word in one] for one in page)
+        assert (sealed[:2], promote[:2]) == (["--home", "above"], ["--home", "standby"])
+        told = await run(city, *sealed[2:])
         assert told["code"] is None
         assert oct(file.stat().st_mode & 0o777) == oct(code_file.stat().st_mode & 0o777) == "0o600"
         again = ("standby", "seal", "130102-s1", "--out", str(file))
@@ -189,7 +194,7 @@ async def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (tmp_path / "wrong.txt").write_text(told["code"])
         wrong = ("--code-file", str(tmp_path / "wrong.txt"))
         assert (await run(standby, "promote", *grant, *wrong, "--yes", expect=6))["error"]["code"] == "FN-6204"
-        told = await run(standby, "promote", *grant, "--code-file", str(code_file), "--yes")
+        told = await run(standby, *promote[2:], "--yes")
         assert (told["promoted"]["node"], told["promoted"]["incarnation"]) == ("130102", 2)
         standby.app.close()
         standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
