@@ -70,9 +70,7 @@ class Salvage:
     def run(self) -> Salvaged:
         """Take over everything. Raises StoreError when the new store is in trouble."""
         done = int(self._store.meta(META, 0))
-        with self._store.write() as tx:  # what the old store made again it holds twice
-            for row in self._old.rows("select log, first, count, new_log, new_first from made_again"):
-                tx.execute("insert or ignore into made_again values (?, ?, ?, ?, ?)", *row)
+        self._know_twins()
         for lsn in self._missing():
             try:
                 (held,) = self._old.segments(lsn - 1, 1)
@@ -89,6 +87,17 @@ class Salvage:
             except (PeerError, Refused) as error:
                 self.found.skipped.append((str(held.name), error.code))
         return self.found
+
+    def _know_twins(self) -> None:
+        """What the old store made again it holds twice."""
+        try:
+            rows = self._old.rows("select log, first, count, new_log, new_first from made_again")
+        except FednodeError:
+            self.found.whole = False
+            return
+        with self._store.write() as tx:
+            for row in rows:
+                tx.execute("insert or ignore into made_again values (?, ?, ?, ?, ?)", *row)
 
     def _missing(self) -> Iterator[int]:
         """Arrival numbers of the old store's segments that the new one has not, byte for byte; as far as the file can

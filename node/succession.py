@@ -209,9 +209,10 @@ def _tail(app: App, node: str, before: int) -> list[tuple[int, int]]:
     if app.trust.directory.parent_of(node) is None:
         return []
     rows = app.store.rows(
-        """select s.lsn, s.count from segment s join log l on l.id = s.log_id
-           where l.origin = ? and l.incarnation < ?
-           and s.first >= (select min(o.first) from segment o where o.log_id = s.log_id and o.first_time is null)
+        """with edge as materialized (
+               select s.log_id, min(s.first) as at from segment s join log l on l.id = s.log_id
+               where l.origin = ? and l.incarnation < ? and s.first_time is null group by s.log_id)
+           select s.lsn, s.count from edge e join segment s on s.log_id = e.log_id and s.first >= e.at
            order by s.lsn""",
         node,
         before,
