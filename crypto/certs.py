@@ -246,10 +246,15 @@ def check_issued(child: Identity, issuer: Identity, levels: Sequence[str]) -> No
         if bad:
             raise IntegrityError("FN-6102", node=child.node, issuer=issuer.node, reason=what)
     try:
-        certificate = x509.load_der_x509_certificate(child.der)
-        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer.der))
+        _check_signed(child.der, issuer.der)
     except UNREADABLE as error:
         raise IntegrityError("FN-6102", node=child.node, issuer=issuer.node, reason="signature") from error
+
+
+@lru_cache(maxsize=1024)  # the same chain is shown at every session; only what holds is remembered
+def _check_signed(child: bytes, issuer: bytes) -> None:
+    certificate = x509.load_der_x509_certificate(child)
+    certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
 
 
 def _may_stand_for(standby: Identity, primary: Identity) -> bool:

@@ -6,37 +6,93 @@ import argparse
 import logging
 import sys
 import time
+import traceback
+from pathlib import Path
 
-from sim.story import run
+from sim.hierarchy import LARGE, SMALL, Shape, codes_of, of_codes, of_size, over_days
+from sim.shrink import FAILURES, complaint, shrink
+from sim.story import Told, tell
+
+COUNT = 31
+NODES_MIN = 20  # fewer have not enough villages for what befalls them
 
 
 def main() -> int:
     """One line a seed; 1 at the first that does not hold."""
-    parser = argparse.ArgumentParser(description="seeds of the simulator")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=1)
-    parser.add_argument("--burning", action="store_true", help="nodes burn, and come back from their backups")
-    parser.add_argument("--promoting", action="store_true", help="primaries fail, and their standbys are promoted")
-    parser.add_argument(
-        "--small", action="store_true", help="7 nodes and two and a half minutes in place of 31 and six"
+    given = _given()
+    shape, words = _shape(given)
+    told = Told(
+        shape,
+        given.burning,
+        given.promoting,
+        given.byzantine,
+        given.light,
+        frozenset(map(int, given.only.split(","))) if given.only else None,
+        frozenset(given.without.split(",") if given.without else ()),
+        words,
     )
-    given = parser.parse_args()
     logging.disable(logging.WARNING)  # nodes say what befalls them
     for seed in range(given.seed, given.seed + given.count):
-        start = time.monotonic()
+        start, cpu = time.monotonic(), time.process_time()
         try:
-            result = run(seed, burning=given.burning, promoting=given.promoting, small=given.small)
-        except AssertionError as error:
-            print(error, file=sys.stderr)
+            result, _ = tell(seed, told)
+        except FAILURES as error:
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+                print("replay:", told.replay(seed), file=sys.stderr)
+            else:
+                print(error, file=sys.stderr)
+            if given.shrink:
+                print(shrink(seed, told, complaint(error), given.shrink), file=sys.stderr)
             return 1
-        spent = time.monotonic() - start
+        spent, cpu = time.monotonic() - start, time.process_time() - cpu
         promoted = f"{result.promoted} promoted, " if given.promoting else ""
         print(
             f"seed {seed}: {result.digest[:16]} {result.events} events, {result.records} records, "
-            f"{result.resumed} resumed, {promoted}quiet after {result.quiet_after_ms // 1000} s, {spent:.2f} s",
+            f"{result.resumed} resumed, {promoted}quiet after {result.quiet_after_ms // 1000} s, "
+            f"{result.node_days:.1f} node-days, {spent:.2f} s ({cpu:.2f} s of processor: "
+            f"{result.node_days / cpu:.1f} node-days a second)",
             flush=True,
         )
     return 0
+
+
+def _shape(given: argparse.Namespace) -> tuple[Shape, str]:
+    """The world's, and the options that say so."""
+    if given.small:
+        return SMALL, "--small"
+    shape, words = LARGE, []
+    if given.divisions:
+        shape = of_codes(codes_of(given.divisions, given.nodes))
+        words.append(f"--divisions {given.divisions} --nodes {given.nodes}")
+    elif given.nodes != COUNT:
+        shape = of_size(given.nodes)
+        words.append(f"--nodes {given.nodes}")
+    if given.days:
+        shape = over_days(shape, given.days)
+        words.append(f"--days {given.days}")
+    return shape, " ".join(words)
+
+
+def _given() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="seeds of the simulator")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1, help="how many seeds from that one on")
+    parser.add_argument("--nodes", type=int, default=COUNT, help="how many; with --divisions 0 is all")
+    parser.add_argument("--days", type=int, default=0, help="over how many days; 0: six minutes, all at once")
+    parser.add_argument("--divisions", type=Path, help="the tree of a real province: a CSV file that begins with codes")
+    parser.add_argument("--burning", action="store_true", help="nodes burn, and come back from their backups")
+    parser.add_argument("--promoting", action="store_true", help="primaries fail, and their standbys are promoted")
+    parser.add_argument("--small", action="store_true", help="7 nodes and two and a half minutes")
+    parser.add_argument("--byzantine", action="store_true", help="a relay and a village lie")
+    parser.add_argument("--light", action="store_true", help="without cryptography: same story, same digest")
+    parser.add_argument("--only", help="of what is planned these numbers alone, as a shrunk seed prints them")
+    parser.add_argument("--without", help="what never happens by chance, as a shrunk seed prints it")
+    parser.add_argument("--shrink", type=int, default=60, metavar="RUNS", help="of a seed that fails; 0: not at all")
+    given = parser.parse_args()
+    if given.nodes < NODES_MIN and not (given.divisions and not given.nodes):
+        parser.error(f"--nodes: at least {NODES_MIN}")
+    return given
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fednode.sync.errors import PeerError
 
@@ -61,13 +62,7 @@ class LogName:
     @classmethod
     def parse(cls, text: str) -> LogName:
         """Raises PeerError FN-6410 for anything that is not exactly a log name."""
-        match = _NAME.fullmatch(text)
-        if match is None:
-            raise PeerError("FN-6410", log=text[:200])
-        parts = match.groupdict()
-        return cls(
-            parts["domain"], parts["origin"], int(parts["incarnation"]), parts["dataset"], parts["audience"] or ""
-        )
+        return _parsed(text)
 
     @property
     def signer(self) -> str:
@@ -83,6 +78,17 @@ class LogName:
     def is_system(self) -> bool:
         """Whether it is about the mesh itself (nodes, catalog, audit, alerts), not about records."""
         return self.dataset.startswith(SYSTEM_PREFIX)
+
+
+@lru_cache(maxsize=8192)  # each row of a log and each header has one, the same all the time
+def _parsed(text: str) -> LogName:
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise PeerError("FN-6410", log=text[:200])
+    parts = match.groupdict()
+    return LogName(
+        parts["domain"], parts["origin"], int(parts["incarnation"]), parts["dataset"], parts["audience"] or ""
+    )
 
 
 @dataclass(frozen=True, slots=True)

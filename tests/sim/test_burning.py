@@ -22,4 +22,4 @@ def test_a_seed_holds_while_nodes_burn(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", REST)
 def test_many_seeds_hold_while_nodes_burn(seed: int) -> None:
-    run(seed, burning=True)
+    run(seed, burning=True, light=True)

@@ -20,4 +20,4 @@ def test_a_seed_holds(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", REST)
 def test_many_seeds_hold(seed: int) -> None:
-    run(seed)
+    run(seed, light=True)  # the same story (test_simulator.py), sooner

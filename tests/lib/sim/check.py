@@ -6,6 +6,8 @@
 14, 15  what was erased is stripped wherever it is held, and no record shows it
 16, 18  nothing was refused of a node in good standing; 20: a revoked node's late changes were
 13  a node can show who above it has signed the newest checkpoint of each of its logs
+17, 18  where some lie: who does not holds nothing of an honest node's log but what that wrote. All else is asked of
+    nodes that are neither liars nor below one, and need none of them for it
 24  a winner's time is not in the future, however wrong its author's clock
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from fednode.node import witness
 from fednode.node.audit import verify_store
+from fednode.sync import segment as seg
 from fednode.sync.change import LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.identity import covers
@@ -39,7 +42,9 @@ EXPECTED_OF_THE_SUCCEEDED = frozenset(("FN-5513", "FN-5508", "FN-5523", "FN-5443
 def check(world: World) -> int:
     """Every check; the number of records at the province. Raises AssertionError."""
     for node in world.nodes.values():
-        _whole(node)
+        if node.id not in world.liars:
+            _whole(node)
+            _true(world, node)
     _acknowledged(world)
     _refusals(world)
     _erased(world)
@@ -54,10 +59,28 @@ def _whole(node: SimNode) -> None:
     assert not report.problems, f"{node.id}: {report.problems[:3]}"
 
 
+def _true(world: World, node: SimNode) -> None:
+    if not world.liars:
+        return
+    for log_id, name, size in node.store.logs():
+        origin = world.nodes.get(name.origin)
+        if not size or origin is None or name.origin in world.liars | world.restored or name.incarnation != 1:
+            continue
+        theirs = origin.store.log_id(name)
+        there = origin.store.segment_at(theirs, size - 1) if theirs is not None else None
+        assert there is not None, f"{node.id} holds more of {name} than its origin has written"
+        here = node.store.segment_at(log_id, size - 1)
+        assert here is not None
+        mine, true = seg.parse(here.raw).header, seg.parse(there.raw).header
+        assert (mine.end, mine.root) == (true.end, true.root), f"{node.id} holds another {name} than its origin wrote"
+
+
 def _acknowledged(world: World) -> None:
     for acker, log, size in world.acked | world.written:
         acker = world.became.get(acker, acker)
         # what a fire took comes back from the others, and a revoked one neither takes nor gives any more (seeds 45, 47)
+        if acker in world.liars:
+            continue
         if acker in world.burnt and world.revoked & {acker, LogName.parse(log).origin}:
             continue
         held = world.nodes[acker].store.log_state(LogName.parse(log)).size
@@ -90,6 +113,7 @@ def _refusals(world: World) -> None:
         expected = expected or (about_restored and code in EXPECTED_OF_THE_RESTORED)
         expected = expected or (code in EXPECTED_OF_THE_BURNT and bool(world.burnt & {node, peer}))
         expected = expected or (code in EXPECTED_OF_THE_SUCCEEDED and bool(world.promoted & {node, peer}))
+        expected = expected or any(one in (node, peer) or f"/{one}/" in what for one in world.liars)
         assert expected, f"{node} refused {peer}: {code} {what}"
 
 
@@ -105,6 +129,8 @@ def _found(world: World) -> None:
     """12: every store that was rolled back was found, told to all above, and goes on in a new life. 22."""
     told = {tuple(key.split("/")[:2]) for _, dataset, key in rows(world.nodes["13"]) if dataset == "sys.alerts"}
     for node in sorted(world.restored - world.revoked - world.burnt):  # what burnt meanwhile nobody had to notice
+        if world.astray(node):
+            continue
         assert world.nodes[node].trust.me.incarnation > 1, f"{node} was rolled back, and nobody noticed"
         assert any(one == node for _, one in told), f"the province has not heard of {node}"
 
@@ -113,7 +139,7 @@ def _witnessed(world: World) -> None:
     """The newest checkpoint of each of a node's own logs that goes up is signed by every node above, and it can show
     that."""
     for node in world.nodes.values():
-        if node.id in world.revoked:
+        if node.id in world.revoked or world.astray(node.id):
             continue
         names = [one.node for one in node.trust.directory.path(node.id)[:-1]]
         for log_id, name, size in node.store.logs():
@@ -133,6 +159,8 @@ def _erased(world: World) -> None:
             held = node.store.segment_at(log_id, seq) if log_id is not None else None
             columns = node.store.columns(held) if held is not None else None
             if held is None or columns is None or world.revoked & {eraser, node.id}:
+                continue
+            if world.astray(eraser) or world.astray(node.id):
                 continue
             assert seq - held.first in columns.leaves, f"{node.id} holds what {eraser} erased: {log}#{seq}"
             node.projector.catch_up()
@@ -172,7 +200,7 @@ def _agreement(world: World) -> int:
         latest = milliseconds(late)
         assert latest <= world.clock.now_ms + 5 * 60_000, f"a record is from {latest - START_MS} ms after the start"
     for node in world.nodes.values():
-        if node.id in world.revoked:
+        if node.id in world.revoked or world.astray(node.id):
             continue
         mine = rows(node)
         scope = node.trust.me.scope
@@ -183,7 +211,7 @@ def _agreement(world: World) -> int:
             assert not theirs, f"{node.id} holds {name}, which is for another"
         expected = {place: row for place, row in everything.items() if covers(scope, place[0])}
         for place in expected.keys() | mine.keys():
-            if place[0] in world.revoked:
+            if place[0] in world.revoked or world.astray(place[0]):
                 continue
             assert mine.get(place) == expected.get(place), f"{node.id} and the province differ at {place}"
     return len(everything)

@@ -7,8 +7,10 @@ import atexit
 import hashlib
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -24,8 +26,13 @@ from fednode.node.writer import Writer
 from fednode.sync.change import CATALOG, NODES, Change
 from fednode.sync.identity import LEVELS, node_payload
 from sim.datasets import catalog
+from sim.quick import mode
 
 START_MS = 1_780_000_000_000
+DAY_MS = 86_400_000
+NODE_DAYS = 31 * 30
+DIGITS = (2, 2, 2, 3, 3)  # of an area's code, more at each level
+ENDS = tuple(accumulate(DIGITS))
 COUNTIES = ("130102", "130104", "130202", "130203")
 TOWNSHIPS = tuple(f"{county}00{number}" for county in COUNTIES for number in (1, 2))
 
@@ -38,7 +45,9 @@ class Shape:
     are `sticks`, for all of it; `broken`: villages whose clocks jump, or stand still; `restored`: those whose operator
     restores an old backup; `parted`, `crashed`: how often a node is cut off, or loses power, by chance; `promoted`:
     nodes with a standby, which fail; `erased_there`: erases of what each of them wrote; `persistent`: they fail as soon
-    as they may; else one that may not when its time has come does not fail at all."""
+    as they may; else one that may not when its time has come does not fail at all. `stretch`: how much slower all goes
+    than in six minutes, where a story is told over days; `frail`: lines are slow, or silent in one direction, and disks
+    do not take what is written."""
 
     tree: tuple[tuple[str, tuple[str, ...]], ...]
     faults_ms: int
@@ -56,6 +65,8 @@ class Shape:
     promoted: int
     erased_there: int = 0
     persistent: bool = False
+    stretch: int = 1
+    frail: bool = True
 
 
 LARGE = Shape(
@@ -75,8 +86,52 @@ SMALL = Shape(  # 7 nodes and their standbys
         ("county", ("130102", "130104")),
         ("village", ("130102001001", "130102001002", "130104001001")),
     ),
-    *(150 * 1000, 10, 3, 1, 0, 4, 3, 0, 2, 0, 2, 1, 2, 3, True),
+    *(150 * 1000, 10, 3, 1, 0, 4, 3, 0, 2, 0, 2, 1, 2, 3, True, 1, False),
 )
+
+
+def of_size(count: int) -> Shape:
+    """A province of so many nodes: each has as few children as five levels allow, and the last level is filled as far
+    as that goes."""
+    fan_out = next(n for n in range(1, 99) if sum(n**depth for depth in range(5)) >= count)
+    found = level = ["13"]
+    for digits in DIGITS[1:]:
+        level = [f"{one}{number:0{digits}}" for one in level for number in range(1, fan_out + 1)]
+        found = [*found, *level]
+    return of_codes(found[:count])
+
+
+def of_codes(codes: Sequence[str]) -> Shape:
+    """A province of these areas, parents first."""
+    levels: dict[str, list[str]] = {}
+    for code in codes:
+        levels.setdefault(LEVELS[ENDS.index(len(code))], []).append(code)
+    return replace(LARGE, tree=tuple((level, tuple(nodes)) for level, nodes in levels.items()))
+
+
+def codes_of(divisions: Path, count: int = 0) -> list[str]:
+    """The areas of a real province (the first column of a CSV file), parents first; whole branches, as far as `count`
+    goes."""
+    with divisions.open(encoding="utf-8") as lines:
+        codes = sorted(line.split(",", 1)[0] for line in lines if line[:2].isdigit())
+    chosen = codes[:count] if count else codes  # sorted: what lies below a node follows it
+    return sorted(chosen, key=lambda one: (len(one), one))
+
+
+def over_days(shape: Shape, days: int) -> Shape:
+    """The same story told over days; of more nodes, or for more days, than 31 for 30 there is more to tell."""
+    nodes, villages = sum(len(level) for _, level in shape.tree), len(shape.tree[-1][1])
+    much = max(1, days * nodes // NODE_DAYS)
+    more = {name: getattr(shape, name) * much for name in ("writes", "corrections", "erases", "sticks", "parted")}
+    return replace(
+        shape,
+        **more,
+        faults_ms=days * DAY_MS,
+        stretch=days * DAY_MS // shape.faults_ms,
+        crashed=shape.crashed * much,
+        busy=min(shape.busy * much, villages),
+        restored=min(shape.restored * much, villages),
+    )
 
 
 def fast_folder() -> Path:
@@ -110,12 +165,12 @@ def _keys(node: str) -> NodeKeys:
 
 def _nodes(shape: Shape) -> list[tuple[str, str, str]]:
     """(node, level, parent), parents first."""
-    found = [(node, level) for level, nodes in shape.tree for node in nodes]
-    names = [node for node, _ in found]
-    return [
-        (node, level, max((n for n in names if n != node and node.startswith(n)), key=len, default=""))
-        for node, level in found
-    ]
+    names = {node for _, nodes in shape.tree for node in nodes}
+
+    def above(node: str) -> str:
+        return next((node[:end] for end in reversed(ENDS) if end < len(node) and node[:end] in names), "")
+
+    return [(node, level, above(node)) for level, nodes in shape.tree for node in nodes]
 
 
 @cache
@@ -158,10 +213,14 @@ def standby_of(shape: Shape, node: str) -> Member:
 
 
 @cache
-def template(shape: Shape) -> Path:
-    """A folder with a home for each node: its children enrolled, the catalog published at the province."""
+def template(shape: Shape, _mode: str) -> Path:
+    """A folder with a home for each node: its children enrolled, the catalog published at the province. One for each
+    mode of `quick`."""
     folder = Path(tempfile.mkdtemp(prefix="fednode-sim-template-", dir=fast_folder()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    children: dict[str, list[Member]] = {}
+    for member in members(shape).values():
+        children.setdefault(member.parent or member.node, []).append(member)
     for member in members(shape).values():
         home = folder / member.node
         home.mkdir()
@@ -170,10 +229,7 @@ def template(shape: Shape) -> Path:
         writer = Writer(
             store, trust, member.keys, lambda: START_MS, lambda size, n=member.node: _seed(f"{n} salt", size)
         )
-        said = [
-            one for one in members(shape).values() if member.node in (one.parent, one.node if not one.parent else "")
-        ]
-        if said:
+        if said := children.get(member.node, []):
             enrolments = [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in said]
             writer.local(NODES, trust.area, enrolments)
         if not member.parent:
@@ -185,4 +241,4 @@ def template(shape: Shape) -> Path:
 
 def copy_to(folder: Path, shape: Shape = LARGE) -> None:
     """Fresh homes for one run."""
-    shutil.copytree(template(shape), folder, dirs_exist_ok=True)
+    shutil.copytree(template(replace(LARGE, tree=shape.tree), mode()), folder, dirs_exist_ok=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
 
 LARGE_BYTES = 32 * 1024  # such a frame is long on the way: more likely to be cut
@@ -26,11 +27,35 @@ class Faults:
     crash_inside: float = 0.01
     crash_after: float = 0.01
     lose_state: float = 0.3
+    io_error: float = 0.002
 
     @classmethod
     def none(cls) -> Faults:
         """Links that work."""
-        return cls((5, 40), 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        return cls((5, 40), *[0] * (len(fields(cls)) - 1))
+
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """The names of what may go wrong by chance."""
+        return tuple(one.name for one in fields(cls) if one.name != "latency_ms")
+
+    def without(self, kinds: frozenset[str]) -> Faults:
+        """The same, but these never happen."""
+        return replace(self, **dict.fromkeys(kinds, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One thing that a story has happen: an operator's act or a fault."""
+
+    number: int
+    at_ms: int
+    what: Callable[[], None]
+
+    def __str__(self) -> str:
+        func, given = getattr(self.what, "func", self.what), getattr(self.what, "args", ())
+        words = [str(getattr(one, "id", one)) for one in given if isinstance(getattr(one, "id", one), str | int)]
+        return f"{self.number}: {self.at_ms / 1000:.1f} s {getattr(func, '__name__', '?').strip('_')} {' '.join(words)}"
 
 
 class Clockwork:
@@ -41,12 +66,25 @@ class Clockwork:
         self.now_ms = start_ms
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._number = count()
+        self._plan: list[Planned] | None = None
         self._trace = hashlib.sha256()
         self.happened = 0
 
     def at(self, delay_ms: int, what: Callable[[], None]) -> None:
         """Do something later; what is due at one time is done in the order in which it was asked for."""
+        if self._plan is not None:
+            self._plan.append(Planned(len(self._plan), delay_ms, what))
+            return
         heapq.heappush(self._queue, (self.now_ms + max(0, delay_ms), next(self._number), what))
+
+    @contextmanager
+    def planning(self) -> Iterator[list[Planned]]:
+        """What is asked for meanwhile is only written down: whoever asked decides what of it will happen."""
+        self._plan = plan = []
+        try:
+            yield plan
+        finally:
+            self._plan = None
 
     def run_until(self, end_ms: int) -> None:
         """Let time pass."""

@@ -22,6 +22,7 @@ from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store
 from fednode.node.writer import Writer
+from sim.disk import IO_CODE
 
 if TYPE_CHECKING:
     from sim.world import SimNode, World
@@ -45,7 +46,9 @@ class SimApp(App):
         home, rng = Home(node.folder), node.world.clock.rng.randbytes
         super().__init__(home, node.config, node.member.keys, node.store, node.trust, node.wall_ms, rng, "sim")
         self._node = node
-        home.write_chain(node.member.chain)
+        if node.shown != node.member.chain:
+            home.write_chain(node.member.chain)
+            node.shown = node.member.chain
         self.reference = node.reference
 
     software = "sim"
@@ -92,7 +95,7 @@ def carry(world: World, child: SimNode, parent: SimNode, up: bool) -> None:
     rng, written_by = world.clock.rng, {sender.id: world.rollbacks.get(sender.id, 0)}
     for _ in range(rng.choice(BROUGHT)):
         bring = partial(_bring, world, folder, receiver, sender, written_by)
-        world.clock.at(rng.randint(*rng.choice(ON_THE_WAY_MS)), bring)
+        world.clock.at(rng.randint(*rng.choice(ON_THE_WAY_MS)) * world.stretch, bring)
 
 
 def carry_for_whoever_is_cut_off(world: World, child: SimNode) -> None:
@@ -141,7 +144,7 @@ def _bring(world: World, folder: Path, to: SimNode, back: SimNode | None, by: di
         told = one.error.code if one.error is not None else ""
         world.note("brought", to.id, one.sender, told, one.segments, one.held, one.acked)
         world.brought += one.held
-        if told and told != bundles.TOO_LATE:  # it is asked to begin earlier, and does
+        if told and told not in (bundles.TOO_LATE, IO_CODE):  # it is asked to begin earlier, or brought again
             world.refusals.append((to.id, one.sender, told, str(one.error)))
         for word, code in one.refused:
             world.refusals.append((to.id, one.sender, code, f"stick, by {word}"))

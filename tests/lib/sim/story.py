@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -15,11 +15,13 @@ from fednode.node import witness
 from fednode.sync.change import CATALOG, DELETE, NODES, UPSERT, Change
 from fednode.sync.identity import revocation_payload
 from fednode.sync.merge import RULES
+from sim.byzantine import liars
 from sim.check import check
-from sim.datasets import catalog, remembered
-from sim.hierarchy import LARGE, SMALL
-from sim.network import Faults
+from sim.datasets import catalog
+from sim.hierarchy import DAY_MS, LARGE, SMALL, Shape
+from sim.network import Faults, Planned
 from sim.promotion import promotions, settled
+from sim.quick import quickly
 from sim.recovery import back_up, burn, keep_backup, restore_backup
 from sim.sticks import carry, carry_for_whoever_is_cut_off
 from sim.world import SimNode, World
@@ -27,6 +29,7 @@ from sim.world import SimNode, World
 PEACE_MS = 30 * 60 * 1000  # everything must be everywhere within this time after the last fault
 STEP_MS = 60 * 1000
 BURNT = 4  # nodes that burn, where any do
+FAR, DEAF = 3, 2  # lines that are slow, and that fall silent in one direction
 KEYS = 8
 YEAR_MS = 365 * 86_400_000
 EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
@@ -36,7 +39,7 @@ EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
 class Result:
     """What a run came to. `digest`: of the trace; `records`: at the province; `resumed`: segments that a cut had
     left half received, and that went on from there; `brought`: what sticks brought that was not there yet; `promoted`:
-    nodes that were succeeded."""
+    nodes that were succeeded; `ailments`: commits that a disk did not take; `lies`: frames in which somebody lied."""
 
     seed: int
     digest: str
@@ -47,28 +50,77 @@ class Result:
     hurried: int
     brought: int = 0
     promoted: int = 0
+    ailments: int = 0
+    lies: int = 0
+    node_days: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a seed is told. `shape`: of the world; `burning`: nodes of any level burn, and come back from their backups;
+    `promoting`: some have standbys, fail, and are succeeded; `byzantine`: some lie (`sim.byzantine`); `light`: without
+    cryptography (`sim.quick`). `only`: these of the things that were planned (`Planned.number`), and no other;
+    `without`: what never happens by chance (`Faults.kinds`). `words`: the options of `scripts/simulate` that make such
+    a shape."""
+
+    shape: Shape = LARGE
+    burning: bool = False
+    promoting: bool = False
+    byzantine: bool = False
+    light: bool = False
+    only: frozenset[int] | None = None
+    without: frozenset[str] = frozenset()
+    words: str = ""
+
+    def replay(self, seed: int) -> str:
+        """The command that tells it again."""
+        words = [f"--{one}" for one in ("burning", "promoting", "byzantine", "light") if getattr(self, one)]
+        words += [self.words] if self.words else []
+        words += [f"--only {','.join(map(str, sorted(self.only)))}"] if self.only is not None else []
+        words += [f"--without {','.join(sorted(self.without))}"] if self.without else []
+        return " ".join((f"scripts/simulate --seed {seed}", *words))
 
 
 def run(
-    seed: int, faults: Faults | None = None, *, burning: bool = False, promoting: bool = False, small: bool = False
+    seed: int,
+    faults: Faults | None = None,
+    *,
+    burning: bool = False,
+    promoting: bool = False,
+    small: bool = False,
+    light: bool = False,
 ) -> Result:
-    """Run one seed. `burning`: nodes of any level burn, and come back from their backups; `promoting`: some have
-    standbys, fail, and are succeeded; `small`: in a few nodes, in a short time. Raises AssertionError, with the seed
-    and how to replay it, when something does not hold."""
-    with remembered():
-        return _run(seed, faults, burning, promoting, small)
+    """Run one seed; `small`: in a few nodes, in a short time, else as `Told` has it. Raises AssertionError, with the
+    seed and how to replay it, when something does not hold."""
+    told = Told(LARGE, burning, promoting, light=light)
+    return tell(seed, replace(told, shape=SMALL, words="--small") if small else told, faults)[0]
 
 
-def _run(seed: int, faults: Faults | None, burning: bool, promoting: bool, small: bool) -> Result:
-    world = World(seed, faults, SMALL if small else LARGE)
-    world.promoting = promoting
+def tell(seed: int, told: Told, faults: Faults | None = None) -> tuple[Result, list[Planned]]:
+    """Run one seed in some way; also what was planned for it. Raises AssertionError as `run` does."""
+    with quickly(light=told.light):
+        return _tell(seed, told, faults or Faults())
+
+
+def planned(seed: int, told: Told) -> list[Planned]:
+    """What a seed has happen, when it is told in this way; nothing of it happens."""
+    with quickly(light=told.light):
+        world = World(seed, Faults(), told.shape)
+        try:
+            return _plan(world, told)
+        finally:
+            world.close()
+
+
+def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]:
+    never = told.without if told.shape.frail else told.without | {"io_error"}
+    world = World(seed, faults.without(never), told.shape)
+    world.promoting = told.promoting
     try:
-        _skew_clocks(world)
-        _operators(world)
-        if burning:
-            _fires(world, random.Random(f"fires {seed}"))
-        if promoting:
-            promotions(world, random.Random(f"promotions {seed}"))
+        plan = _plan(world, told)
+        for one in plan:
+            if told.only is None or one.number in told.only:
+                world.clock.at(one.at_ms, one.what)
         world.clock.run_until(world.clock.now_ms + world.shape.faults_ms)
         _peace(world)
         start = world.clock.now_ms
@@ -81,13 +133,28 @@ def _run(seed: int, faults: Faults | None, burning: bool, promoting: bool, small
         quiet = world.clock.now_ms - start
         records = check(world)
         happened = (world.clock.digest(), world.clock.happened)
-        moved = (world.resumed, world.hurried, world.brought, len(world.promoted))
-        return Result(seed, *happened, records, quiet, *moved)
+        moved = (world.resumed, world.hurried, world.brought, len(world.promoted), world.ailments, world.lies)
+        node_days = len(world.nodes) * (world.shape.faults_ms + quiet) / DAY_MS
+        return Result(seed, *happened, records, quiet, *moved, node_days), plan
     except AssertionError as error:
-        more = " --burning" * burning + " --promoting" * promoting + " --small" * small
-        raise AssertionError(f"seed {seed}: {error}\nreplay: scripts/simulate --seed {seed}{more}") from error
+        raise AssertionError(f"seed {seed}: {error}\nreplay: {told.replay(seed)}") from error
     finally:
         world.close()
+
+
+def _plan(world: World, told: Told) -> list[Planned]:
+    with world.clock.planning() as plan:
+        _skew_clocks(world)
+        _operators(world)
+        if world.shape.frail:
+            _lines(world, random.Random(f"lines {world.seed}"))
+        if told.burning:
+            _fires(world, random.Random(f"fires {world.seed}"))
+        if told.promoting:
+            promotions(world, random.Random(f"promotions {world.seed}"))
+        if told.byzantine:
+            liars(world, random.Random(f"liars {world.seed}"))
+    return plan
 
 
 def _skew_clocks(world: World) -> None:
@@ -100,7 +167,7 @@ def _skew_clocks(world: World) -> None:
         if node.member.level == "village" and rng.random() < 0.5:
             node.skew_ms = rng.choice((-1, 1)) * rng.randint(1, 10) * YEAR_MS
             if rng.random() < 0.6:  # works for a while before it learns the time from its parent
-                _part(world, node, rng.randint(60_000, span_ms // 2))
+                _part(world, node, rng.randint(60_000 * world.stretch, span_ms // 2))
             if rng.random() < 0.3:
                 world.clock.at(rng.randint(0, span_ms), partial(_jump, node, rng.randint(-YEAR_MS, YEAR_MS)))
         elif node.member.parent:
@@ -119,7 +186,7 @@ def _fires(world: World, rng: random.Random) -> None:
         since = rng.randint(span_ms // 8, span_ms // 2)
         for _ in range(rng.randint(1, 3)):
             world.clock.at(rng.randint(span_ms // 12, since), partial(back_up, node))
-        world.clock.at(since + rng.randint(1_000, span_ms // 3), partial(burn, node))
+        world.clock.at(since + rng.randint(1_000 * world.stretch, span_ms // 3), partial(burn, node))
 
 
 def _related(world: World, one: SimNode, other: SimNode) -> bool:
@@ -142,12 +209,43 @@ def _broken_clocks(world: World, rng: random.Random) -> None:
     villages = [node for node in world.nodes.values() if node.member.level == "village"]
     restless, frozen, *dead = rng.sample(villages, world.shape.broken)
     span_ms = world.shape.faults_ms
-    for at_ms in range(0, span_ms, 40_000):
-        world.clock.at(at_ms + rng.randint(0, 20_000), partial(_jump, restless, rng.randint(-40, 40) * YEAR_MS))
+    for at_ms in range(0, span_ms, 40_000 * world.stretch):
+        world.clock.at(
+            at_ms + rng.randint(0, 20_000 * world.stretch), partial(_jump, restless, rng.randint(-40, 40) * YEAR_MS)
+        )
     world.clock.at(rng.randint(0, span_ms // 2), partial(_freeze, frozen, rng.randint(-30, 30) * YEAR_MS))
     for node in dead:
         node.frozen_ms = rng.choice((0, EPOCH_2036_MS, EPOCH_2099_MS))
         world.clock.at(rng.randint(0, span_ms), partial(_thaw, node))
+
+
+def _lines(world: World, rng: random.Random) -> None:
+    """A few lines are slow, more so in one direction; on a few others one direction falls silent for a while, and
+    neither side is told."""
+    span_ms = world.shape.faults_ms
+    below = [node.id for node in world.nodes.values() if node.member.parent]
+    far = rng.sample(below, FAR + DEAF)
+    for node in far[:FAR]:
+        for up in (True, False):
+            slowest = rng.choice((1_000, 8_000, 20_000))
+            world.clock.at(rng.randint(0, span_ms // 2), partial(_slow, world, node, up, slowest))
+    for node in far[FAR:]:
+        since, up = rng.randint(0, span_ms * 3 // 4), rng.random() < 0.5
+        world.clock.at(since, partial(_deafen, world, node, up))
+        world.clock.at(since + rng.randint(30_000, 120_000) * world.stretch, partial(_restore_line, world, node, up))
+
+
+def _slow(world: World, node: str, up: bool, slowest_ms: int) -> None:
+    world.lines[node, up] = replace(world.faults, latency_ms=(slowest_ms // 10, slowest_ms))
+
+
+def _deafen(world: World, node: str, up: bool) -> None:
+    world.note("deaf", node, up)
+    world.lines[node, up] = replace(world.faults, lose=1.0)
+
+
+def _restore_line(world: World, node: str, up: bool) -> None:
+    world.lines.pop((node, up), None)
 
 
 def _freeze(node: SimNode, off_ms: int) -> None:
@@ -186,7 +284,8 @@ def _operators(world: World) -> None:
     if shape.sticks:
         _sticks(world, busy)
     for _ in range(shape.parted):
-        at(rng.randint(0, span_ms), partial(_part, world, rng.choice(nodes), rng.randint(5_000, 240_000)))
+        for_ms = rng.randint(5_000, 240_000) * world.stretch
+        at(rng.randint(0, span_ms), partial(_part, world, rng.choice(nodes), for_ms))
     for _ in range(shape.crashed):
         at(rng.randint(0, span_ms), partial(_crash, rng.choice(nodes)))
     for node in rng.sample(villages, shape.restored):
@@ -312,6 +411,10 @@ def _revoke(world: World, village: SimNode) -> None:
 def _peace(world: World) -> None:
     """Faults stop; who is down comes back."""
     world.faults = Faults.none()
+    world.stretch = 1
+    world.mend_lines()
+    for end in [end for node in world.nodes.values() for end in node.sessions]:
+        end.session.stir()
     for node in (*world.nodes.values(), *(one for each in world.former.values() for one in each)):
         node.boot()
 
@@ -322,7 +425,7 @@ def _moving(world: World) -> str:
         waits = {name: [one.id for one in each] for name, each in world.former.items() if each}
         return f"not settled: {waits} {sorted(world.island)}"
     for node in world.nodes.values():
-        if node.id not in world.revoked and (found := _owes(world, node)):
+        if node.id not in world.revoked and not world.astray(node.id) and (found := _owes(world, node)):
             return f"{node.id}: {found}"
     return ""
 

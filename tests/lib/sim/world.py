@@ -1,340 +1,49 @@
-"""31 nodes in one process, or fewer: the real exchange, verification, merge, log, segments, store, writer, projections,
-on real SQLite files; simulated time, links, crashes, clocks and operators. Same seed, same trace.
+"""31 nodes in one process, or as many as there are: the real exchange, verification, merge, log, segments, store,
+writer, projections, on real SQLite files; simulated time, links, crashes, clocks and operators. Same seed, same trace.
+
+In a world that lives for days, sessions in which nothing was said for a while rest: neither side is asked whether it is
+time for a beat, and no beat is lost or late, until somebody has something to say.
 
 What is checked all along: an ack leaves only for what lies in the store. At the end: see `check.py`.
 """
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fednode.crypto import certs
-from fednode.crypto.certs import Identity
-from fednode.crypto.errors import FednodeError
-from fednode.node import admission, erasing, fence, refill, succession, urgent, witness
+from fednode.node import erasing, fence, succession
 from fednode.node.acks import Acks
 from fednode.node.admission import STOOD_FOR
 from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
-from fednode.node.store import Store
-from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
-from fednode.sync import clock as hlc
+from fednode.node.writer import Writer
 from fednode.sync import effects as fx
-from fednode.sync import rewrap, wire
-from fednode.sync import segment as seg
 from fednode.sync.change import Change, LogName
-from fednode.sync.errors import PeerError, Refused, Unavailable
-from fednode.sync.exchange import Exchange
+from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.strip import erase_change
-from sim import promotion, recovery
+from sim import byzantine, promotion, recovery
+from sim.disk import IO_CODE, Crash, CrashingStore
 from sim.hierarchy import LARGE, START_MS, Member, Shape, copy_to, fast_folder, members
-from sim.network import Clockwork, Faults, Wire
+from sim.network import Clockwork, Faults
+from sim.session import End as End
+from sim.session import SimSession
 from sim.sticks import SimApp
 
-TICK_MS = 20_000
+BACK_OFF = 7  # doublings of the time to the next dialling
 REDIAL_MS = (200, 8_000)
 BOOT_MS = (100, 20_000)
-SLOW_ROOM_BYTES, SLOW_MS = 1_000, 100
-BYE_MS = 500
-
-
-class Crash(Exception):
-    """The power is gone."""
-
-
-class CrashingStore(Store):
-    """A store whose machine may lose power right before it commits: the transaction is gone."""
-
-    doomed: Callable[[], bool] = staticmethod(lambda: False)
-
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        with super().write() as tx:
-            yield tx
-            if self.doomed():
-                raise Crash
-
-
-class End:
-    """One side of one session: carries out the effects of its Exchange."""
-
-    def __init__(self, node: SimNode, exchange: Exchange, session: SimSession) -> None:
-        self.node, self.exchange, self.session = node, exchange, session
-        self.now_ms = node.reference.timer()
-        self.link: Link | None = None
-        self.out: Wire | None = None
-        self.commits: dict[int, tuple[str, int]] = {}
-        self._feed: admission.Feed | None = None
-        self._hurried: Callable[[int, int], urgent.Found] | None = None
-        if session.slow:
-            exchange.hurry_from = 0
-            exchange.ready(SLOW_ROOM_BYTES, self.now_ms(), SLOW_ROOM_BYTES)
-        self._again: admission.Again | None = None
-        self.talk = promotion.Talk(self)
-        self._child: Identity | None = None
-
-    @property
-    def peer(self) -> End:
-        return self.session.ends[1 - self.session.ends.index(self)]
-
-    def receive(self, data: bytes) -> None:
-        if self.node.up and self.session.open:
-            self.handle(self.exchange.receive(data, self.now_ms()))
-
-    def more(self) -> None:
-        """The line takes a little more: what waits meanwhile can be overtaken by what is urgent."""
-        if self.session.slow and self.session.open and self.node.up:
-            self.handle(self.exchange.ready(SLOW_ROOM_BYTES, self.now_ms(), SLOW_ROOM_BYTES))
-
-    def handle(self, effects: list[fx.Effect]) -> None:
-        for effect in effects:
-            if self.session.open:
-                _DO[type(effect)](self, effect)
-
-    def _send(self, effect: fx.Send) -> None:
-        _, message = wire.decode(effect.data)
-        if isinstance(message, wire.Ack):
-            self._check_durable(message)
-        if isinstance(message, wire.Chunk) and message.total and message.offset:
-            self.session.world.resumed += 1
-        if self.out is not None:
-            self.out.send(effect.data)
-        if self.session.slow and isinstance(message, wire.Chunk):
-            self.session.world.clock.at(SLOW_MS, self.more)
-
-    def _check_durable(self, ack: wire.Ack) -> None:
-        for outcome in ack.outcomes:
-            if not outcome.refused and outcome.lsn in self.commits:
-                log, end = self.commits[outcome.lsn]
-                held = self.node.store.log_state(seg.LogName.parse(log)).size
-                assert held >= end, f"{self.node.id} acknowledges {log} up to {end}, and holds {held}"
-                if self.link is not None and not self.link.from_parent and not self.link.peer.stands_for:
-                    promotion.check_ack(self.node, log, end)
-
-    def _admit(self, effect: fx.Admit) -> None:
-        self.session.world.clock.at(1, lambda: self._admitting(effect.hello))
-
-    def _admitting(self, hello: wire.Hello) -> None:
-        node, now = self.node, self.now_ms()
-        if not self.session.open or not node.up:
-            return
-        from_parent = self is self.session.ends[0]
-        try:
-            if from_parent:
-                identity = admission.check_parent(node.trust, hello, node.judge())
-                node.pass_on_what_was_heard()
-            else:
-                shown = certs.parse(self.peer.node.member.chain[0])
-                identity = admission.check_child(node.trust, shown, hello, node.judge())
-            restoring, unsure = from_parent and node.restoring, not node.reference.sure
-            may = node.acks.may(identity, from_parent) if node.acks is not None else None
-            place = (from_parent, node.now_ms(), "sim", restoring, unsure)
-            entry = admission.enter(node.writer, identity, hello, *place, may=may)
-        except FednodeError as error:
-            node.watch_alarms()
-            self.handle(self.exchange.refuse(error, now))
-            return
-        except Crash:
-            node.crash("inside admission")
-            return
-        if not from_parent:
-            self.exchange.half = entry.half
-        self.link, self._child = entry.link, identity
-        self._feed, self._again = admission.feeds(node.store, node.trust, entry.link)
-        self._hurried = admission.hurry(node.store, node.trust, entry.link)
-        renew = node.recovery.asks() if restoring else None
-        self.handle(self.exchange.admitted(replace(entry.admission, renew=renew), now))
-        if node.acks is not None and self.session.open:
-            node.acks.begun(self.talk, entry.owed)  # type: ignore[arg-type]
-        node.watch_alarms()
-
-    def _pull(self, effect: fx.Pull) -> None:
-        assert self._feed is not None
-        items, drained = self._feed(effect.after, effect.bytes_max)
-        self.handle(self.exchange.feed(items, drained, self.now_ms()))
-
-    def _hurry(self, effect: fx.Hurry) -> None:
-        assert self._hurried is not None
-        items, seen, more = self._hurried(effect.after, effect.beyond)
-        self.session.world.hurried += len(items)
-        self.handle(self.exchange.hurried(items, seen, more, self.now_ms()))
-
-    def _resend(self, effect: fx.Again) -> None:
-        assert self._again is not None
-        items = self._again(effect.log, effect.first, effect.until)
-        self.handle(self.exchange.resend(effect.log, effect.first, items, self.now_ms()))
-
-    def _pullwitnessed(self, effect: fx.PullWitnessed) -> None:
-        assert self._child is not None
-        found, ripe = witness.owed(self.node.store, self.node.trust, self._child, effect.after)
-        self.handle(self.exchange.tell(found, ripe, self.now_ms()))
-
-    def _learn(self, effect: fx.Learn) -> None:
-        link, world = self.link, self.session.world
-        assert link is not None
-        if world.burnt and any(end is self for end, _ in self.node._queue):  # the writer takes things in their order
-            world.clock.at(1, partial(self._learn, effect))
-            return
-        if not self.session.open or not self.node.up:
-            return
-        if self.node.guarded(lambda: self.node.writer.witnessed(link, effect.told) or True):
-            self.session.world.note("learnt", self.node.id, len(effect.told.heads))
-            self.node._watch_refusals()
-            self.handle(self.exchange.learnt(effect.told, self.now_ms()))
-
-    def _pullholdings(self, effect: fx.PullHoldings) -> None:
-        assert self.link is not None
-        held = refill.holdings(self.node.writer, self.link, self.node.now_ms())
-        self.handle(self.exchange.hold(held, self.node.now_ms()))
-
-    def _compare(self, effect: fx.Compare) -> None:
-        link = self.link
-        assert link is not None
-        if self.node.guarded(lambda: refill.compare(self.node.writer, link, effect) or True) and effect.last:
-            self.session.world.note("refill", self.node.id, len(link.refill.missing) if link.refill else -1)
-            self.handle(self.exchange.compared(self.node.now_ms()))
-
-    def _commit(self, effect: fx.Commit) -> None:
-        assert self.link is not None
-        if effect.data and not rewrap.is_rewrap(effect.data):
-            header = seg.parse(effect.data).header
-            self.commits[effect.lsn] = (str(header.log), header.end)
-        self.node.enqueue(self, effect)
-
-    def _acked(self, effect: fx.Acked) -> None:
-        self.node.acknowledged(self, effect)
-
-    def _peerclock(self, effect: fx.PeerClock) -> None:
-        off_ms = self.node.now_ms() - self.now_ms()
-        delta = hlc.correction(effect.sent_ms + off_ms, effect.received_ms + off_ms, effect.remote_ms)
-        if self.node.reference.learn(delta, unsure=effect.unsure):
-            self.node.guarded(self.node.keep_time)
-
-    def _alert(self, effect: fx.Alert) -> None:
-        self.session.world.note("alert", self.node.id, effect.code)
-
-    def _peerfenced(self, effect: fx.PeerFenced) -> None:
-        self.session.world.note("fenced", self.peer.node.id, effect.code)
-        if self.link is not None:
-            self.node.writer.peer_fenced(self.link, effect.code, effect.heads)
-            self.node.watch_alarms()
-
-    def _renewasked(self, effect: fx.RenewAsked) -> None:
-        chain, code = recovery.renew(self.node, self.peer.node.id, effect)
-        if self.session.open:
-            self.handle(self.exchange.answer_renewal(chain, code, self.now_ms()))
-
-    def _renewanswered(self, effect: fx.RenewAnswered) -> None:
-        if effect.chain:
-            self.node.adopt(effect.chain)
-
-    def _close(self, effect: fx.Close) -> None:
-        code = getattr(effect.error, "code", "")
-        self.session.world.note("close", self.node.id, code)
-        if code and not isinstance(effect.error, Unavailable):
-            self.session.world.refusals.append((self.node.id, self.peer.node.id, code, str(effect.error)))
-        dialled, given = self is self.session.ends[0], getattr(effect.error, "params", {}).get("code", "")
-        if dialled and given in fence.PARENTS_WORD and not self.node.restoring:
-            self.node.guarded(lambda: self.node.writer.fence(given))
-            if self.node.up and fence.superseded(self.node.store):
-                self.node.pass_on()
-        if dialled and self.node.restoring and effect.error is None:
-            self.session.world.clock.at(1, self.node.recovery.finish)
-        if self.session.world.promoting and code and not dialled:  # so that the child hears why
-            self.session.world.clock.at(BYE_MS, self.session.end)
-        else:
-            self.session.end()
-
-    def keep_half(self) -> None:
-        """What a cut left, for the next session."""
-        if self.link is not None and self.node.up:
-            half = self.exchange.half
-            with self.node.store.write() as tx:
-                tx.set_partial(self.link.peer.node, half)
-
-
-_DO: dict[type, Callable[[End, Any], None]] = {
-    fx.Send: End._send,
-    fx.Admit: End._admit,
-    fx.Pull: End._pull,
-    fx.Hurry: End._hurry,
-    fx.Again: End._resend,
-    fx.Commit: End._commit,
-    fx.PullWitnessed: End._pullwitnessed,
-    fx.Learn: End._learn,
-    fx.PullHoldings: End._pullholdings,
-    fx.Compare: End._compare,
-    fx.Acked: End._acked,
-    fx.PeerClock: End._peerclock,
-    fx.PeerFenced: End._peerfenced,
-    fx.RenewAsked: End._renewasked,
-    fx.RenewAnswered: End._renewanswered,
-    fx.Alert: End._alert,
-    fx.Close: End._close,
-}
-
-
-class SimSession:
-    """A connection between a child (end 0) and its parent (end 1)."""
-
-    def __init__(self, world: World, child: SimNode, parent: SimNode) -> None:
-        self.world, self.open = world, True
-        self.slow = world.clock.chance(0.5)  # a line that takes a little at a time
-        half = child.store.partial(parent.id)
-        back = child.restoring
-        place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
-        wants, unsure = not child.recovery.in_old_life, not child.reference.sure
-        child.recovery.wanted = wants
-        to = admission.to_parent(child.trust) if world.burnt or world.promoting else None
-        hello = admission.hello(*place, feeds=not back, wants=wants, restore=back, unsure=unsure, to=to)
-        self.ends = [
-            End(child, Exchange(dials=True, hello=hello, half=half, once=back), self),
-            End(parent, Exchange(dials=False), self),
-        ]
-        for end, other in (self.ends, self.ends[::-1]):
-            end.out = Wire(world.clock, world.links, other.receive, self.end)
-            end.node.sessions.append(end)
-        self.ends[1].handle(self.ends[1].exchange.start(self.ends[1].now_ms()))
-        self.ends[0].handle(self.ends[0].exchange.start(self.ends[0].now_ms()))
-        self._tick()
-
-    def _tick(self) -> None:
-        for end in self.ends:
-            if self.open:
-                end.handle(end.exchange.tick(end.now_ms()))
-        if self.open:
-            self.world.clock.at(TICK_MS, self._tick)
-
-    def end(self) -> None:
-        """The connection is gone; both sides keep what is half here, and the child dials again."""
-        if not self.open:
-            return
-        self.open = False
-        for end in self.ends:
-            if end.node.acks is not None:
-                end.node.acks.ended(end.talk)  # type: ignore[arg-type]
-            if end.out is not None:
-                end.out.open = False
-            if end in end.node.sessions:
-                end.node.sessions.remove(end)
-            try:
-                end.keep_half()
-            except Crash:
-                end.node.crash("while parting")
-        child = self.ends[0].node
-        child.tries += 1
-        self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), child.dial)
 
 
 class SimNode:
@@ -347,7 +56,9 @@ class SimNode:
         self.up = self.gone = self.off = False
         self.config = Config()
         self.acks: Acks | None = None
-        self.tries = 0
+        self.liar: byzantine.Liar | None = None
+        self.shown: tuple[bytes, ...] = ()  # the certificates that lie in its home
+        self.tries = self.in_vain = 0
         self.skew_ms = self.stamped = self.boots = self._heard = 0
         self.frozen_ms: int | None = None
         self.sessions: list[End] = []
@@ -363,6 +74,7 @@ class SimNode:
             return
         self.store = CrashingStore.open(self.folder / "log.db", stash_key=self.member.keys.stash_key)
         self.store.doomed = lambda: self.world.clock.chance(self.world.faults.crash_inside)
+        self.store.ailing = lambda: self.world.fails(self.world.faults.io_error)
         self.trust = Trust.load(self.store, self.member.chain, self.id)
         self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
         self.writer.on_late = lambda lsns: succession.late_writes(SimApp(self), self.writer, lsns)
@@ -370,7 +82,7 @@ class SimNode:
         self.boots += 1
         place = (self.wall_ms, lambda: self.world.clock.now_ms, f"{self.id}/{self.boots}")
         self.reference = Reference.load(self.store, self.trust, *place)
-        self.up, self._heard = True, self.trust.heard
+        self.up, self._heard, self.in_vain = True, self.trust.heard, 0
         self.world.note("boot", self.id, self.store.lsn)
         if self.store.meta(STOOD_FOR) is not None or (self.store.to_make_again() and not self.restoring):
             again = self.guarded(lambda: succession.settle(SimApp(self)))
@@ -429,12 +141,23 @@ class SimNode:
             self.reference.keep(tx)
 
     def guarded(self, job: Callable[[], Any]) -> Any:
-        """Run something that writes; the machine may lose power in it. None when it did."""
+        """Run something that writes; the machine may lose power in it, or the disk not take it. None when it did."""
         try:
             return job()
         except Crash:
             self.crash("inside a transaction")
-            return None
+        except StoreError as error:
+            self.ailed(error)
+        return None
+
+    def ailed(self, error: StoreError) -> None:
+        """As the daemon has it: sessions end, so that nothing is taken for stored, and begin again."""
+        if error.code != IO_CODE:
+            raise error
+        self.world.note("disk", self.id)
+        self.world.ailments += 1
+        for end in list(self.sessions):
+            end.handle(end.exchange.refuse(Unavailable("FN-4505", reason=error.code), end.now_ms(), 1_000))
 
     # ------------------------------------------------------------ exchange
 
@@ -444,10 +167,17 @@ class SimNode:
             return
         if not parent.up or parent.restoring or self.world.parted(self, parent):
             self.tries += 1
-            self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
+            self.in_vain += 1
+            self.world.clock.at(self.redial_ms(), self.dial)
             return
+        self.in_vain = 0
         self.world.note("dial", self.id)
         SimSession(self.world, self, parent)
+
+    def redial_ms(self) -> int:
+        """When to try again: who lives for days backs off, as the daemon does."""
+        doublings = min(self.in_vain, BACK_OFF) if self.world.stretch > 1 else 0
+        return self.world.clock.rng.randint(*REDIAL_MS) << doublings
 
     def enqueue(self, end: End, commit: fx.Commit) -> None:
         self._queue.append((end, commit))
@@ -510,12 +240,15 @@ class SimNode:
             return
         for outcome in effect.outcomes:
             place = self.store.place(outcome.lsn)
-            if place is not None and not outcome.refused:
+            if place is not None and not outcome.refused and not self.liar:  # who sent something else deceives itself
                 name, size, _ = place
                 self.world.acked.add((end.peer.node.id, str(name), size))
         outcomes = [(one.lsn, one.cosignature, one.refused) for one in effect.outcomes]
         link = end.link
-        self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer, link.holds(effect.upto)))
+        try:
+            self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer, link.holds(effect.upto)))
+        except PeerError as error:
+            end.handle(end.exchange.refuse(error, end.now_ms()))
         if self.acks is not None and self.up:
             self.acks.heard(end.talk, effect)  # type: ignore[arg-type]
         self._watch_refusals()
@@ -625,7 +358,12 @@ class World:
     def __init__(self, seed: int, faults: Faults | None = None, shape: Shape = LARGE) -> None:
         self.seed, self.shape = seed, shape
         self.clock = Clockwork(seed, START_MS)
+        self.stretch = shape.stretch  # how much slower things go
         self.faults = faults or Faults()
+        self.lines: dict[tuple[str, bool], Faults] = {}  # of a child, up or down, where they are of their own kind
+        self._disks = random.Random(f"disks {seed}")
+        self.ailments = self.lies = 0
+        self.liars: set[str] = set()
         self.folder = Path(tempfile.mkdtemp(prefix=f"fednode-sim-{seed}-", dir=fast_folder()))
         copy_to(self.folder, shape)
         self.refusals: list[tuple[str, str, str, str]] = []
@@ -653,8 +391,13 @@ class World:
     def note(self, *what: object) -> None:
         self.clock.note(*what)
 
-    def links(self) -> Faults:
-        return self.faults
+    def line(self, child: str, up: bool) -> Faults:
+        """How bad a line is in one direction."""
+        return self.lines.get((child, up), self.faults)
+
+    def fails(self, share: float) -> bool:
+        """True for this share of calls, of dice that nothing else is thrown with."""
+        return share > 0 and self._disks.random() < share
 
     def part(self, node: str, until_ms: int) -> None:
         """Cut a node off from its parent for a while."""
@@ -664,6 +407,11 @@ class World:
             if end is end.session.ends[0]:
                 end.session.end()
         self.clock.at(until_ms, partial(self._parted.discard, node))
+
+    def mend_lines(self) -> None:
+        """Every line works again."""
+        self._parted.clear()
+        self.lines.clear()
 
     def parted(self, child: SimNode, parent: SimNode) -> bool:
         return child.id in self._parted or (id(child) in self.island) != (id(parent) in self.island)
@@ -676,6 +424,10 @@ class World:
             return first
         found = [first, *(one for one in others if one.up and not fence.superseded(one.store))]
         return found[node.tries % len(found)]
+
+    def astray(self, node: str) -> bool:
+        """Whether it is a liar, or below one: what it sends and gets goes by that one's hands."""
+        return any(node.startswith(liar) for liar in self.liars)
 
     def parted_now(self) -> list[str]:
         """Who has no link at the moment."""
