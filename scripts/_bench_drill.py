@@ -54,6 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     processes.WAIT_S = WAIT_S
     with tempfile.TemporaryDirectory(prefix="fednode-drill-") as folder, site(Path(folder)) as nodes:
+        nodes.forked = False  # what an operator would wait for
         found = drill(nodes, arguments.records)
     print(json.dumps(found, indent=1))
 

@@ -34,7 +34,7 @@ class Demo(Processes):
     """The five nodes, in one folder."""
 
     def __init__(self, folder: Path, as_json: bool) -> None:
-        super().__init__(folder)
+        super().__init__(folder, forked=False)
         self.as_json = as_json
         self.steps: list[dict[str, Any]] = []
         self.started = time.monotonic()

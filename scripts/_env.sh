@@ -59,3 +59,5 @@ if [[ "$(cat .venv/fednode.stamp 2>/dev/null)" != "$(_stamp)" ]]; then
   fi
 fi
 export PYTHON
+# Images for containers often say that Python is to keep no bytecode. Here the program is started a thousand times: it would be compiled as often.
+unset PYTHONDONTWRITEBYTECODE

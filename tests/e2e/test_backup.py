@@ -92,6 +92,7 @@ def test_a_county_comes_back_from_its_backup(nodes: Processes) -> None:
     assert (nodes.folder / "recovery.pem").stat().st_mode & 0o777 == 0o600
     nodes.kill("130102", signal.SIGTERM)
     desk.settings(str(made["key"]))
+    desk.do(back_up)  # the daemon's own is due tomorrow, however long this takes
     nodes.start("130102")
     fill(nodes, "130102001", 1)
     nodes.until("the county has it", lambda: nodes.records("130102")[0] == ROWS)
@@ -105,7 +106,7 @@ def test_a_county_comes_back_from_its_backup(nodes: Processes) -> None:
     assert second["number"] == first["number"] + 1
     listed = desk.do(list_)["backups"]
     assert isinstance(listed, list)
-    assert [one["number"] for one in listed] == [second["number"], first["number"]]
+    assert [one["number"] for one in listed][:2] == [second["number"], first["number"]]
     assert nodes.run("130102", "status")["status"]["backup"]["number"] == second["number"]
     desk.do(verify)
     opened = desk.do(look)["verified"]
@@ -125,10 +126,10 @@ def test_a_county_comes_back_from_its_backup(nodes: Processes) -> None:
     assert isinstance(done, dict)
     assert (done["left"], done["incarnation"], done["number"], done["newer"]) == (1, 3, second["number"], 0)
     assert desk.do(check)["problems"] == []
-    desk.do(run)
-    the_same_everywhere(nodes, 4 * ROWS)
     again = nodes.run("130102", "backup")["backup"]
     assert again["number"] == 1  # of another store
+    desk.do(run)
+    the_same_everywhere(nodes, 4 * ROWS)
     assert nodes.run("130102", "restore", str(desk.place), "--key", "x", expect=7)["error"]["code"] == "FN-7616"
 
 

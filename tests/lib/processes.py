@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import prefork
 from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FEDNODE = Path(sys.executable).with_name("fednode")
 WAIT_S = 180.0
 LOOK_S = 0.25
+COMMAND_S = 300.0
 
 
 class Failed(Exception):
@@ -27,10 +29,11 @@ class Failed(Exception):
 
 
 class Processes:
-    """Nodes in one folder, each with a home, some with a daemon."""
+    """Nodes in one folder, each with a home, some with a daemon. `forked`: commands are forked from one server that has
+    loaded the program (`prefork`), but where a node has an environment of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, forked: bool = True) -> None:
+        self.folder, self.forked = folder, forked
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.settings = "reserve_mib = 1\n"
         self.environment: dict[str, dict[str, str]] = {}  # node -> what its programs see besides
@@ -41,10 +44,20 @@ class Processes:
     def _environ(self, node: str) -> dict[str, str]:
         return {**os.environ, **self.environment.get(node, {})}
 
+    def _done(self, node: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """One command, to its end."""
+        command = ["--home", str(self.home(node)), *words]
+        if self.forked and node not in self.environment:
+            return prefork.run(command, timeout_s=COMMAND_S, cwd=ROOT)
+        environ, nothing = self._environ(node), subprocess.DEVNULL
+        return subprocess.run(
+            [str(FEDNODE), *command],
+            capture_output=True, text=True, timeout=COMMAND_S, cwd=ROOT, env=environ, stdin=nothing,
+        )  # fmt: skip
+
     def run(self, node: str, *words: str, expect: int = 0) -> dict[str, Any]:
         """One command at one node; its JSON document."""
-        command = [str(FEDNODE), "--home", str(self.home(node)), "--json", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=self._environ(node))
+        done = self._done(node, "--json", *words)
         if done.returncode != expect:
             shown = " ".join(words)
             raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
@@ -53,19 +66,19 @@ class Processes:
 
     def text(self, node: str, *words: str, lang: str, expect: int = 0) -> str:
         """One command as a person at a terminal sees it, in a language: all that it says."""
-        command = [str(FEDNODE), "--home", str(self.home(node)), "--lang", lang, *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, stdin=subprocess.DEVNULL)
+        done = self._done(node, "--lang", lang, *words)
         if done.returncode != expect:
             shown = " ".join(words)
             raise Failed(f"{node}: `{shown}` exits {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
         return done.stdout + done.stderr
 
     def start(self, node: str) -> None:
-        """Start a node's daemon; returns when its ports are open or its run directory says it runs."""
-        with (self.home(node) / "daemon.log").open("ab") as log:
-            command = [str(FEDNODE), "--home", str(self.home(node)), "run"]
-            self.daemons[node] = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=self._environ(node))
-        self.until(f"{node} runs", lambda: bool(self.run(node, "status")["status"]["running"]))
+        """Start a node's daemon; returns when it says that it is ready, its ports are open."""
+        command = [str(FEDNODE), "--home", str(self.home(node)), "--json", "run"]
+        told, environ = self.home(node) / "daemon.json", self._environ(node)
+        with (self.home(node) / "daemon.log").open("ab") as log, told.open("wb") as out:
+            self.daemons[node] = subprocess.Popen(command, stdout=out, stderr=log, cwd=ROOT, env=environ)
+        self.until(f"{node} runs", lambda: told.read_bytes().endswith(b"\n"))
 
     def kill(self, node: str, how: signal.Signals) -> None:
         process = self.daemons.pop(node)

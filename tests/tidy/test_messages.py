@@ -29,7 +29,7 @@ def names(template: str) -> set[str]:
 
 def codes(source: Source) -> Iterator[tuple[int, str]]:
     """(line, code) of each string that is a code and nothing else; prose that mentions one does not count."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value):
             yield node.lineno, node.value
 

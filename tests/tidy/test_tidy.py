@@ -38,7 +38,7 @@ def every(*folders: str) -> tuple[Source, ...]:
 
 
 def functions(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (node for node in source.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def report(breaches: list[str]) -> None:
@@ -116,7 +116,7 @@ def test_no_check_is_an_assert() -> None:
         [
             f"{source.name}:{node.lineno} assert"
             for source in every()
-            for node in ast.walk(source.tree)
+            for node in source.nodes
             if isinstance(node, ast.Assert)
         ]
     )
@@ -146,7 +146,7 @@ def test_catching_everything_says_why() -> None:
         [
             f"{source.name}:{node.lineno} catches everything, and no comment says why"
             for source in every()
-            for node in ast.walk(source.tree)
+            for node in source.nodes
             if isinstance(node, ast.ExceptHandler)
             and catches_everything(node)
             and not (isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None)
