@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import chain
 from fednode.crypto.keys import SigningKey
-from fednode.node import workers
+from fednode.node import audit, workers
 from fednode.node.audit import Problem, Report, verify_store
+from fednode.node.checker import Checker
 from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Writer
@@ -378,3 +380,25 @@ def test_what_is_carried_has_only_grown(tmp_path: Path) -> None:
     fill(path, CITY)
     damage(path, lambda b: b.put(4, FORK))
     assert verified(path, known(CITY)).problems == [Problem(THEIRS, 4, 8, "FN-6415")]
+
+
+def test_a_log_that_grows_while_it_is_verified_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a daemon: more is taken in, and cosigned, after the size was read and before the cosignatures are."""
+    line, read = chain.Chain(tmp_path), audit.witnesses
+    node = line[chain.VILLAGE]
+    node.write(shop("a", node.node))
+    line.up()
+    waiting = [shop("b", node.node)]
+
+    def late(store: Store, checker: Checker, fold: audit.Fold) -> Iterator[Problem]:
+        if waiting:
+            node.write(waiting.pop())
+            line.up()
+        return read(store, checker, fold)
+
+    monkeypatch.setattr(audit, "witnesses", late)
+    try:
+        assert line[chain.TOWNSHIP].verified() == set()
+        assert not waiting
+    finally:
+        line.close()
