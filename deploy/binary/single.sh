@@ -42,10 +42,11 @@ is_whole() { # rule 2
       [ "$(find . ! -type d ! -path ./SHA256SUMS | wc -l)" = $COUNT ]
   ) >/dev/null 2>&1
 }
-as_it_is() { # rule 3
-  LC_ALL=C ls -AilnR --time=ctime --time-style=full-iso "$target" 2>/dev/null | grep -v '^total ' | sha256sum
+as_it_is() { # rule 3; where ls cannot tell there is no seal, and every start reads every file
+  facts=$(LC_ALL=C ls -AilnR --time=ctime --time-style=full-iso "$target" 2>/dev/null) || return
+  printf '%s\n' "$facts" | grep -v '^total ' | sha256sum
 }
-is_sealed() { [ -e "$around/seal-$DIGEST" ] && [ "$(as_it_is)" = "$(cat "$around/seal-$DIGEST")" ]; }
+is_sealed() { [ -e "$around/seal-$DIGEST" ] && now=$(as_it_is) && [ "$now" = "$(cat "$around/seal-$DIGEST")" ]; }
 archive() { tail -c "+$((OFFSET + 1))" "$self"; }
 
 unpack() {
@@ -78,7 +79,7 @@ prepare() ( # one at a time
   if command -v flock >/dev/null; then flock 9; fi
   ! is_sealed || exit 0
   is_whole "$target" || unpack
-  as_it_is >"$around/seal.$$" && mv "$around/seal.$$" "$around/seal-$DIGEST"
+  if as_it_is >"$around/seal.$$"; then mv "$around/seal.$$" "$around/seal-$DIGEST"; else rm -f "$around/seal.$$" "$around/seal-$DIGEST"; fi
 )
 
 if ! is_private "$around" || ! is_sealed; then

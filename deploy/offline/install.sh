@@ -167,7 +167,7 @@ settle() { # user, folder, unit, command
     case "$data" in /home/* | /root/*) sed -i "s#^ProtectHome=yes#ProtectHome=no#" "$UNIT.new" ;; esac
   fi
   mv "$UNIT.new" "$UNIT"
-  sed "s#@PROGRAM@#$OPT/current/fednode#; s#/var/lib/fednode/node#$home#" "$STICK/fednode.sh" >"$COMMAND.new"
+  sed "s#@PROGRAM@#$OPT/current/fednode#" "$STICK/fednode.sh" >"$COMMAND.new"
   chmod 0755 "$COMMAND.new" && mv "$COMMAND.new" "$COMMAND"
   if managed; then systemctl daemon-reload && systemctl enable fednode >/dev/null 2>&1; fi
 }
@@ -177,26 +177,49 @@ ask() { # prompt zh, en, default
   read -r reply || fail 2 "没有回答" "no answer" "在终端里运行，或用 --answers 文件" "run it in a terminal, or use --answers FILE"
   printf '%s' "${reply:-$3}"
 }
-questions() {
-  if [ -z "$lang" ]; then lang=$(ask "语言 / language: zh, en" "语言 / language: zh, en" zh) || exit 2; fi
-  [ "$lang" = en ] || lang=zh
-  if [ -z "$token" ]; then
+lang_stands() {
+  case "$lang" in zh | en) ;; *) printf '%s\n' "请输入 zh 或 en / type zh or en" >&2; lang=''; return 1 ;; esac
+}
+token_stands() { # none, the token itself, or a file that has it; a name alone is a file on the stick
+  case "$token" in
+    none | fednode1.*) return 0 ;;
+    /*) ;;
+    *) token=$STICK/${token#./} ;;
+  esac
+  if [ ! -f "$token" ] || [ ! -r "$token" ]; then say "读不到令牌 $token" "cannot read the token $token" >&2
+  elif ! grep -q '^ *fednode1\.' "$token"; then say "$token 里没有令牌（应以 fednode1. 开头）" "there is no token in $token (one begins with fednode1.)" >&2
+  else return 0; fi
+  token=''
+  return 1
+}
+data_stands() {
+  case "$data" in
+    /*[!A-Za-z0-9/._-]* | [!/]* | /) say "目录 $data 不能用：写完整路径，只用英文字母、数字和 . _ -" \
+      "$data cannot be the folder: a full path of letters, digits and . _ -" >&2; data=''; return 1 ;;
+  esac
+}
+questions() { # each until its answer can be right
+  while [ -z "$lang" ]; do
+    lang=$(ask "语言 / language: zh, en" "语言 / language: zh, en" zh) || exit
+    lang_stands
+  done
+  while [ -z "$token" ]; do
     found=none
     [ ! -e "$STICK/token" ] || found=$STICK/token
-    token=$(ask "令牌：令牌本身、文件名，或 none（以后再加入）" "join token: the token itself, a file, or none (join later)" "$found") || exit 2
-  fi
-  if [ -z "$data" ]; then data=$(ask "数据放在哪个目录" "which folder for the data" /var/lib/fednode) || exit 2; fi
-  case "$data" in
-    /*[!A-Za-z0-9/._-]* | [!/]* | /) fail 2 "目录 $data 不能用" "$data cannot be the folder" "写完整路径，只用英文字母、数字和 . _ -" "a full path of letters, digits and . _ -" ;;
-  esac
+    token=$(ask "令牌：令牌本身、文件名，或 none（以后再加入）" "join token: the token itself, a file, or none (join later)" "$found") || exit
+    token_stands
+  done
+  while [ -z "$data" ]; do
+    data=$(ask "数据放在哪个目录" "which folder for the data" /var/lib/fednode) || exit
+    data_stands
+  done
 }
 
 join() {
   step "加入网络" "joining"
   handed=$(mktemp -d /run/fednode-token.XXXXXX) || exit 7
   case "$token" in
-    /* | ./* | ../*) [ -r "$token" ] || fail 4 "读不到令牌 $token" "cannot read the token $token" "检查文件名" "look at the name"
-      cp "$token" "$handed/token" ;;
+    /*) cp "$token" "$handed/token" || exit 7 ;;
     *) printf '%s\n' "$token" >"$handed/token" ;;
   esac
   chmod 0400 "$handed/token" && chmod 0700 "$handed" && chown -R fednode:fednode "$handed"
@@ -266,6 +289,8 @@ verify
 if [ -z "$before" ]; then questions; fi
 : "${lang:=zh}" "${data:=/var/lib/fednode}" "${token:=none}"
 home=$data/node
+lang_stands && data_stands || fail 2 "答案不对，原因见上" "an answer is wrong; why is said above"
+[ -e "$home/chain.pem" ] || token_stands || fail 4 "没有令牌，原因见上" "there is no token; why is said above" "检查文件名" "look at the name"
 unpack
 if [ -z "$before" ]; then point "$target"; fi
 if [ "$before" = "$target" ] && [ -d "$(readlink "$OPT/previous" 2>/dev/null)" ]; then before=$(readlink "$OPT/previous"); fi # an upgrade that was cut short

@@ -29,7 +29,7 @@ rm -f "$UNIT" "$COMMAND" "$CONF"
 rm -rf "$OPT"
 if command -v systemctl >/dev/null; then systemctl daemon-reload; fi
 if [ $delete = yes ]; then
-  rm -rf "$data/node"
+  rm -rf "$data/node" "$data/.cache/fednode"
   userdel fednode >/dev/null 2>&1
   say "fednode 已卸载，数据已删除" "fednode is gone, and so are the data"
 else

@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 import fednode
 import fresh_root
 import sites
-from fresh_root import Root
+from console import PASSWORD, TOKEN
+from fresh_root import WAIT_S, Root
+from ports import free_port
 from processes import Processes
 from source import ROOT
 
@@ -176,10 +180,58 @@ def inside(machine: Root, *command: str) -> str:
     return done.stdout
 
 
+def three_questions(machine: Root) -> str:
+    """Somebody at the terminal who thinks better of it, then answers each of the three questions, and first each
+    wrongly. What was on the screen."""
+    code, screen = machine.talk("/media/stick/install.sh", answers=[("language", "\x03")])
+    assert code == 130, screen
+    assert "fednode" not in (machine.path / "etc/passwd").read_text("utf-8")
+    assert not [name for name in ("opt/fednode", "etc/fednode", "srv/fednode") if (machine.path / name).exists()]
+    answers = [("language", "fr\n"), ("type zh or en", ""), ("language", "zh\n")]
+    answers += [
+        ("令牌本身", "tokn\n"),
+        ("读不到令牌 /media/stick/tokn", ""),
+        ("令牌本身", "install.sh\n"),
+        ("里没有令牌", ""),
+    ]
+    answers += [("[/media/stick/token]", "\n"), ("数据放在哪个目录", "数据\n"), ("不能用", "")]
+    answers += [("数据放在哪个目录", "/srv/fednode\n")]
+    code, said = machine.talk("/media/stick/install.sh", answers=answers)
+    assert code == 0, said
+    assert "完成：fednode" in said
+    return said
+
+
+def the_debian_package(dist: Path, machine: Root, records: object) -> None:
+    """It finds the data where they were put; its unit can run the one file, and the console is in it; a purge leaves
+    the data."""
+    (deb,) = dist.glob("*.deb")
+    shutil.copy(deb, machine.path / "var/tmp/fednode.deb")
+    shutil.copy(one_file(dist), machine.path / "usr/local/bin/fednode-one")
+    (machine.path / "etc/fednode/install.conf").write_text("data=/srv/fednode\n", "ascii")
+    inside(machine, "dpkg", "--install", "/var/tmp/fednode.deb")
+    assert json.loads(inside(machine, "fednode", "digest", "--json"))["records"] == records
+    added, port = machine.path / "etc/systemd/system/fednode.service.d", free_port()
+    service = f"[Service]\nExecStart=\nExecStart=/usr/local/bin/fednode-one run --http 127.0.0.1:{port}\n"
+    (added / "one.conf").write_text(service, "ascii")
+    done = machine.run("fednode", "user", "add", "alice", "--role", "viewer", "--password-file", "-", given=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    inside(machine, "systemctl", "start", "fednode")
+    process = machine.systemd.process
+    assert process is not None
+    unpacked = os.readlink(f"/proc/{process.pid}/exe").removeprefix(str(machine.path))
+    assert re.fullmatch(r"/srv/fednode/\.cache/fednode/[0-9a-f]{64}/fednode\.bin", unpacked)
+    the_console_works(f"http://127.0.0.1:{port}")
+    inside(machine, "systemctl", "stop", "fednode")
+    shutil.rmtree(added)
+    inside(machine, "dpkg", "--purge", "fednode")
+    assert not (machine.path / "usr/bin/fednode").exists()
+
+
 def test_install_upgrade_step_back_and_uninstall(
     dist: Path, province: Processes, machine: Root, tmp_path: Path
 ) -> None:
-    key = dist.parent / "release.pem"
+    key, home = dist.parent / "release.pem", machine.path / "srv/fednode/node"
 
     def stick(source: Path, *settings: str | Path) -> Path:
         at = machine.path / "media/stick"
@@ -206,17 +258,17 @@ def test_install_upgrade_step_back_and_uninstall(
         assert os.readlink(machine.path / "opt/fednode/current") == f"/opt/fednode/{version}"
         where = os.readlink(f"/proc/{process.pid}/exe")
         assert where.endswith(f"/opt/fednode/{version}/fednode.bin")
-        assert os.stat(f"/proc/{process.pid}").st_uid == (machine.path / "var/lib/fednode/node").stat().st_uid != 0
+        assert os.stat(f"/proc/{process.pid}").st_uid == home.stat().st_uid != 0
         assert ask("digest")["records"] == records
 
-    # a machine that has never heard of it: three answers from a file, the token on the stick
+    # a machine that has never heard of it, and somebody at it
     token = province.folder / "token"
     province.run("13", "invite", VILLAGE, "--level", "village", "--name", NAME, "--token-file", str(token))
-    at = stick(dist, "--key", key, "--token", token)
-    (at / "mine").write_text("lang = zh\ntoken = /media/stick/token\ndata = /var/lib/fednode\n", "utf-8")
-    said = install(0, "--answers", "/media/stick/mine")
-    assert "完成：fednode" in said
-    assert "签名未检查" in said  # a minimal Debian has no openssl, and the installer does not pretend
+    stick(dist, "--key", key, "--token", token)
+    (machine.path / "usr/bin/openssl").rename(machine.path / "root/openssl")
+    said = three_questions(machine)
+    assert "签名未检查" in said  # there is no openssl, and the installer does not pretend
+    (machine.path / "root/openssl").rename(machine.path / "usr/bin/openssl")
     assert machine.systemd.said[-1]["READY"] == "1"
     assert NAME in machine.systemd.said[-1]["STATUS"] or VILLAGE in machine.systemd.said[-1]["STATUS"]
     assert machine.systemd.enabled == {"fednode"}
@@ -239,22 +291,26 @@ def test_install_upgrade_step_back_and_uninstall(
     assert ask("import", "admin-licence", "/root/rows.csv", "--dry-run")["command"] == "import"
     ask("bundle", "export", "--to", "parent", "-o", "/root/usb")
     assert list((machine.path / "root/usb").rglob("*.fnb"))
-    home = machine.path / "var/lib/fednode/node"
     assert {path.stat().st_uid for path in (home, *home.rglob("*"))} == {home.stat().st_uid}
 
-    # a stick that is damaged, one that is not signed: nothing is touched
-    (archive,) = at.glob("*.tar.gz")
+    # a stick that is damaged, one that is not signed, one of somebody else: nothing is touched
+    (archive,) = (machine.path / "media/stick").glob("*.tar.gz")
     whole = archive.read_bytes()
     archive.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert archive.name in install(3)
     stick(dist)
     assert "没有签名" in install(3)
+    succeed("openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "other.pem")
+    stick(dist, "--key", tmp_path / "other.pem")
+    assert "签名不对" in install(3)
     runs(fednode.__version__)
 
     # a version that works, one that ends at once, one that never says that it is ready
     better = release(dist, tmp_path, "0.2.1", "")
     stick(better, "--key", key)
-    assert "完成：fednode 0.2.1" in install(0)
+    said = install(0)
+    assert "完成：fednode 0.2.1" in said
+    assert "签名正确（/etc/fednode/release.pub）" in said
     runs("0.2.1")
     for version, run, ready_s in (("0.2.2", "exit 1", "900"), ("0.2.3", "exec sleep 3600", "2")):
         stick(release(dist, tmp_path, version, run), "--key", key)
@@ -269,15 +325,29 @@ def test_install_upgrade_step_back_and_uninstall(
     assert machine.systemd.process is None
     for name in ("opt/fednode", "usr/local/bin/fednode", "etc/systemd/system/fednode.service"):
         assert not (machine.path / name).exists()
-    assert (machine.path / "var/lib/fednode/node/log.db").exists()
+    assert (home / "log.db").exists()
 
-    # the Debian package finds them, too, and a purge leaves them
-    (deb,) = dist.glob("*.deb")
-    shutil.copy(deb, machine.path / "var/tmp/fednode.deb")
-    inside(machine, "dpkg", "--install", "/var/tmp/fednode.deb")
-    assert json.loads(inside(machine, "fednode", "digest", "--json"))["records"] == records
-    inside(machine, "dpkg", "--purge", "fednode")
-    assert not (machine.path / "usr/bin/fednode").exists()
-    assert (machine.path / "var/lib/fednode/node/log.db").exists()
+    the_debian_package(dist, machine, records)
+    assert (home / "log.db").exists()
+
+    # and back with the stick, the data where it puts them by itself, without a token
+    (machine.path / "etc/fednode/install.conf").unlink()
+    home.parent.rename(machine.path / "var/lib/fednode")
+    home = machine.path / "var/lib/fednode/node"
     install(0, "--answers", "/media/stick/answers.example")
     runs("0.2.1")
+
+
+def the_console_works(url: str) -> None:
+    """As a browser would: its pages with all that belongs to them, and signing in."""
+    with httpx.Client(base_url=url, timeout=WAIT_S, trust_env=False) as browser:
+        page = browser.get("/signin").text
+        assets = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page))
+        assert assets
+        for asset in assets:
+            assert browser.get(asset).status_code == 200, asset
+        found = TOKEN.search(page)
+        assert found is not None
+        answer = browser.post("/signin", data={"form_token": found[1], "name": "alice", "password": PASSWORD})
+        assert answer.status_code == 303, answer.text
+        assert NAME in browser.get("/node").text

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import pty
 import re
 import select
 import shutil
 import signal
 import socket
 import subprocess
+import termios
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 SUITE = "bookworm"
+INCLUDE = "openssl"  # what a village's computer has beside the least that there is
 CACHE = Path(os.environ.get("FEDNODE_TEST_CACHE", "/var/cache/fednode-test"))
 DEBOOTSTRAP_S = 1800
 WAIT_S = 300
@@ -54,7 +59,7 @@ def why_not() -> str:
 
 
 def _cached() -> Path:
-    return CACHE / f"{SUITE}-minbase.tar"
+    return CACHE / f"{SUITE}-minbase-{INCLUDE}.tar"
 
 
 def unpacked(target: Path) -> str:
@@ -62,7 +67,7 @@ def unpacked(target: Path) -> str:
     if not _cached().exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         making = CACHE / f"making-{os.getpid()}"
-        command = ["debootstrap", "--variant=minbase", SUITE, str(making)]
+        command = ["debootstrap", "--variant=minbase", f"--include={INCLUDE}", SUITE, str(making)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEBOOTSTRAP_S, check=False)
         if done.returncode == 0:
             shutil.rmtree(making / "var/cache/apt/archives", ignore_errors=True)
@@ -95,11 +100,38 @@ class Root:
         (path / "usr/bin/systemctl").chmod(0o755)
         self.systemd = StandIn(self)
 
+    def _command(self, words: tuple[str, ...], environ: dict[str, str]) -> list[str]:
+        command = [*self.enter, "chroot", str(self.path), "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        return [*command, "LANG=C.UTF-8", *(f"{name}={value}" for name, value in environ.items()), *words]
+
     def run(self, *words: str, given: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
         """A command in the root, as root, in an environment of its own."""
-        command = [*self.enter, "chroot", str(self.path), "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
-        command += ["LANG=C.UTF-8", *(f"{name}={value}" for name, value in environ.items()), *words]
+        command = self._command(words, environ)
         return subprocess.run(command, input=given, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+    def talk(self, *words: str, answers: Sequence[tuple[str, str]]) -> tuple[int, str]:
+        """A command at a terminal, as a person uses it: each answer (its keys) is typed once its prompt stands there.
+        Returns exit code and all that was on the screen."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            self._command(words, {}), stdin=slave, stdout=slave, stderr=slave, preexec_fn=_own_terminal
+        )
+        os.close(slave)
+        screen, seen, left = b"", 0, list(answers)
+        with os.fdopen(master, "r+b", buffering=0) as terminal, contextlib.suppress(OSError):  # EIO: it has ended
+            while select.select([terminal], [], [], WAIT_S)[0] and (more := terminal.read(4096)):
+                screen += more
+                while left and (at := screen.find(left[0][0].encode(), seen)) >= 0:
+                    seen = at + len(left[0][0].encode())
+                    terminal.write(left.pop(0)[1].encode())
+        try:
+            code = process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        text = screen.decode()
+        assert not left, f"never asked for {left[0][0]}\n{text}"
+        return code, text
 
     def close(self) -> None:
         self.systemd.close()
@@ -152,14 +184,15 @@ class StandIn:
         draft.rename(answer)
 
     def unit(self) -> dict[str, str]:
-        """The settings of the unit that is installed."""
-        places = ("etc/systemd/system", "usr/lib/systemd/system")
-        path = next(
-            self.root.path / at / "fednode.service"
-            for at in places
-            if (self.root.path / at / "fednode.service").exists()
-        )
-        return dict(re.findall(r"^(\w+)=(.*)$", path.read_text("utf-8"), re.MULTILINE))
+        """The settings of the unit that is installed, and of what was added to it."""
+        own, packaged = (self.root.path / at for at in ("etc/systemd/system", "usr/lib/systemd/system"))
+        unit = next(at / "fednode.service" for at in (own, packaged) if (at / "fednode.service").exists())
+        settings: dict[str, str] = {}
+        for path in (unit, *sorted((own / "fednode.service.d").glob("*.conf"))):
+            for name, value in re.findall(r"^(\w+)=(.*)$", path.read_text("utf-8"), re.MULTILINE):
+                before = settings.get(name, "")
+                settings[name] = f"{before} {value}".strip() if name == "Environment" else value
+        return settings
 
     def _start(self) -> int:
         unit = self.unit()
@@ -195,6 +228,14 @@ class StandIn:
                 process.wait(30)
             process.kill()
             process.wait()
+
+
+def _own_terminal() -> None:
+    """What is on fd 0 is this process's terminal: Ctrl-C reaches it, though whoever runs the tests is deaf to it."""
+    for heard in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(heard, signal.SIG_DFL)
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _harden() -> None:

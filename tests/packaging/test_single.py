@@ -164,6 +164,16 @@ def test_a_copy_that_is_whole_is_run_and_sealed_anew(one: Path, disk: Path) -> N
     assert seal.read_text("ascii") != old
 
 
+def test_where_ls_cannot_tell_each_start_reads_every_file(one: Path, disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "ls").write_text("#!/bin/sh\nexit 1\n", "ascii")
+    (tmp_path / "ls").chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    said(start(one, disk, PATH=path))
+    assert not list((disk / "fednode").glob("seal*"))
+    alter(unpacked(disk))
+    said(start(one, disk, PATH=path))
+
+
 def test_what_an_interrupted_start_left_is_taken_away(one: Path, disk: Path) -> None:
     (disk / "fednode/.incoming.abcdef/_internal").mkdir(parents=True)
     (disk / "fednode").chmod(0o700)
