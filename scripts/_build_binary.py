@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import _man
+import _older_root
 import _release
 import _sbom
 from _release import ROOT, files_in, say
@@ -157,12 +158,14 @@ def single(archive: Path, folder: Path, target: Path, oldest: tuple[int, int]) -
 
 
 def commit() -> str:
+    if known := os.environ.get("FEDNODE_COMMIT"):  # in an older root there is no git
+        return known
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
-def build(out: Path, work: Path, *, deb: bool, time_s: int, level: int) -> tuple[int, int]:
-    """Everything but the checksums, into `out`. Returns the oldest glibc."""
+def build(out: Path, work: Path, *, deb: bool, time_s: int, level: int) -> None:
+    """Everything but the checksums, into `out`."""
     folder = work / NAME
     shutil.move(freeze(work, time_s), folder)
     for name in SYSTEMS:
@@ -188,7 +191,6 @@ def build(out: Path, work: Path, *, deb: bool, time_s: int, level: int) -> tuple
     check_it_speaks(out / NAME, work / "unpacked")
     if deb:
         package(folder, out, work, oldest, time_s, level)
-    return oldest
 
 
 def check_it_speaks(program: Path, unpacked: Path) -> None:
@@ -258,24 +260,34 @@ def main() -> None:
     parser.add_argument("--key", type=Path, help="an Ed25519 private key (PEM) that signs SHA256SUMS")
     parser.add_argument("--no-deb", action="store_true")
     parser.add_argument("--twice", action="store_true")
+    parser.add_argument("--in-root", metavar="SUITE", help="build in this older Debian (bullseye)")
     parser.add_argument("--level", type=int, default=6, help="how hard to compress: 1 is quick")
     given = parser.parse_args()
     tools(not given.no_deb)
     time_s, out, began = _release.epoch(), given.out.resolve(), time.monotonic()
-    settings = {"deb": not given.no_deb, "time_s": time_s, "level": given.level}
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="fednode-build-") as work:
-        oldest = build(out, Path(work), **settings)
-    made = files_in(out)
-    if given.twice:
-        compare(out, made, settings)
+    if given.in_root:
+        words = [
+            f"--level={given.level}",
+            *(["--no-deb"] if given.no_deb else []),
+            *(["--twice"] if given.twice else []),
+        ]
+        _older_root.build(given.in_root, out, words, time_s, commit())
+    else:
+        settings = {"deb": not given.no_deb, "time_s": time_s, "level": given.level}
+        with tempfile.TemporaryDirectory(prefix="fednode-build-") as work:
+            build(out, Path(work), **settings)
+        if given.twice:
+            compare(out, files_in(out), settings)
+    made = [path for path in files_in(out) if path.name != _release.SUMS]
     _release.checksums(out, made)
     signed = _release.sign(out, given.key)
+    oldest = json.loads((out / "glibc.json").read_text("utf-8"))["oldest"]
     for path in made:
         say(f"{path.stat().st_size / 1e6:7.1f} MB  {path}")
     say(
-        f"runs on glibc {oldest[0]}.{oldest[1]} or newer ({MACHINE}); "
+        f"runs on glibc {oldest} or newer ({MACHINE}); "
         f"{'signed' if signed else 'not signed (--key)'}; {time.monotonic() - began:.0f} s"
     )
 

@@ -85,9 +85,16 @@ def _system_package(path: Path) -> str:
     return ""
 
 
+def _built() -> dict[str, str]:
+    """What is of this Python's own building (scripts/_older_root.py): `name=version` of the source package, by file."""
+    told = Path(sys.base_prefix, "SOURCES")
+    lines = told.read_text("ascii").splitlines() if told.exists() else []
+    return dict(line.split(maxsplit=1) for line in lines)
+
+
 def parts(work: Path, but: Collection[str]) -> Parts:
     """Whose the files are, `but` those of these names. Ends the program on one that is nobody's (rule 1)."""
-    owners, found, strangers = _owners(), Parts(), []
+    owners, found, strangers, built = _owners(), Parts(), [], _built()
     python = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
     python |= {Path(sys.base_prefix).resolve() / "lib"}
     here = (ROOT, work)
@@ -99,6 +106,8 @@ def parts(work: Path, but: Collection[str]) -> Parts:
         if owner is not None:
             if owner.name not in OWN:
                 found.distributions[owner.name.lower()] = owner
+        elif path.name in built:
+            found.system[path] = built[path.name]
         elif ours or standard or path.suffix == ".pyc":
             continue
         elif package := _system_package(path):
@@ -129,7 +138,8 @@ def _licence(one: Distribution) -> list[DisjunctiveLicense | LicenseExpression]:
 
 
 def _components(found: Parts) -> Iterable[Component]:
-    yield Component(name="cpython", version=sys.version.split()[0], type=ComponentType.PLATFORM, bom_ref="cpython")
+    python = _built().get("cpython", sys.version.split()[0]).rpartition("=")[2]
+    yield Component(name="cpython", version=python, type=ComponentType.PLATFORM, bom_ref="cpython")
     for name, one in sorted(found.distributions.items()):
         url = PackageURL("pypi", None, name.replace("_", "-"), one.version)
         yield Component(
