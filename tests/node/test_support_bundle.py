@@ -173,3 +173,9 @@ def test_settings_that_may_be_a_secret_are_withheld() -> None:
     """A new setting is withheld until it is named."""
     withheld = {"backup_to", "backup_key", "backup_endpoint", "backup_region", "backup_access_key", *SECRETS}
     assert set(bundle.SETTINGS) <= set(NAMES) - withheld
+
+
+def test_texts_of_findings_that_are_not_listed_are_withheld() -> None:
+    """By name: what an error quotes may be a path, a name, or a record."""
+    assert bundle._shown("node", "1301") == "1301"
+    assert [bundle._shown(name, "张三") for name in ("reason", "path", "value")] == ["-"] * 3
