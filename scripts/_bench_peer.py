@@ -111,7 +111,9 @@ def bulk(publisher: Cluster, subscriber: Cluster, folder: Path, changes: int) ->
     table = "create table record (key text primary key, payload text)"
     publisher.sql(table, "create publication p for table record")
     subscriber.sql(
-        table, f"create subscription s connection '{publisher.address}' publication p with (copy_data = false)"
+        table,
+        f"create subscription s connection '{publisher.address}' publication p"
+        " with (copy_data = false, synchronous_commit = on)",  # off is its default: it would be durable after 200 ms
     )
     publisher.until("select count(*) from pg_stat_replication where state = 'streaming'", "1")
     subscriber.sql("alter subscription s disable")

@@ -95,8 +95,6 @@ ROLLED = "tests/e2e/test_recover.py, a province that was rolled back"
 NOT_RUN = {
     "docs/recovery.md": {
         "standby invite --token-file s1.token": PLACES,
-        "join --token-file s1.token": PLACES,
-        "standby allow 130102-s1": PLACES,
         "standby seal 130102-s1 --out grant.txt --code-file code.txt": GRANT,
         "promote --grant grant.txt --code-file code.txt": GRANT,
         "drill": "tests/node/test_drill.py",
