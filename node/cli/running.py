@@ -45,8 +45,9 @@ async def _serve(session: Session, app: Any) -> None:
 
     def ready(port: int, enrol_port: int) -> None:
         found: dict[str, Any] = {"node": app.trust.node, "port": port, "enrol_port": enrol_port}
-        session.note("run.ready", **found)
-        manager.ready(session.words("run.ready", **found))
+        key = "run.ready" if port else "run.ready_leaf"
+        session.note(key, **found)
+        manager.ready(session.words(key, **found))
         if app.config.http_listen:
             from fednode.node.web.server import url_of
 
