@@ -15,7 +15,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  7. the origin signed the checkpoint at its end
  8. the sealer signed the envelope: the origin, or who stripped it on its way here (`fednode.sync.strip`)
  9. the first parent's cosignature verifies; a segment of somebody further away must carry one, and so must one of an
-    earlier life, whoever brings it: what its first parent has not seen by then is no history
+    earlier life, whoever brings it: what its first parent has not seen by then is no history. To a first parent it need
+    carry none; what that cosigned already, perhaps in an earlier life, stands as it was
 10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
 11. it opens (when this node is a reader); count, stamps and what is stripped agree with the header, stamps rise
 12. the leaves recomputed from the body lead to the very root that was signed
@@ -261,7 +262,7 @@ def _witnessed(
     earlier = origin.incarnation < said
     first_hand = side is Side.BELOW and origin.issuer == context.me.node
     if first_hand and not earlier and not context.restoring:
-        return None  # this node is the first parent: it cosigns when it stores
+        return _cosigned_once(header, context, given)
     late = side is Side.SELF and not context.restoring  # an old primary's: kept, and made again in this life
     if given is None:
         if late:
@@ -273,6 +274,17 @@ def _witnessed(
         return None
     mine = earlier or context.restoring or late
     return verify_first_parent(directory, header.log, header.end, header.root, given, context.me.node, mine=mine)
+
+
+def _cosigned_once(header: seg.Header, context: Context, given: Cosignature | None) -> Cosignature | None:
+    """This node is the first parent: it cosigns when it stores. What it cosigned before, in this life or an earlier one
+    (who was promoted, or recovered, need not hold it), stands: the levels above have it with that time, and a stamp
+    counts everywhere alike (promoting, small, seed 291). What does not verify is passed over."""
+    if given is not None:
+        with suppress(PeerError):
+            head = (header.log, header.end, header.root, given)
+            return verify_first_parent(context.directory, *head, context.me.node, mine=True)
+    return None
 
 
 def _not_revoked(origin: Identity, context: Context, envelope: seg.Envelope, first_parent: Cosignature | None) -> None:

@@ -335,6 +335,32 @@ def test_regression_a_first_parent_s_word_on_what_it_held_before_is_told_until_i
     other.store.close()
 
 
+def test_regression_what_a_first_parent_s_predecessor_cosigned_stands(chain: Chain, tmp_path: Path) -> None:
+    """Simulator, promoting, small, seed 291: the county had a village's change of a clock that was ahead with the time
+    of the township that is gone; its successor cosigned once more, later, so that at the successor alone the change
+    counted as of another moment, and won."""
+    village, township, county = chain[VILLAGE], chain[TOWNSHIP], chain["130102"]
+    other = successor(township, tmp_path / "other")
+    village.now_ms += 60_000
+    write(village, "a")
+    exchange(village, township)
+    exchange(township, county)
+    first = township.store.first_parent(township.store.lsn)
+    assert first is not None
+    other.now_ms += 3_600_000
+    village.now_ms = other.now_ms
+    write(village, "b")  # nobody has cosigned this one
+    exchange(village, other)
+    exchange(other, county)
+    for node in (village, other, county):
+        given = [node.store.first_parent(node.held(LOG, at).lsn) for at in (0, 1)]
+        assert given[0] == first, node.node
+        assert given[1] is not None
+        assert given[1].time_s == other.now_ms // 1000
+    assert other.refusals() == set()
+    other.store.close()
+
+
 def test_regression_what_was_held_before_is_acknowledged_when_a_standby_has_it(chain: Chain, tmp_path: Path) -> None:
     """It was told to whoever asked again, without a look at where it lies."""
     village, township = chain[VILLAGE], chain[TOWNSHIP]

@@ -232,6 +232,23 @@ def test_gate_9_a_witness_is_known_by_the_keys_of_all_its_lives(world: World) ->
     assert verify(own.raw, fresh, context, seen).first_parent == seen
 
 
+def test_gate_9_what_this_node_cosigned_in_an_earlier_life_stands(world: World) -> None:
+    directory = world.directory()
+    own = world.segment(VILLAGE)
+    seen = world.cosignature(TOWNSHIP, own.raw)
+    again = world.certificate(TOWNSHIP, level="township", parent=COUNTY, scope=(TOWNSHIP,), life=2)
+    directory.apply(COUNTY, node_payload(again))
+    context = world.context(TOWNSHIP, VILLAGE, directory=directory)
+    assert verify(own.raw, fresh, context, seen).first_parent == seen
+    others = (
+        replace(seen, time_s=seen.time_s - 1),
+        replace(seen, signature=bytes(64)),
+        world.cosignature(CITY, own.raw),
+    )
+    for other in others:  # passed over: this node cosigns anew
+        assert verify(own.raw, fresh, context, other).first_parent is None
+
+
 @pytest.mark.parametrize(("origin", "side"), [(TOWNSHIP, Side.SELF), (VILLAGE, Side.BELOW)])
 def test_gate_4_a_node_takes_its_history_back_from_its_parent(world: World, origin: str, side: Side) -> None:
     own = world.segment(origin, dataset="shop" if origin == VILLAGE else "sys.audit", readers=(TOWNSHIP,))
