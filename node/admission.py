@@ -49,6 +49,7 @@ REACHED_AT = "reached_at/"  # + a standby's id: where it can be dialled (meta)
 STOOD_FOR = "stood_for"  # the id of a standby that has taken its primary's name, until all that follows is done (meta)
 ISSUERS = "issuers"  # at a standby: where its primary's parent can be dialled
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
+MET_IN = "met_in/"  # + a child's id: the incarnation in which it was let in last, with the store that is known (meta)
 GATHERS = "gathers"  # this node's life began from less than it had: its neighbours give what they hold of earlier ones
 CHILD = "child"
 OUTCOMES_PAGE = 1024
@@ -260,6 +261,9 @@ def _check_store(writer: Writer, identity: Identity, greeting: wire.Hello) -> No
     peer = writer.store.peer(identity.node)
     if peer is None or greeting.restore or peer.have.store in (b"", greeting.store):
         return
+    met = writer.store.meta(MET_IN + identity.node)
+    if met is not None and int(met) != identity.incarnation:  # what is held of this life came by another way
+        return
     held = fence.heads(writer.store, identity)
     if held:
         node = identity.node
@@ -308,6 +312,8 @@ def enter(
             # cosignatures. Were the link cut before them, the parent would think that they had been heard.
             tx.raise_acked(peer.id, greeting.have.lsn)
         if not from_parent:
+            if not greeting.restore:
+                tx.set_meta(MET_IN + identity.node, identity.incarnation)
             tx.set_witnessed(peer.id, witness.start(store, greeting))
             if greeting.have.within(store.store_id):  # else it may be what another store of this name acknowledged
                 tx.heard(peer.id, greeting.acked)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from chain import WORLD, Chain
@@ -19,7 +20,7 @@ from fednode.node.store import Store
 from fednode.node.trust import Trust
 from fednode.node.writer import Link, Writer
 from fednode.sync import frames
-from fednode.sync.change import Change
+from fednode.sync.change import AUDIT, NODES, Change
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError
 from fednode.sync.identity import LEVELS, node_payload, revocation_payload
@@ -156,6 +157,43 @@ def test_regression_a_child_in_a_life_that_its_parent_has_not_heard_of_does_not_
     with pytest.raises(PeerError, match="FN-5519") as caught:
         admission.check_child(parent.trust, certs.parse(der), greet(child, PARENT), judge)
     assert caught.value.code not in fence.PARENTS_WORD
+
+
+def test_regression_the_store_of_an_earlier_life_does_not_make_a_copy_of_the_next(
+    pair: tuple[Writer, Writer], tmp_path: Path
+) -> None:
+    """Simulator (promoting, small, seed 88): a city's successor met a county's old primary before it heard that the
+    county was succeeded, and had the successor's logs from its own standby. When the successor came it was told that it
+    was a copy (FN-5514), fenced itself, and wrote no more."""
+    parent, child = pair
+    meet(parent, child)
+    mine, root = members()[CHILD], members()[PARENT]
+    keys = mine.keys
+    asked = issuing.parse_request(issuing.make_request(CHILD, keys.tls, keys.sign, keys.seal))
+    grant = issuing.Grant(CHILD, "city", (CHILD,), 2, 3000, 77)
+    der = issuing.issue(asked, grant, certs.parse(root.chain[0]), root.keys.tls, LEVELS, now_s=START_MS // 1000)
+    parent.local(NODES, PARENT, [Change(CHILD.encode(), msgspec.json.encode(node_payload(der)))])
+
+    def second(name: str) -> Writer:
+        store = Store.create(tmp_path / name, store_id=name.ljust(16).encode(), stash_key=keys.stash_key)
+        trust = Trust.load(store, (der, *root.chain), CHILD)
+        return Writer(store, trust, keys, lambda: START_MS + 2000, os.urandom)
+
+    successor, copy = second("successor"), second("copy")
+    try:
+        successor.local(AUDIT, CHILD, [Change(b"k", b"{}")])
+        with parent.store.write() as tx:
+            standby = tx.ensure_peer("13-s1", admission.CHILD)
+        send_all(parent, successor, Link(successor.trust.me, standby.id, b"another", False, 0), 0)
+        assert fence.heads(parent.store, successor.trust.me)
+        meet(parent, successor)
+        assert not parent.alarms
+        with pytest.raises(PeerError, match="FN-5514"):
+            meet(parent, copy)
+        assert [one.code for one in parent.alarms] == ["FN-5514"]
+    finally:
+        successor.store.close()
+        copy.store.close()
 
 
 def test_a_parent_has_nothing_to_take_back_from_its_child(pair: tuple[Writer, Writer]) -> None:

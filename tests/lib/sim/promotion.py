@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -242,6 +243,17 @@ def _allow(world: World, primary: str, standby: str) -> None:
     issuer.moved()
 
 
+def _allow_again(world: World, old: SimNode, new: SimNode) -> None:
+    """As FN-5118 says it: `standby allow`, at whoever is the issuer now. What the one before had allowed went with its
+    disk, where its own standby did not have it yet (small, seed 38)."""
+    issuer = world.nodes[old.member.parent]
+    if old.member.parent in world.promoted and issuer.up and not issuer.restoring:
+        with suppress(FednodeError):
+            issuer.guarded(lambda: succession.allow(SimApp(issuer), new.id))
+        world.note("allowed again", issuer.id, new.id)
+        issuer.moved()
+
+
 def _fail(world: World, primary: str, standby: str, how: str, away_ms: int, until_ms: int) -> None:
     """The primary fails. `away_ms`: for how long, where it comes back; `until_ms`: until somebody promotes."""
     old, new = world.nodes[primary], world.nodes.get(standby)
@@ -303,6 +315,8 @@ def _promote(world: World, new: SimNode, primary: str) -> None:
     except FednodeError as error:
         world.note("not granted", new.id, error.code)
         chain = None
+        if error.code == "FN-5118":
+            _allow_again(world, old, new)
     if chain is None:
         _later(world, again)
         return
