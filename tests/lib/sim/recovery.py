@@ -152,9 +152,11 @@ def burn(node: SimNode) -> None:
 
 def lost(node: SimNode, *, gone: bool = False) -> None:
     """What nobody has any more cannot come back: neither the backup (`gone`: there is none), nor the parent, nor a
-    child, a standby among them."""
+    child, a standby among them. What a revoked one alone holds it gives to nobody any more (promoting, small, seed 13:
+    a county wrote for a village that it had revoked and that was still connected, and was gone for good)."""
     world = node.world
     related = [one for one in world.nodes.values() if node.member.parent == one.id or one.member.parent == node.id]
+    related = [one for one in related if one.id not in world.revoked]
     related = related if gone else [node, *related]
     held: dict[str, int] = {}
     for one in related:
