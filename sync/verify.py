@@ -260,30 +260,19 @@ def _witnessed(
     header, directory = envelope.header, context.directory
     said = directory.said(origin.node)
     earlier = origin.incarnation < said
-    first_hand = side is Side.BELOW and origin.issuer == context.me.node
-    if first_hand and not earlier and not context.restoring:
-        return _cosigned_once(header, context, given)
+    first_hand = side is Side.BELOW and origin.issuer == context.me.node and not earlier and not context.restoring
     late = side is Side.SELF and not context.restoring  # an old primary's: kept, and made again in this life
     if given is None:
-        if late:
+        if late or first_hand:  # the first parent cosigns when it stores
             return None
         if earlier and origin.issuer != ROOT:  # above the province there is nobody to cosign
             raise PeerError("FN-5412", node=origin.node, theirs=origin.incarnation, ours=said)
         if side is not Side.ABOVE:
             raise PeerError("FN-6408", log=str(header.log), first=header.first)
         return None
-    mine = earlier or context.restoring or late
-    return verify_first_parent(directory, header.log, header.end, header.root, given, context.me.node, mine=mine)
-
-
-def _cosigned_once(header: seg.Header, context: Context, given: Cosignature | None) -> Cosignature | None:
-    """This node is the first parent: it cosigns when it stores. What it cosigned before, in this life or an earlier one
-    (who was promoted, or recovered, need not hold it), stands: the levels above have it with that time, and a stamp
-    counts everywhere alike (promoting, small, seed 291). What does not verify is passed over."""
-    if given is not None:
-        with suppress(PeerError):
-            head = (header.log, header.end, header.root, given)
-            return verify_first_parent(context.directory, *head, context.me.node, mine=True)
+    mine = earlier or context.restoring or late or first_hand
+    with suppress(*((PeerError,) if first_hand else ())):  # what it cosigned in an earlier life stands, as above it
+        return verify_first_parent(directory, header.log, header.end, header.root, given, context.me.node, mine=mine)
     return None
 
 

@@ -10,7 +10,7 @@ from fednode.crypto.issuing import make_request, parse_request
 from fednode.crypto.keys import TlsKey
 from fednode.node import fence, shipped, succession, syncing
 from fednode.node.admission import ISSUERS
-from fednode.node.app import App
+from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.demotion import REACHED_LAST, SUCCESSORS
 from fednode.proto import fednode_pb2 as pb
@@ -244,6 +244,39 @@ async def test_an_old_primary_gives_what_only_it_has_and_follows(tmp_path: Path)
         sizes = {str(name): size for _, name, size in city.app.store.logs()}
         assert (sizes["hebei/130102/1/admin-licence"], sizes["hebei/130102/2/admin-licence"]) == (1, 3)
         assert [one.app.store.refused() for one in (city, standby, township)] == [[], [], []]
+
+
+async def test_what_an_old_primary_took_of_a_child_that_was_revoked_later_is_kept(tmp_path: Path) -> None:
+    """Regression (simulator, small, promoting, seed 53): its cosignature, which says that it came before, was passed
+    over by its successor: refused (FN-5420), though it was acknowledged, and the child cannot give it again."""
+    later_ms = 0
+    async with Mesh(tmp_path, lambda: real_clock() + later_ms) as mesh:
+        city, county, township, standby = await with_standby(mesh)
+        await mesh.until(lambda: not succession.plan(standby.app).uncosigned)
+        await mesh.halt(standby)
+        await mesh.halt(city)
+        write_some(township, 2, 1)
+        await mesh.until(lambda: len(county.records()) == 2 and not _unacknowledged(township))
+        await mesh.halt(county)
+        await mesh.halt(township)
+        await mesh.run(city)
+        await promote(mesh, standby)
+        later_ms = 10_000  # a cosignature's time is in whole seconds, rounded up
+        standby.app.revoke("130102001", "stolen")
+        await mesh.until(lambda: city.app.trust.directory.is_revoked("130102001"))
+        await mesh.run(county)
+        await mesh.until(lambda: fence.superseded(county.app.store))
+        await come_back(mesh, county, standby)
+        await mesh.until(lambda: held_by(county, standby))
+        assert [one.app.store.refused() for one in (city, standby, county)] == [[], [], []]
+        await mesh.until(lambda: len(city.records()) == 2 and city.records() == standby.records())
+
+
+def _unacknowledged(child: Running) -> int:
+    """Segments of a child that its parent has not acknowledged."""
+    peer = child.app.store.peer("130102")
+    assert peer is not None
+    return child.app.store.backlog_up(peer.acked).segments
 
 
 async def test_the_province_s_old_machine_joins_its_successor_though_nobody_fenced_it(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 1: what was made again was erased in one place alone; announced, where it is held back (FN-5412). 7: a segment that
 follows one that is held back, and went down without it. 34, 66: a successor's own certificate came to the level above
-after what it had written. 46: what a child gave back it had stripped itself (FN-5419). 88: a successor was taken for a
-copy of its old primary, which the level above had met since (FN-5514).
+after what it had written. 46: what a child gave back it had stripped itself (FN-5419). 53: what an old primary had
+acknowledged of a child that was revoked later was refused by its successor (FN-5420). 88: a successor was taken for a
+copy of its old primary, which the level above had met since (FN-5514). 291: two cosignatures of one change, and so two
+winners.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 66, 88)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291)
 
 
 @pytest.mark.sim
