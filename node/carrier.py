@@ -69,10 +69,10 @@ _LIMITS = [
     ("grpc.max_metadata_size", 4096),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what travels is packed and sealed
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
 ]
+_CLIENT = [*_LIMITS, ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES)]
 _SERVER = [
-    *(one for one in _LIMITS if one[0] != "grpc.http2.lookahead_bytes"),
+    *_LIMITS,
     ("grpc.http2.lookahead_bytes", SERVED_LOOKAHEAD_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 16),
@@ -191,7 +191,7 @@ async def _dial(
     shown = credentials.chain if whole else credentials.own
     tls = grpc.ssl_channel_credentials(credentials.root, credentials.key, shown)
     options = [
-        *_LIMITS,
+        *_CLIENT,
         ("grpc.ssl_target_name_override", name),
         ("grpc.enable_retries", 0),
         ("grpc.ssl_session_cache", _session_cache(credentials)),
@@ -209,7 +209,7 @@ async def _dial(
 
 
 async def _unary(address: str, tls: grpc.ChannelCredentials, name: str | None, method: str, request: bytes) -> bytes:
-    options = list(_LIMITS)
+    options = list(_CLIENT)
     if name:
         options.append(("grpc.ssl_target_name_override", name))  # type: ignore[arg-type]
     async with grpc.aio.secure_channel(address, tls, options=options) as channel:

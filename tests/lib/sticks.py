@@ -59,6 +59,12 @@ class Row:
         bundles.take_in(parent, [carried])  # what the child wrote back
         return app
 
+    def standby_of(self, primary: App) -> App:
+        """A standby of a node joins by stick, and is one of the row."""
+        made = self.admit(primary, Token.decode(primary.invite_standby()))
+        self.apps.append(made)
+        return made
+
     def copy(self, folder: Path) -> Row:
         """The same nodes in another folder, as they are on disk."""
         made = copy.copy(self)

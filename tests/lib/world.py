@@ -69,6 +69,16 @@ def seed(*parts: object) -> bytes:
     return hashlib.sha256("/".join(map(str, parts)).encode()).digest()
 
 
+class Clock:
+    """A clock that is set by hand (`ms`), Unix milliseconds."""
+
+    def __init__(self) -> None:
+        self.ms = NOW_S * 1000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
 class Stream:
     """An rng that gives the same bytes in every run."""
 

@@ -24,17 +24,10 @@ from fednode.sync.change import NODES
 from fednode.sync.enrol import Token
 from fednode.sync.exchange import Exchange
 from mesh import configuration
-from world import NOW_S, World
+from world import Clock, World
 
 CITY = "1301"
 KEYS = World().places[CITY].keys
-
-
-class Clock:
-    ms = NOW_S * 1000
-
-    def __call__(self) -> int:
-        return self.ms
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from fednode.node import bundle_out, bundles, succession
 from fednode.node.app import App
 from fednode.node.audit import verify_store
 from fednode.node.follower import follow
-from fednode.sync.enrol import Token
 from fednode.sync.errors import Refused
 from sticks import REAL, Row, only, write
 
@@ -21,12 +20,6 @@ def row(tmp_path: Path) -> Iterator[Row]:
     made = Row(tmp_path, 2)
     yield made
     made.close()
-
-
-def standby_of(row: Row, primary: App) -> App:
-    made = row.admit(primary, Token.decode(primary.invite_standby()))
-    row.apps.append(made)
-    return made
 
 
 def carry(row: Row, sender: App, to: str, receiver: App) -> bundles.Imported:
@@ -60,7 +53,7 @@ def records(app: App) -> list[tuple[str, bytes]]:
 
 def test_a_standby_without_a_link_holds_and_reads_what_its_primary_does(row: Row) -> None:
     _, city, county = row.apps
-    standby = standby_of(row, city)
+    standby = row.standby_of(city)
     assert standby.trust.me.stands_for == "1301"
     write(county, "a", "b")
     write(city, "c")
@@ -93,7 +86,7 @@ def test_which_standby_is_asked_where_it_is_not_clear(row: Row) -> None:
     with pytest.raises(Refused, match="FN-3520") as none:
         bundle_out.export(city, "standby", row.stick())
     assert none.value.params == {"count": 0, "standbys": "-"}
-    one, other = standby_of(row, city), standby_of(row, city)
+    one, other = row.standby_of(city), row.standby_of(city)
     with pytest.raises(Refused, match="FN-3520") as two:
         bundle_out.export(city, "standby", row.stick())
     assert two.value.params == {"count": 2, "standbys": f"{one.trust.node}, {other.trust.node}"}
@@ -110,7 +103,7 @@ def test_regression_who_joined_in_a_later_life_of_the_province_takes_what_was_wr
     try:
         province = row.apps[0]
         write(province, "a")
-        standby = standby_of(row, province)
+        standby = row.standby_of(province)
         carry(row, province, "standby", standby)
         root_key = province.home.root_key(None)
         assert root_key is not None

@@ -20,18 +20,9 @@ from fednode.node.messages import catalogue
 from fednode.sync.change import ALERTS, AUDIT, DELETE, Change
 from fednode.sync.errors import Refused
 from source import sources
-from world import NOW_S, Stream
+from world import NOW_S, Clock, Stream
 
 DAY_MS = 86_400_000
-
-
-class Clock:
-    """A clock that is set by hand, Unix milliseconds."""
-
-    ms = NOW_S * 1000
-
-    def __call__(self) -> int:
-        return self.ms
 
 
 @pytest.fixture

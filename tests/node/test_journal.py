@@ -32,19 +32,9 @@ from fednode.node.writer import Link, Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, Change
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError, StoreError
-from world import NOW_S, Stream, World, seed, shop
+from world import NOW_S, Clock, Stream, World, seed, shop
 
 LOG = "hebei/1301/1/admin-licence"
-
-
-class Clock:
-    """A clock that is set by hand, Unix milliseconds."""
-
-    def __init__(self) -> None:
-        self.ms = NOW_S * 1000
-
-    def __call__(self) -> int:
-        return self.ms
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from fednode.sync import segment as seg
 from fednode.sync.change import DELETE, NODES, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.effects import Commit
-from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError
 from fednode.sync.merge import RULES
 from fednode.sync.strip import check_sealer, erase_change
@@ -39,7 +38,7 @@ def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Row]:
     """The province, a city with a record of each rule, a county, the city's standby; all have all."""
     made = Row(tmp_path_factory.mktemp("row"), 2, catalog(1))
     province, city, _ = made.apps
-    standby = standby_of(made, city)
+    standby = made.standby_of(city)
     for rule in RULES:
         put(city, rule, {"a": "first", "b": "first"})
     carry(made, city, province)
@@ -53,12 +52,6 @@ def row(beginning: Row, tmp_path: Path) -> Iterator[Row]:
     made = beginning.copy(tmp_path)
     yield made
     made.close()
-
-
-def standby_of(row: Row, primary: App) -> App:
-    made = row.admit(primary, Token.decode(primary.invite_standby()))
-    row.apps.append(made)
-    return made
 
 
 def bring(row: Row, sender: App, to: str, receiver: App) -> bundles.Imported:
