@@ -40,6 +40,8 @@ Connection = Any  # pysqlite3 has no type stubs
 Error = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 DatabaseError = sqlite3.DatabaseError
+# Of a schema that is no text any more SQLite says so in words that are none either, and no Error is made of them.
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 IntegrityError = sqlite3.IntegrityError
 
 
@@ -82,7 +84,7 @@ def connect(
         got = connection.execute("pragma synchronous").fetchone()[0]
         if got != SYNCHRONOUS[synchronous]:
             raise StoreError("FN-7603", setting="synchronous", value=got, path=str(path))
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         raise trouble(error, path) from error
     return connection
 
@@ -111,7 +113,7 @@ def copy(source: Path, target: Path) -> None:
         finally:
             reading.close()
             writing.close()
-    except DatabaseError as error:
+    except UNREADABLE as error:
         raise trouble(error, source) from error
 
 
@@ -124,7 +126,7 @@ def look(path: Path) -> Connection:
         connection = sqlite3.connect(_untouched(path), uri=True, isolation_level=None, check_same_thread=False)
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute("select count(*) from sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         raise trouble(error, path) from error
     return connection
 
@@ -234,14 +236,15 @@ def rewrite(connection: Connection, path: Path, beside: Path) -> bool:
 
 def trouble(error: Exception, path: Path | str) -> StoreError:
     """What an SQLite error means to a person."""
-    text = str(error)
+    text = str(error).partition(" with text ")[0]  # what could not be decoded are somebody's records: not for a log
     if ("unable to open" in text or "readonly" in text) and _read_only(path):
         return StoreError("FN-7631", path=str(path))
     if "disk I/O error" in text and _no_room(path):
         return StoreError("FN-7605", path=str(path), reason=text)
     if "unable to open" in text or "readonly" in text:
         return StoreError("FN-7602", path=str(path), reason=text)
-    if "not a database" in text or "malformed" in text:
+    damaged = "not a database" in text or "malformed" in text or "not decode" in text
+    if damaged or isinstance(error, UnicodeDecodeError):
         return StoreError("FN-7604", path=str(path), reason=text)
     if "full" in text:
         return StoreError("FN-7605", path=str(path), reason=text)

@@ -140,7 +140,7 @@ class Store:
         try:
             rows: list[tuple[Any, ...]] = self._c.execute(sql, parameters).fetchall()
             return rows
-        except sqlite.DatabaseError as error:
+        except sqlite.UNREADABLE as error:
             raise sqlite.trouble(error, self.path) from error
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

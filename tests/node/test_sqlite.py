@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fednode.node import sqlite
 from fednode.node.schema import log_migrations, migrate, state_migrations
+from fednode.sync.errors import StoreError
 
 ROUNDS = 30
 AT_ONCE = 4
@@ -38,3 +40,43 @@ def test_a_database_that_several_open_at_once_is_made_once(tmp_path: Path, migra
         for thread in threads:
             thread.join()
     assert failed == []
+
+
+# ---------------------------------------------------------------- flipped bits
+
+
+def altered(path: Path, old: bytes, new: bytes) -> Path:
+    """A database in which something on the disk has become something else."""
+    connection = sqlite.connect(path, synchronous="FULL")
+    connection.execute("create table shop (name text)")
+    connection.execute("insert into shop values ('noodles')")
+    connection.close()
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("opening", [lambda path: sqlite.connect(path, synchronous="FULL"), sqlite.look])
+def test_regression_a_schema_that_is_no_text_is_a_damaged_database(
+    tmp_path: Path, opening: Callable[[Path], sqlite.Connection]
+) -> None:
+    """Crash lab, flips, seed 2 (2026-11-27): SQLite told of it in words that were no UTF-8, and what came out was
+    a UnicodeDecodeError, which nobody caught."""
+    path = altered(tmp_path / "log.db", b"CREATE TABLE", b"\xc3REATE TABLE")
+    with pytest.raises(StoreError) as caught:
+        opening(path)
+    assert caught.value.code == "FN-7604"
+
+
+def test_regression_what_a_damaged_text_says_is_in_no_error(tmp_path: Path) -> None:
+    """Crash lab, flips, seed 5 (2026-11-27): pysqlite3 repeats the whole text, somebody's record, in its error; from
+    there it came into the log and onto the screen."""
+    connection = sqlite.connect(altered(tmp_path / "state.db", b"noodles", b"nood\xecs"), synchronous="NORMAL")
+    with pytest.raises(sqlite.DatabaseError) as caught:
+        connection.execute("select name from shop").fetchall()
+    connection.close()
+    told = sqlite.trouble(caught.value, "state.db")
+    assert told.code == "FN-7604"
+    assert "nood" in str(caught.value)
+    assert "nood" not in str(told)

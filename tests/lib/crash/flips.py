@@ -1,6 +1,6 @@
 """One flipped bit in a database of a node: who notices.
 
->>> # tally = flip(life, Random(1), 1000); tally["silent"]
+>>> # tally = flip(life, seed, 1000); tally.silent
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from pathlib import Path
 from random import Random
 
 from crash.images import Image, images
-from crash.lab import go_on
+from crash.lab import Commits, States, contents, go_on, in_memory, in_parts
 from crash.life import LOG, STATE, Life
+from crash.pages import Pages
 from fednode.crypto.errors import FednodeError
 from fednode.node import audit, sqlite
 from fednode.node.app import App
 from fednode.node.audit import Problem
 from fednode.node.config import Config
 from fednode.node.table_scrub import Tables
+from sim.quick import remembered
+
+OLDER = "nobody: an older store, whose end nobody else had seen"
 
 
 @dataclass
 class Tally:
     """How many flips were noticed by what. `silent`: (file, byte, bit, tables) of those that changed what is said and
-    were not."""
+    were not. A log.db that is what it was after an earlier commit is none of them: nothing of it is wrong, and that
+    its end is missing can be known only by who has seen that (docs/security.md)."""
 
     seen: Counter[str] = field(default_factory=Counter)
     silent: list[tuple[str, int, int, str]] = field(default_factory=list)
@@ -44,10 +49,10 @@ def tables(path: Path) -> dict[str, str]:
     return found
 
 
-def whole(life: Life, rng: Random) -> Image:
+def whole(life: Life) -> Image:
     """The disk as the node left it at the end, the write-ahead log still there."""
     last = max(at for at, event in enumerate(life.trace, 1) if getattr(event, "path", "") == f"{LOG}-wal")
-    return next(images(life.before, life.trace, rng, [last - 2]))
+    return next(images(life.before, life.trace, 0, [last - 2]))
 
 
 def compared(app: App) -> list[Problem]:
@@ -60,64 +65,97 @@ def compared(app: App) -> list[Problem]:
             return found
 
 
-def _noticed(life: Life, home: Path, before: dict[str, dict[str, str]], name: str) -> tuple[str, str]:
-    """(by what, which tables changed)."""
-    base = LOG if name.startswith(LOG) else STATE
-    changed = ""
-    try:
-        after = tables(home / base)
-        changed = ",".join(
-            sorted(one for one in before[base].keys() | after.keys() if before[base].get(one) != after.get(one))
-        )
-        if not changed:
-            return "harmless", ""
-    except (sqlite.Error, UnicodeError):
-        changed = "?"
-    try:
-        with closing(App.open(home, Config())) as app:
-            if app.store.rows("pragma quick_check")[0][0] != "ok":
-                return "sqlite", changed
-            if audit.verify_store(app.store, app.trust).problems:
-                return "verify", changed
-            records = app.records()
-            with closing(records.projector):
-                if records.projector.connection.execute("pragma quick_check").fetchone()[0] != "ok":
-                    return "sqlite", changed
-                records.projector.catch_up()
-                records.digest()
-                if compared(app):
-                    return "scrub", changed
-        met = go_on(life, len(life.trace), home, home.parent) if base == LOG else []
-    except (FednodeError, sqlite.Error) as error:
-        return f"refused: {getattr(error, 'code', type(error).__name__)}", changed
-    return "first contact" if met else "silent", changed
+class Flipping:
+    """One bit after the other. Who notices depends on the pages that SQLite shows, so it is asked once for all flips
+    that leave the same (behind a flipped bit a write-ahead log ends, wherever in a frame that is)."""
+
+    def __init__(self, life: Life, folder: Path) -> None:
+        self._life, self._folder, self._home = life, folder, folder / "home"
+        self._pages = Pages(folder / "pages")
+        self._known: dict[tuple[bytes, bytes], tuple[str, str]] = {}
+        self.image = whole(life)
+        self._place(self.image)
+        self._before = {name: tables(self._home / name) for name in (LOG, STATE)}
+        states = States(folder / "states")
+        self._older = frozenset(Commits.of(life, states).states) - {states.of(self.image)}
+
+    def _place(self, image: Image) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.copytree(self._life.home, self._home)
+        image.write(self._home)
+
+    def flip(self, name: str, at: int, bit: int) -> tuple[str, str]:
+        """(by what it was noticed, in which tables)."""
+        data = bytearray(self.image.files[name])
+        data[at] ^= 1 << bit
+        flipped = self.image.with_file(name, bytes(data))
+        key = self._pages.of(flipped, LOG), self._pages.of(flipped, STATE)
+        if key not in self._known:
+            self._place(flipped)
+            self._known[key] = self._noticed(LOG if name.startswith(LOG) else STATE)
+        return self._known[key]
+
+    def _noticed(self, base: str) -> tuple[str, str]:
+        changed, state = "", ""
+        try:
+            state = contents(self._home / LOG)
+            before, after = self._before[base], tables(self._home / base)
+            changed = ",".join(sorted(one for one in before.keys() | after.keys() if before.get(one) != after.get(one)))
+            if not changed:
+                return "harmless", ""
+        except (sqlite.Error, UnicodeError):
+            changed = "?"
+        try:
+            with closing(App.open(self._home, Config())) as app:
+                by = _by_itself(app)
+            if by:
+                return by, changed
+            met = go_on(self._life, len(self._life.trace), self._home, self._folder) if base == LOG else []
+        except (FednodeError, sqlite.Error) as error:
+            return f"refused: {getattr(error, 'code', type(error).__name__)}", changed
+        if met:
+            return "first contact", changed
+        return OLDER if state in self._older else "silent", changed
 
 
-def flip(life: Life, rng: Random, count: int) -> Tally:
-    """So many flips, one at a time, at places that the dice choose among all bytes of all databases."""
-    tally = Tally()
-    shm = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        home = Path(folder) / "home"
-        image = whole(life, rng)
+def _by_itself(app: App) -> str:
+    """What of the node notices before it has met anybody."""
+    if app.store.rows("pragma quick_check")[0][0] != "ok":
+        return "sqlite"
+    if audit.verify_store(app.store, app.trust).problems:
+        return "verify"
+    records = app.records()
+    with closing(records.projector):
+        if records.projector.connection.execute("pragma quick_check").fetchone()[0] != "ok":
+            return "sqlite"
+        records.projector.catch_up()
+        records.digest()
+        return "scrub" if compared(app) else ""
 
-        def place(files: dict[str, bytes]) -> None:
-            shutil.rmtree(home, ignore_errors=True)
-            shutil.copytree(life.home, home)
-            Image(image.at, image.how, files).write(home)
 
-        place(image.files)
-        before = {name: tables(home / name) for name in (LOG, STATE)}
-        names = sorted(image.files)
-        sizes = [len(image.files[name]) for name in names]
-        for _ in range(count):
-            (name,) = rng.choices(names, sizes)
-            at, bit = rng.randrange(len(image.files[name])), rng.randrange(8)
-            data = bytearray(image.files[name])
-            data[at] ^= 1 << bit
-            place({**image.files, name: bytes(data)})
-            by, table = _noticed(life, home, before, name)
-            tally.seen[by] += 1
-            if by == "silent":
-                tally.silent.append((name, at, bit, table))
-    return tally
+def flip(life: Life, seed: int, count: int, *, jobs: int = 1) -> Tally:
+    """So many flips, one at a time, at places that the dice choose among all bytes of all databases. `jobs`: so many
+    processes, each with a part of them."""
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder, remembered():
+
+        def part(number: int) -> Tally:
+            mine = Path(folder) / str(number)
+            mine.mkdir()
+            flipping, tally = Flipping(life, mine), Tally()
+            rng = Random(f"{seed}/{number}/{jobs}")
+            names = sorted(flipping.image.files)
+            sizes = [len(flipping.image.files[name]) for name in names]
+            for _ in range(count * number // jobs, count * (number + 1) // jobs):
+                (name,) = rng.choices(names, sizes)
+                at, bit = rng.randrange(len(flipping.image.files[name])), rng.randrange(8)
+                by, table = flipping.flip(name, at, bit)
+                tally.seen[by] += 1
+                if by == "silent":
+                    tally.silent.append((name, at, bit, table))
+            return tally
+
+        whole_tally = Tally()
+        for one in in_parts(part, jobs):
+            whole_tally.seen += one.seen
+            whole_tally.silent += one.silent
+        return whole_tally

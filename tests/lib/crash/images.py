@@ -27,18 +27,24 @@ MIXTURES = 2  # of each position
 @dataclass(frozen=True)
 class Image:
     """Files by name, as a machine finds them when it starts again. `at`: how many events had happened; `how`: what
-    became of those that were not synced."""
+    became of those that were not synced; `digests`: of each file."""
 
     at: int
     how: str
     files: dict[str, bytes]
+    digests: dict[str, bytes]
+
+    def with_file(self, name: str, data: bytes) -> Image:
+        """The same with another file of this name."""
+        digests = {**self.digests, name: hashlib.sha256(data).digest()}
+        return Image(self.at, self.how, {**self.files, name: data}, digests)
 
     @property
     def digest(self) -> bytes:
         """The same for the same files."""
         whole = hashlib.sha256()
-        for name, data in sorted(self.files.items()):
-            whole.update(f"{name}\0{len(data)}\0".encode() + data)
+        for name, data in sorted(self.digests.items()):
+            whole.update(f"{name}\0".encode() + data)
         return whole.digest()
 
     def write(self, folder: Path) -> None:
@@ -55,17 +61,20 @@ class Disk:
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = {name: bytearray(data) for name, data in files.items()}
         self.waiting: list[Event] = []
+        self._whole: dict[str, tuple[bytes, bytes]] = {}  # what is on disk, and its digest; not again for each image
 
     def take(self, event: Event) -> None:
         """One more thing has happened."""
         match event:
             case Sync(path):
+                self._whole.pop(path, None)
                 for one in [one for one in self.waiting if not isinstance(one, Said) and one.path == path]:
                     apply(self.files, one)
                 self.waiting = [one for one in self.waiting if isinstance(one, Said) or one.path != path]
             case Delete(path, True):
                 self.waiting = [one for one in self.waiting if isinstance(one, Said) or one.path != path]
                 self.files.pop(path, None)
+                self._whole.pop(path, None)
             case Said():
                 pass
             case _:
@@ -74,10 +83,22 @@ class Disk:
     def image(self, at: int, how: str, happened: Iterable[Event]) -> Image:
         """With some of what is on its way."""
         touched = {one.path for one in happened if not isinstance(one, Said)}
-        files = {name: bytearray(data) if name in touched else data for name, data in self.files.items()}
+        changed = {name: bytearray(data) for name, data in self.files.items() if name in touched}
         for one in happened:
-            apply(files, one)
-        return Image(at, how, {name: bytes(data) for name, data in files.items()})
+            apply(changed, one)
+        files = {name: self._on_disk(name) for name in self.files if name not in touched}
+        for name, data in changed.items():
+            made = bytes(data)
+            files[name] = made, hashlib.sha256(made).digest()
+        return Image(
+            at, how, {name: data for name, (data, _) in files.items()}, {name: one for name, (_, one) in files.items()}
+        )
+
+    def _on_disk(self, name: str) -> tuple[bytes, bytes]:
+        if name not in self._whole:
+            data = bytes(self.files[name])
+            self._whole[name] = data, hashlib.sha256(data).digest()
+        return self._whole[name]
 
 
 def apply(files: dict[str, bytearray], event: Event) -> None:
@@ -107,7 +128,7 @@ def torn(event: Write, rng: Random) -> list[Event]:
     return [Write(event.path, event.at + cut, event.data[cut : cut + SECTOR_BYTES]) for cut in kept]
 
 
-def at_position(disk: Disk, at: int, rng: Random) -> Iterator[Image]:
+def at_position(disk: Disk, at: int, rng: Random, mixtures: int = MIXTURES) -> Iterator[Image]:
     """What may be there after so many events: first all of it, which is what a killed process leaves."""
     waiting = list(disk.waiting)
     yield disk.image(at, "all", waiting)
@@ -119,7 +140,7 @@ def at_position(disk: Disk, at: int, rng: Random) -> Iterator[Image]:
     last = waiting[-1]
     if isinstance(last, Write):
         yield disk.image(at, "last torn", [*waiting[:-1], *torn(last, rng)])
-    for _ in range(MIXTURES):
+    for _ in range(mixtures):
         some = [one for one in waiting if rng.random() < 0.5]
         sectors: list[Event] = []
         for one in some:
@@ -128,12 +149,25 @@ def at_position(disk: Disk, at: int, rng: Random) -> Iterator[Image]:
 
 
 def images(
-    before: dict[str, bytes], trace: Sequence[Event], rng: Random, wanted: Iterable[int] | None = None
+    before: dict[str, bytes],
+    trace: Sequence[Event],
+    seed: int,
+    wanted: Iterable[int] | None = None,
+    mixtures: int = MIXTURES,
 ) -> Iterator[Image]:
-    """The images at each position of a trace, or at those wanted. `before`: the files when it began."""
+    """The images at each position of a trace, or at those wanted. `before`: the files when it began. Each position has
+    dice of its own, so that the images are the same whichever others are wanted."""
     chosen = None if wanted is None else set(wanted)
     disk = Disk(before)
     for at, event in enumerate(trace, 1):
         disk.take(event)
         if chosen is None or at in chosen:
-            yield from at_position(disk, at, rng)
+            yield from at_position(disk, at, Random(f"{seed}/{at}"), mixtures)
+
+
+def as_killed(before: dict[str, bytes], trace: Sequence[Event]) -> Iterator[Image]:
+    """Of each position the image in which all is there."""
+    disk = Disk(before)
+    for at, event in enumerate(trace, 1):
+        disk.take(event)
+        yield disk.image(at, "all", list(disk.waiting))

@@ -11,7 +11,11 @@ Every state that was ever committed is known by a digest over all tables of log.
 5. *it goes on*: the neighbours as they were at that moment, a stick to and fro on either side: all that the county has
    the city has, all that the city has the province has; no fork, no fence, nothing refused.
 
->>> # report = look(live(folder), Random(1), wanted=positions)
+1 is asked of every image. What a node does when it starts depends on the pages that SQLite shows it, so 2 and 3 are
+asked once for all images with the same pages of both databases (`pages`); 4 is about bytes, too: the node is started on
+each image in which erased words lie anywhere. 5 is asked once for each state.
+
+>>> # report = look(live(folder), seed, wanted=positions)
 """
 
 from __future__ import annotations
@@ -19,34 +23,48 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from random import Random
+from typing import TypeVar
 
-from crash.images import Image, images
+from crash.images import MIXTURES, Image, as_killed, images
 from crash.life import CITY, COUNTY, LOG, NEEDLE, STATE, Life
-from crash.recorder import Event, Said, Write
+from crash.pages import Pages
+from crash.recorder import Event, Said
 from fednode.crypto.errors import FednodeError
 from fednode.node import audit, bundle_out, bundles, erasing, fence, sqlite
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.records import Records
+from sim.quick import remembered
 from sticks import SETTINGS, only, write
+
+Part = TypeVar("Part")
 
 
 @dataclass
 class Report:
-    """What was looked at. `faults`: what does not hold, with the position and the manner."""
+    """What was looked at. `distinct`: images with other bytes than any before; `opened`: databases with other pages
+    than any before, on which the node was started; `faults`: what does not hold, with the position and the manner."""
 
     events: int = 0
+    states: int = 0
     images: int = 0
     distinct: int = 0
-    states: int = 0
     opened: int = 0
     went_on: int = 0
     faults: list[str] = field(default_factory=list)
+
+    def add(self, other: Report) -> None:
+        """What was looked at elsewhere in the same life; what both looked at counts twice."""
+        self.images += other.images
+        self.distinct += other.distinct
+        self.opened += other.opened
+        self.went_on += other.went_on
+        self.faults += other.faults
 
 
 def contents(path: Path) -> str:
@@ -61,20 +79,93 @@ def contents(path: Path) -> str:
     return whole.hexdigest()
 
 
-class Looking:
-    """One look at a life."""
+class States:
+    """The states of log.db, each read once for all files of the same pages."""
 
-    def __init__(self, life: Life, rng: Random, folder: Path) -> None:
-        self._life, self._rng, self._folder = life, rng, folder
-        self.report = Report(events=len(life.trace))
-        self._states: list[str] = []  # of log.db, in the order of their commits
+    def __init__(self, folder: Path) -> None:
+        self.pages = Pages(folder)
         self._known: dict[bytes, str] = {}
+
+    def of(self, image: Image) -> str:
+        """A digest of what log.db says, or why it cannot be read."""
+        pages = self.pages.of(image, LOG)
+        if pages not in self._known:
+            self._known[pages] = self._read(image)
+        return self._known[pages]
+
+    def _read(self, image: Image) -> str:
+        if LOG not in image.files:
+            return "none"
+        try:
+            return contents(self.pages.place(image, LOG, touched=True))
+        except sqlite.Error as error:
+            return f"cannot be read: {error}"
+
+
+@dataclass(frozen=True)
+class Commits:
+    """The states of log.db, in the order of their commits, and after each event of a life: which of them was promised,
+    and how many there are."""
+
+    states: Sequence[str]
+    after: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(cls, life: Life, states: States) -> Commits:
+        """What a process leaves that is killed at each position."""
+        seen: list[str] = []
+        after: list[tuple[int, int]] = []
+        promised = 0
+        for image, event in zip(as_killed(life.before, life.trace), life.trace, strict=True):
+            if isinstance(event, Said):
+                promised = len(seen) - 1
+            state = states.of(image)
+            if not seen or state != seen[-1]:
+                seen.append(state)
+            after.append((promised, len(seen)))
+        return cls(seen, after)
+
+
+class Looking:
+    """One look at a life, or at a part of it."""
+
+    def __init__(self, life: Life, folder: Path, states: States, commits: Commits) -> None:
+        self._life, self._folder, self._states, self._commits = life, folder, states, commits
+        self.report = Report(events=len(life.trace), states=len(commits.states))
+        self._known: set[bytes] = set()
+        self._started: set[tuple[bytes, bytes, bool]] = set()
         self._proved: dict[str, str] = {}  # by state of log.db: the digest of its records
         self._went_on: set[str] = set()
         self._erased = next((at for at, one in enumerate(life.trace) if _is_erase(one)), len(life.trace))
 
     def _fault(self, image: Image, what: str) -> None:
         self.report.faults.append(f"after {image.at} events, {image.how}: {what}")
+
+    def take(self, image: Image) -> None:
+        """Look at one image."""
+        self.report.images += 1
+        state = self._states.of(image)
+        promised, newest = self._commits.after[image.at - 1]
+        if state not in self._commits.states[promised:newest]:
+            seen = self._commits.states.index(state) if state in self._commits.states else state
+            self._fault(image, f"log.db is in state {seen}, promised was {promised} of {newest - 1}")
+        digest = image.digest
+        if digest not in self._known:
+            self._known.add(digest)
+            self.report.distinct += 1
+            if self._is_new(image):
+                self._start(image, state)
+
+    def _is_new(self, image: Image) -> bool:
+        """Whether the node was not yet started on a store of these pages. Where erased words lie in the files it is
+        started in any case: those may lie where no page is."""
+        erased = image.at > self._erased
+        if erased and any(NEEDLE.encode() in data for data in image.files.values()):
+            return True
+        key = self._states.pages.of(image, LOG), self._states.pages.of(image, STATE), erased
+        new = key not in self._started
+        self._started.add(key)
+        return new
 
     def _place(self, image: Image) -> Path:
         home = self._folder / "home"
@@ -83,35 +174,9 @@ class Looking:
         image.write(home)
         return home
 
-    def _state(self, image: Image, home: Path) -> str:
-        try:
-            return contents(home / LOG) if LOG in image.files else "none"
-        except sqlite.Error as error:
-            return f"cannot be read: {error}"
-
-    def take(self, image: Image, promised: int, *, start: bool) -> int:
-        """Look at one image. `promised`: which state at least; `start`: start the node on it. Returns the number of the
-        newest state."""
-        self.report.images += 1
-        digest = image.digest
-        new = digest not in self._known
-        home = self._place(image) if new else self._folder
-        state = self._known[digest] if not new else self._state(image, home)
-        self._known[digest] = state
-        if image.how == "all" and (not self._states or state != self._states[-1]):
-            self._states.append(state)
-            self.report.states += 1
-        if state not in self._states[promised:]:
-            seen = self._states.index(state) if state in self._states else state
-            self._fault(image, f"log.db is in state {seen}, promised was {promised} of {len(self._states) - 1}")
-        if new:
-            self.report.distinct += 1
-            if start:
-                self._start(image, home, state)
-        return len(self._states) - 1
-
-    def _start(self, image: Image, home: Path, state: str) -> None:
+    def _start(self, image: Image, state: str) -> None:
         """The node starts on it, proves itself, and says what a node says that was made anew from the same log."""
+        home = self._place(image)
         try:
             with closing(App.open(home, Config())) as app:
                 self.report.opened += 1
@@ -196,23 +261,52 @@ def _made_anew(app: App) -> str:
     return str(digest)
 
 
-def _next(life: Life, image: Image) -> Event | None:
-    return life.trace[image.at] if image.at < len(life.trace) else None
+def look(
+    life: Life, seed: int, wanted: Iterable[int] | None = None, *, mixtures: int = MIXTURES, jobs: int = 1
+) -> Report:
+    """Every image at these positions, or at all. `jobs`: so many processes, each with a part of them."""
+    positions = sorted(set(range(1, len(life.trace) + 1) if wanted is None else wanted))
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder, remembered():
+        states = States(Path(folder) / "states")
+        commits = Commits.of(life, states)
+
+        def part(number: int) -> Report:  # neighbours are alike, so they stay together
+            some = positions[len(positions) * number // jobs : len(positions) * (number + 1) // jobs]
+            mine = Path(folder) / str(number)
+            mine.mkdir()
+            states.pages.move(mine / "states")
+            looking = Looking(life, mine, states, commits)
+            for image in images(life.before, life.trace, seed, some, mixtures):
+                looking.take(image)
+            return looking.report
+
+        whole = Report(len(life.trace), len(commits.states))
+        for one in in_parts(part, jobs):
+            whole.add(one)
+        return whole
 
 
-def look(life: Life, rng: Random, wanted: Iterable[int] | None = None) -> Report:
-    """Every image at these positions, or at all. States are told wherever a row of writes ends: none begins within."""
+def in_parts(part: Callable[[int], Part], jobs: int) -> list[Part]:
+    """What becomes of each part, each in a process of its own where there are several. Raises EOFError where one of
+    them ended without a word."""
+    if jobs == 1:
+        return [part(0)]
+    context = get_context("fork")
+    running = []
+    for number in range(jobs):
+        reading, writing = context.Pipe(duplex=False)
+        process = context.Process(target=lambda to, one: to.send(part(one)), args=(writing, number))
+        process.start()
+        writing.close()
+        running.append((process, reading))
+    reports = []
+    for process, reading in running:
+        reports.append(reading.recv())
+        process.join()
+    return reports
+
+
+def in_memory() -> Path | None:
+    """Where a disk is memory; None: nowhere."""
     shm = Path("/dev/shm")
-    chosen = None if wanted is None else set(wanted)
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        looking = Looking(life, rng, Path(folder))
-        promised, newest, at = 0, 0, 0
-        for image in images(life.before, life.trace, rng):
-            while at < image.at:
-                if isinstance(life.trace[at], Said):
-                    promised = newest
-                at += 1
-            here = chosen is None or image.at in chosen
-            if here or (image.how == "all" and not isinstance(_next(life, image), Write)):
-                newest = looking.take(image, promised, start=here)
-        return looking.report
+    return shm if shm.is_dir() else None

@@ -119,7 +119,7 @@ class Recorder:
     """The VFS. Made once for a process: SQLite may call it as long as a connection lives that was opened by it."""
 
     def __init__(self) -> None:
-        self._library = c.CDLL(_library())
+        self._library = c.CDLL(library())
         self._library.sqlite3_vfs_find.restype = c.POINTER(_Vfs)
         self._library.sqlite3_vfs_find.argtypes = (c.c_char_p,)
         self._library.sqlite3_vfs_register.argtypes = (c.c_void_p, c.c_int)
@@ -217,7 +217,8 @@ class Recorder:
         return _CLOSE(close), _WRITE(write), _TRUNCATE(truncate), _SYNC(sync)
 
 
-def _library() -> str:
+def library() -> str:
+    """The file of the SQLite that the product uses."""
     from pysqlite3 import _sqlite3
 
     return str(_sqlite3.__file__)

@@ -105,17 +105,25 @@ def mode() -> str:
 
 
 @contextmanager
+def remembered() -> Iterator[None]:
+    """Pure functions remember what they have said. Errors are not remembered; nothing is, beyond this."""
+    with ExitStack() as patches:
+        for where, name, static in _PURE:
+            known: Callable[..., Any] = lru_cache(maxsize=MANY)(getattr(where, name))
+            patches.callback(known.cache_clear)  # type: ignore[attr-defined]
+            patches.enter_context(mock.patch.object(where, name, staticmethod(known) if static else known))
+        yield
+
+
+@contextmanager
 def quickly(*, light: bool = False) -> Iterator[None]:
-    """Errors are not remembered; nothing is, beyond this."""
+    """All of it, as long as the block lasts."""
     collects = gc.isenabled()
     gc.disable()
     with ExitStack() as patches:
         for name, what in _LIGHT.items() if light else ():
             patches.enter_context(mock.patch.object(Suite, name, what))
-        for where, name, static in _PURE:
-            known: Callable[..., Any] = lru_cache(maxsize=MANY)(getattr(where, name))
-            patches.callback(known.cache_clear)  # type: ignore[attr-defined]
-            patches.enter_context(mock.patch.object(where, name, staticmethod(known) if static else known))
+        patches.enter_context(remembered())
         patches.enter_context(mock.patch.object(sqlite.sqlite3, "connect", _mapped))
         _in_force.append("light" if light else "")
         try:
