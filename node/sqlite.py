@@ -253,6 +253,15 @@ def trouble(error: Exception, path: Path | str) -> StoreError:
     return StoreError("FN-7607", path=str(path), reason=text)
 
 
+@contextmanager
+def told(path: Path | str) -> Iterator[None]:
+    """SQLite's errors become StoreError."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise trouble(error, path) from error
+
+
 def _read_only(path: Path | str) -> bool:
     """Whether the folder of a database may not be written, by this user or by anybody."""
     folder = Path(path).parent

@@ -412,38 +412,39 @@ class Store:
         only: Sequence[int] | None = None,
         back: tuple[str, list[str]] | None = None,
     ) -> tuple[list[Item], bool]:
-        these = "" if only is None else "and s.lsn in (select value from json_each(?))"
-        cursor = self._c.execute(
-            f"""select s.lsn, s.data, s.sha256, s.first_time, s.first_signature, l.name, s.first
-                from segment s join log l on l.id = s.log_id
-                where {where} and s.lsn > ? and s.lsn <= ? and s.lsn not in (select lsn from held_back) {these}
-                order by s.lsn""",
-            (*parameters, after, until, *(() if only is None else (json.dumps(only),))),
-        )
-        items: list[Item] = []
-        size, drained = 0, True
-        for lsn, data, sha256, time_s, signature, name, first in cursor:
-            if items and size + len(data) > bytes_max:
-                drained = False
-                break
-            if SUITE_1.hash(data) != sha256:
-                self.damaged.add((name, first))
-                continue
-            size += len(data)
-            items.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
-        cursor.close()
-        if part:  # of one log, for a peer that asked for it
-            return items, drained
-        until = until if drained else items[-1].lsn
-        if back is not None:
-            where, parameters = f"({where} or {back[0]})", [*parameters, *back[1]]
-        again, last = resealed.items(self._c, where, parameters, after, until, bytes_max - size)
-        given, last = rewraps.items(self._c, *to, after, last, bytes_max - size)
-        late = resealed.late_items(self._c, ids, after, last) if ids else []
-        if again or given or late:
-            items = [one for one in (*items, *again, *given, *late) if one.lsn <= last]
-            items.sort(key=lambda item: item.lsn)
-        return items, drained and last == until
+        with sqlite.told(self.path):
+            these = "" if only is None else "and s.lsn in (select value from json_each(?))"
+            cursor = self._c.execute(
+                f"""select s.lsn, s.data, s.sha256, s.first_time, s.first_signature, l.name, s.first
+                    from segment s join log l on l.id = s.log_id
+                    where {where} and s.lsn > ? and s.lsn <= ? and s.lsn not in (select lsn from held_back) {these}
+                    order by s.lsn""",
+                (*parameters, after, until, *(() if only is None else (json.dumps(only),))),
+            )
+            items: list[Item] = []
+            size, drained = 0, True
+            for lsn, data, sha256, time_s, signature, name, first in cursor:
+                if items and size + len(data) > bytes_max:
+                    drained = False
+                    break
+                if SUITE_1.hash(data) != sha256:
+                    self.damaged.add((name, first))
+                    continue
+                size += len(data)
+                items.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
+            cursor.close()
+            if part:  # of one log, for a peer that asked for it
+                return items, drained
+            until = until if drained else items[-1].lsn
+            if back is not None:
+                where, parameters = f"({where} or {back[0]})", [*parameters, *back[1]]
+            again, last = resealed.items(self._c, where, parameters, after, until, bytes_max - size)
+            given, last = rewraps.items(self._c, *to, after, last, bytes_max - size)
+            late = resealed.late_items(self._c, ids, after, last) if ids else []
+            if again or given or late:
+                items = [one for one in (*items, *again, *given, *late) if one.lsn <= last]
+                items.sort(key=lambda item: item.lsn)
+            return items, drained and last == until
 
     def late_after(self, after: int, limit: int) -> list[tuple[int, int]]:
         """(lsn, segment lsn) of late cosignatures, for the projections."""

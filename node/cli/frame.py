@@ -384,9 +384,13 @@ def run(group: click.Group, arguments: Sequence[str] | None, environ: Mapping[st
     except OSError as error:
         path = str(error.filename or "") or session.words("somewhere")
         return session.failed(StoreError("FN-7701", reason=f"{error.strerror or error}", path=path))
-    except Exception as error:  # a bug: it is said so, with the log, and the exit code tells scripts
+    except Exception as error:  # a disk that cannot be read; else a bug: it is said so, with the log
         import logging
 
+        from fednode.node import sqlite
+
+        if isinstance(error, sqlite.Error):
+            return session.failed(sqlite.trouble(error, session.home))
         logging.getLogger("fednode").exception("unexpected error")
         return session.failed(StoreError("FN-7001", reason=f"{type(error).__name__}: {error}"))
     finally:

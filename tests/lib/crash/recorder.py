@@ -5,7 +5,8 @@ production is recorded, write-ahead log, shared memory and all (apsw brings a SQ
 Layout of the structures: sqlite3.h, "OS Interface Object", "OS Interface File Virtual Methods Object".
 
 Rules
-1. Nothing is changed on the way: each call goes to the VFS below, and is recorded when that has succeeded.
+1. Nothing is changed on the way: each call goes to the VFS below, and is recorded when that has succeeded. Only
+   reads may be made to fail (`failing`).
 2. Only files under one folder are recorded. Shared memory (`-shm`) is none: it does not outlive a power cut.
 3. One recorder at a time; afterwards the VFS below is the default again. Connections that are open keep theirs.
 
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import ctypes as c
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 OK, CREATE = 0, 0x4  # SQLITE_OK, SQLITE_OPEN_CREATE
+IOERR_READ = 266  # SQLITE_IOERR_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ Event = Create | Write | Truncate | Sync | Delete | Said
 _OPEN = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_void_p, c.c_int, c.c_void_p)
 _DELETE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_char_p, c.c_int)
 _CLOSE = c.CFUNCTYPE(c.c_int, c.c_void_p)
-_WRITE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_int, c.c_int64)
+_WRITE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_int, c.c_int64)  # and xRead
 _TRUNCATE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_int64)
 _SYNC = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_int)
 
@@ -130,6 +132,7 @@ class Recorder:
         self._kept: list[Any] = []
         self.folder = ""
         self.trace: list[Event] = []
+        self.fails: Callable[[str, int], bool] | None = None
         below = self._below.contents
         self._open_below, self._delete_below = _OPEN(below.xOpen), _DELETE(below.xDelete)
         self._vfs = _Vfs.from_buffer_copy(below)
@@ -182,11 +185,23 @@ class Recorder:
             below = _Methods.from_address(theirs)
             ours = _Methods.from_buffer_copy(below)
             close, write, truncate, sync = self._around(below)
-            self._kept += [close, write, truncate, sync]
+            read = self._reading(below)
+            self._kept += [close, write, truncate, sync, read]
+            ours.xRead = _address(read)
             ours.xClose, ours.xWrite = _address(close), _address(write)
             ours.xTruncate, ours.xSync = _address(truncate), _address(sync)
             self._methods[theirs] = (ours, below)
         return c.addressof(self._methods[theirs][0])
+
+    def _reading(self, below: _Methods) -> Any:
+        reads = _WRITE(below.xRead)
+
+        def read(file: int, data: int, size: int, at: int) -> int:
+            if self.fails is not None and self.fails(self._files[file], at):
+                return IOERR_READ
+            return int(reads(file, data, size, at))
+
+        return _WRITE(read)
 
     def _around(self, below: _Methods) -> tuple[Any, Any, Any, Any]:
         closes, writes = _CLOSE(below.xClose), _WRITE(below.xWrite)
@@ -236,3 +251,15 @@ def recorded(folder: Path) -> Iterator[list[Event]]:
         yield _RECORDER[0].begin(folder.resolve())
     finally:
         _RECORDER[0].end()
+
+
+@contextmanager
+def failing(folder: Path, fails: Callable[[str, int], bool]) -> Iterator[None]:
+    """Reads of files under a folder by connections that are opened within the block end with an I/O error where
+    `fails` (file, from which byte) says so, as long as the block lasts."""
+    with recorded(folder):
+        _RECORDER[0].fails = fails
+        try:
+            yield
+        finally:
+            _RECORDER[0].fails = None
