@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 BUSY_RETRY_MS = 60_000
 ERRAND_EVERY_S = 60.0  # receipts and alerts may trickle; each errand is a connection
-SUCCEEDED_S = 5.0
+SUCCEEDED_S = 3.0
 EARLIER_LIFE = "FN-5513"
 
 

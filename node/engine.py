@@ -34,6 +34,7 @@ from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.tracing import Attributes
 from fednode.node.turns import Turns, Wait
+from fednode.node.waking import Waking
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import clock, versions, wire
 from fednode.sync import effects as fx
@@ -63,6 +64,7 @@ class Engine(Hooks):
         self.app = app
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
+        self._waking = Waking(self.store)
         self.mender = Mender(self.store, self.sessions, self._keep_damaged)
         self._on_moved = on_moved
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,10 +91,11 @@ class Engine(Hooks):
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         self._progress.set()
         self._pass_on()
+        may_have_grown = self._waking.look()
         for session in list(self.sessions):
             if session.peer is not None and (error := self._out_of_force(session.peer, session.link)) is not None:
                 session.end(error)
-            else:
+            elif may_have_grown(session.link):
                 session.wake()
         if self._untold:
             code, self._untold = self._untold, ""

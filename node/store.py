@@ -361,6 +361,19 @@ class Store:
             row[0] for row in self._rows(f"select id from log where down <> '' and (down = '*' or {likes})", *ranges)
         ]
 
+    def grown_down(self, after: int) -> list[str]:
+        """Where what has a later arrival number than this goes down to (`Route.down`), each once."""
+        rows = self._rows(
+            """select l.down from segment s join log l on l.id = s.log_id where s.lsn > ?1 and l.down <> ''
+               union select l.down from late t join log l on l.id = t.log_id where t.lsn > ?1 and l.down <> ''
+               union select l.down from resealed r join segment s on s.lsn = r.segment_lsn
+               join log l on l.id = s.log_id where r.lsn > ?1 and l.down <> ''
+               union select back from resealed where lsn > ?1 and back <> ''
+               union select down from rewrap where lsn > ?1 and down <> ''""",
+            after,
+        )
+        return [down for (down,) in rows]
+
     def lives(self, node: str, before: int) -> list[int]:
         """Numbers of a node's own logs of incarnations before one."""
         return [row[0] for row in self._rows("select id from log where origin = ? and incarnation < ?", node, before)]

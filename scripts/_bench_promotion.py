@@ -50,6 +50,7 @@ from fednode.node import shipped
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.daemon import serve
+from fednode.node.demotion import SUCCESSORS
 from fednode.node.syncing import sync_once
 from fednode.sync.change import Change
 from fednode.sync.enrol import Token
@@ -58,6 +59,7 @@ FEDNODE = Path(sys.executable).with_name("fednode")
 CITY, STANDBY = "1301", "1301-s1"
 WRITE_AT_ONCE = 10_000
 PROCESSES = 4  # for the counties' daemons
+QUIET = ("blank off", "late off")  # a hundred daily surveys, all in the first minute, would be what is measured
 LOOK_S = 0.25  # often enough for a bar of 10 s, and little beside what is measured
 LAST = f"select max(s.lsn) from segment s join log l on l.id = s.log_id where l.origin <> '{STANDBY}'"
 
@@ -107,7 +109,8 @@ def run(home: Path, *words: str) -> dict[str, Any]:
 
 async def children(homes: list[Path]) -> None:
     """Daemons of all counties, in one process."""
-    apps = [App.open(home, Config(scrub_days=0, listen="127.0.0.1:0", enrol_listen="127.0.0.1:0")) for home in homes]
+    config = Config(scrub_days=0, alerts_rules=QUIET, listen="127.0.0.1:0", enrol_listen="127.0.0.1:0")
+    apps = [App.open(home, config) for home in homes]
     stops: list[Callable[[], None]] = []
     running = [asyncio.create_task(serve(app, lambda _port, _enrol: None, stops.append)) for app in apps]
     say("ready", count=len(apps))
@@ -331,7 +334,10 @@ def started(folder: Path) -> list[Children]:
 
 
 def rest(folder: Path) -> None:
-    """Until every node has projected what it holds, full text, too: on machines of their own that would slow nobody."""
+    """Until every node has projected what it holds, full text, too: on machines of their own that would slow nobody;
+    and every county knows its city's standby."""
+    for home in sorted((folder / "children").iterdir()):
+        until(home / "log.db", f"select count(*) from meta where key = '{SUCCESSORS}'", 1)
     for home in [folder / "13", folder / CITY, folder / STANDBY, *sorted((folder / "children").iterdir())]:
         last = one_value(home / "state.db", "select max(id) from record")
         until(home / "state.db", "select value from meta where key = 'text_id'", last)

@@ -28,6 +28,7 @@ from fednode.node.config import Config
 from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.trust import Trust
+from fednode.node.waking import Waking
 from fednode.node.writer import Writer
 from fednode.sync import effects as fx
 from fednode.sync.change import Change, LogName
@@ -75,6 +76,7 @@ class SimNode:
         self.store = CrashingStore.open(self.folder / "log.db", stash_key=self.member.keys.stash_key)
         self.store.doomed = lambda: self.world.clock.chance(self.world.faults.crash_inside)
         self.store.ailing = lambda: self.world.fails(self.world.faults.io_error)
+        self.waking = Waking(self.store)
         self.trust = Trust.load(self.store, self.member.chain, self.id)
         self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
         self.writer.on_late = lambda lsns: succession.late_writes(SimApp(self), self.writer, lsns)
@@ -256,10 +258,11 @@ class SimNode:
     def moved(self) -> None:
         """The store has grown: whoever is owed more is told; the projection follows, sometimes."""
         self.pass_on_what_was_heard()
+        may_have_grown = self.waking.look()
         for end in list(self.sessions):
             if self.up and (error := self._out_of_force(end)) is not None:
                 end.handle(end.exchange.refuse(error, end.now_ms()))
-            elif self.up:
+            elif self.up and may_have_grown(end.link):
                 end.handle(end.exchange.wake(end.now_ms()))
         if self.up and self.world.clock.chance(0.3):
             self.projector.catch_up(steps=1)
