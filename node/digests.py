@@ -95,7 +95,7 @@ def read(run_dir: Path) -> Known | None:
     try:
         with (run_dir / FILE).open("rb") as file:
             return msgspec.json.decode(file.read(BYTES_MAX), type=Known)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *files.UNREADABLE):
         return None
 
 

@@ -91,7 +91,7 @@ def history(home: Home) -> list[Drilled]:
     """The drills of a home, the newest first; what cannot be read is passed over."""
     found = []
     for path in sorted((home.path / FOLDER).glob(f"*/{REPORT}"), reverse=True):
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, *files.UNREADABLE):
             data = path.read_bytes()
             one = msgspec.json.decode(data, type=Report)
             sha256 = SUITE_1.hash(data).hex()

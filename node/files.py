@@ -23,9 +23,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import msgspec
+
+from fednode.sync.errors import StoreError
+
 WRITE_BYTES = 64 * 1024
 UNFINISHED = ".new"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # what msgspec says of a document that somebody has spoilt
 T = TypeVar("T")
+
+
+def read(path: Path, kind: type[T]) -> T | None:
+    """A document that was left for whoever goes on; None where there is none. Raises StoreError FN-7619."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError("FN-7619", path=str(path), reason=error.strerror or str(error)) from error
+    except UNREADABLE as error:
+        raise StoreError("FN-7619", path=str(path), reason=str(error)[:200]) from error
 
 
 def sync_folder(folder: Path) -> None:

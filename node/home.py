@@ -72,7 +72,7 @@ def root_of_pem(path: Path) -> Identity:
         root = certs.parse(der)
     except OSError as error:
         raise Refused("FN-3300", path=str(path), reason=error.strerror or str(error)) from error
-    except (ValueError, IntegrityError) as error:
+    except (ValueError, x509.InvalidVersion, IntegrityError) as error:
         raise IntegrityError("FN-6234", path=str(path)) from error
     if root.node != certs.ROOT:
         raise IntegrityError("FN-6234", path=str(path))
@@ -252,13 +252,16 @@ class Home:
         data = self._read(self.path / CHAIN) + self._read(self.path / ROOT_CERTIFICATE)
         try:
             return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise StoreError("FN-7619", path=str(self.path / CHAIN), reason=str(error)[:200]) from error
 
     def addresses(self) -> tuple[str, ...]:
-        """Where the parent was said to be; none at the province."""
+        """Where the parent was said to be; none at the province. Raises StoreError FN-7619."""
         path = self.path / ADDRESSES
-        return tuple(self._read(path).decode().split()) if path.exists() else ()
+        try:
+            return tuple(self._read(path).decode().split()) if path.exists() else ()
+        except UnicodeDecodeError as error:
+            raise StoreError("FN-7619", path=str(path), reason=str(error)) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -130,7 +130,7 @@ class Ledger:
         try:
             with (self._folder / f"{name}.json").open("rb") as file:
                 return msgspec.json.decode(file.read(STATE_BYTES_MAX), type=State)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *files.UNREADABLE):
             return State()
 
     def plan(self, name: str, next_ms: int) -> None:

@@ -54,7 +54,7 @@ def read(run_dir: Path) -> dict[str, Word]:
     try:
         with (run_dir / FILE).open("rb") as file:
             return msgspec.json.decode(file.read(STATE_BYTES_MAX), type=dict[str, Word])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *files.UNREADABLE):
         return {}
 
 

@@ -77,6 +77,11 @@ class State(msgspec.Struct, frozen=True):
     asked: bool = False
 
 
+def state_of(home: Home) -> State | None:
+    """Where a recovery stands; None while none is under way. Raises StoreError FN-7619."""
+    return files.read(home.recovery, State)
+
+
 @dataclass(slots=True)
 class Plan:
     """What a recovery would do, found out without doing anything. `lsn`, `unsent`: of the old store, None where it
@@ -130,7 +135,7 @@ class Recovery:
 
     def plan(self) -> Plan:
         """Look, and change nothing. Raises Refused FN-5304 at a province whose own store cannot be gone on from."""
-        begun = self._state()
+        begun = state_of(self.home)
         me, parent = self._identity(begun)
         if not parent and begun is None:
             self._check_own(me)
@@ -175,7 +180,7 @@ class Recovery:
         parent is away: run it again), PeerError (it refuses), StoreError, Refused FN-5304, FN-5331 (the province needs
         the root key), FN-5309 (this is another)."""
         plan = self.plan()
-        begun = self._state()
+        begun = state_of(self.home)
         if begun is None and not plan.parent:
             self._check_root_key(plan, root_key)
         state = begun or self._begin(plan)
@@ -196,12 +201,6 @@ class Recovery:
         self._salvage(state, result)
         files.remove(self.home.recovery)
         return result
-
-    def _state(self) -> State | None:
-        try:
-            return msgspec.json.decode(self.home.recovery.read_bytes(), type=State)
-        except FileNotFoundError:
-            return None
 
     def _begin(self, plan: Plan) -> State:
         now = iso(self._clock() // 1000).replace("-", "").replace(":", "")

@@ -278,7 +278,8 @@ def _next_id(app: App, primary: str) -> str:
 
 def hand_over(app: App, writer: Writer, asker: Identity, request: pb.HandOverRequest) -> Handing | None:
     """Agree, in one transaction, or (`cancel`) go on; None then. Raises PeerError FN-5512 (no standby of this node's),
-    FN-5511, FN-5118 (nobody lets it succeed), FN-5119 (another life), FN-5517 (fenced for another reason)."""
+    FN-5511, FN-5118 (nobody lets it succeed), FN-5119 (another life), FN-5517 (fenced for another reason); Refused
+    FN-3101, FN-3102 for a token with which this node could not come back: after it has agreed it is too late."""
     trust, store = app.trust, writer.store
     trust.refresh(store)
     standby = trust.directory.get(asker.node)
@@ -298,6 +299,8 @@ def hand_over(app: App, writer: Writer, asker: Identity, request: pb.HandOverReq
     there = fence.standing(store)
     if there is not None and (before is None or before.standby != standby.node):
         raise PeerError("FN-5517", node=trust.node, code=there.code)
+    if not certs.NODE_NAME.fullmatch(Token.decode(request.token).node):
+        raise Refused("FN-3102")
     found = Handing(standby.node, request.token, app.now_ms())
     journal = app.journal(writer)
     with store.write() as tx:

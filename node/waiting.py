@@ -34,9 +34,8 @@ def folder(path: Path) -> Path:
 
 
 def load(path: Path) -> Pending | None:
-    """The request that waits, if one does."""
-    file = folder(path) / WAITING
-    return msgspec.json.decode(file.read_bytes(), type=Pending) if file.is_file() else None
+    """The request that waits, if one does. Raises StoreError FN-7619."""
+    return files.read(folder(path) / WAITING, Pending)
 
 
 def keys(path: Path, pending: Pending, passphrase: bytes | None) -> NodeKeys | None:

@@ -21,6 +21,7 @@ HANG_S = 30  # libFuzzer's own guard; a target is held to SECONDS_MAX of the pro
 # What is fuzzed; instrumenting all of node would take longer than many a run.
 INSTRUMENTED = (
     *("fednode.crypto", "fednode.sync", "fednode.node.ingest", "fednode.node.config", "fednode.node.toml"),
+    *("fednode.node.succession", "fednode.node.switchover", "fednode.node.web", "fednode.node.home"),
     *("fednode.node.timetable", "fednode.node.proof_words", "fednode.node.backup.keyfile", "fednode.node.messages"),
 )
 _DONE = re.compile(rb"stat::number_of_executed_units: *([0-9]+)")

@@ -16,15 +16,16 @@ import pytest
 from fednode.crypto import canonical, certs, note
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.keys import SealKey
-from fednode.node import config, proof_words, shipped, timetable
+from fednode.node import config, fence, proof_words, shipped, switchover, timetable
 from fednode.node.projection import fts_phrase
+from fednode.proto import fednode_pb2 as pb
 from fednode.sync import proof_file
 from fednode.sync.catalog import RETENTION_DAYS_MAX, VERSION_MAX, Catalog, Field
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError
 from fednode.sync.formats import Problem, parse
 from fednode.sync.identity import revocation_payload
-from fuzz import crypto_targets, file_targets, sync_targets
+from fuzz import crypto_targets, file_targets, peer_targets, state_targets, sync_targets
 from fuzz.crypto_targets import world
 from world import NOW_S
 
@@ -190,3 +191,47 @@ def test_regression_toml_that_the_library_cannot_bear(tmp_path: Path, text: str)
         with pytest.raises(ValueError, match="4300 digits") as caught:
             tomllib.loads(text)
         assert not isinstance(caught.value, tomllib.TOMLDecodeError)
+
+
+def test_regression_a_primary_agreed_to_hand_over_with_a_token_that_is_none() -> None:
+    """By reading for the target `hand-over`: it put up its fence, could not make its word for the issuer out of what
+    the standby had sent as a token, and stood there, writing no more."""
+    pair = peer_targets._pair()
+    me = pair.city.trust.me
+    for token in ("", "fednode1.x", pair.token[:-3] + "abc"):
+        request = pb.HandOverRequest(node=me.node, life=me.incarnation, token=token)
+        codes = {"FN-3101", "FN-3102"}
+        with pytest.raises(FednodeError) as caught:
+            switchover.hand_over(pair.city, pair.city.new_writer(pair.city.store), pair.standby.trust.me, request)
+        assert caught.value.code in codes
+        assert fence.standing(pair.city.store) is None
+
+
+SPOILT = (b"", b"{", b"[]", b'{"node":7}', b'{"at":"\xff"}', b"\xb1")
+
+
+@pytest.mark.parametrize("data", SPOILT)
+def test_regression_what_is_left_for_who_goes_on_and_cannot_be_read_is_told_by_its_file(data: bytes) -> None:
+    """A recovery and a join that go on ended in a DecodeError (FN-7001, "a fault of the program")."""
+    refused("FN-7619", lambda: state_targets._recovery(data))
+    refused("FN-7619", lambda: state_targets._joining(data))
+
+
+def test_regression_a_certificate_of_a_version_that_there_is_not() -> None:
+    """`InvalidVersion` is no ValueError to the library."""
+    pem = next(iter(state_targets._chains())).split(b"-----END")[0].split(b"-----", 2)[2]
+    der = base64.b64decode(b"".join(pem.split()))
+    at = der.index(b"\xa0\x03\x02\x01\x02") + 4
+    body = base64.b64encode(der[:at] + b"\x03" + der[at + 1 :])
+    text = b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n"
+    refused("FN-7619", lambda: state_targets._chain(text))
+    refused("FN-6234", lambda: state_targets._root_file(text))
+
+
+def test_regression_addresses_that_are_no_text() -> None:
+    refused("FN-7619", lambda: state_targets._addresses(b"parent.example:7443\n\xb1\n"))
+
+
+def test_regression_notes_that_are_no_text_are_nothing() -> None:
+    """One such byte in the state of a job ended whatever ran it: msgspec says so by a UnicodeDecodeError."""
+    state_targets._notes(b'{"by":"\xb1","next_ms":7}')
