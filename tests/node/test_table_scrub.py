@@ -74,6 +74,12 @@ def test_what_is_sound_is_sound(app: App) -> None:
         "op = 2",
         "seq = seq + 1",
         "seq = 1000000",
+        # regression (crash lab, flips, seeds 2, 5 and 11, 2026-11-27): these were compared with nothing
+        "hlc = hlc + 1",
+        "effective = effective - 1",
+        "effective = effective + 65536",
+        "base = base + 1",
+        "schema_version = schema_version + 1",
     ],
 )
 @pytest.mark.parametrize("seq", [0, COUNT - 1])
