@@ -532,28 +532,27 @@ class Projector:
         c.execute("update meta set value = min(value, (select coalesce(max(id), 0) from record)) where key = 'text_id'")
 
     def _late(self, segment_lsn: int) -> None:
-        """The first parent's cosignature lowered stamps of a segment that was applied before."""
+        """The first parent's cosignature moved stamps of a segment that was applied before."""
         held = self.store.segments(segment_lsn - 1, 1)[0]
         columns = self.store.columns(held)
         if columns is None or held.name.is_open or held.bound is None:
             return
-        dataset, area = (
-            self._id("dataset", "name", held.name.dataset),
-            self._id("area", "code", self._area_of(held.name)),
-        )
+        dataset = self._id("dataset", "name", held.name.dataset)
+        area = self._id("area", "code", self._area_of(held.name))
         declared = self.trust.dataset(held.name.dataset)
         rule = declared.merge if declared else "latest"
         for position, hlc in enumerate(columns.hlcs):
-            if hlc <= held.bound or position in columns.leaves or columns.ops[position] == ERASE:
+            if position in columns.leaves or columns.ops[position] == ERASE:
                 continue
-            seq = held.first + position
+            key, stamp, moved = columns.keys[position].decode(), effective(hlc, held.bound), 0
             for table in ("record", "superseded"):
-                self.connection.execute(
-                    f"""update {table} set effective = min(effective, ?)
-                        where dataset = ? and area = ? and key = ? and log = ? and seq = ?""",
-                    (held.bound, dataset, area, columns.keys[position].decode(), held.log_id, seq),
-                )  # fmt: skip
-            self._resolve(dataset, area, columns.keys[position].decode(), rule)
+                moved += self.connection.execute(
+                    f"""update {table} set effective = ?1
+                        where dataset = ? and area = ? and key = ? and log = ? and seq = ? and effective <> ?1""",
+                    (stamp, dataset, area, key, held.log_id, held.first + position),
+                ).rowcount  # fmt: skip
+            if moved:
+                self._resolve(dataset, area, key, rule)
 
     # ------------------------------------------------------------ reading
 

@@ -204,17 +204,20 @@ class Transaction:
         """Why a peer was not reached; the time of the last exchange stays."""
         self._c.execute("update peer set last_error = ? where id = ?", (code, peer_id))
 
-    def set_first_parent(self, lsn: int, given: Cosignature, tell: bool = False) -> tuple[int, int] | None:
-        """The first parent's cosignature of a segment already held. When it lowers a stamp, a `late` entry makes the
-        projections and the feeds take notice; `tell`: in any case, for a standby wants it. Returns (log id, lsn of the
-        late entry), or None when nothing follows from it."""
+    def set_first_parent(
+        self, lsn: int, given: Cosignature, *, tell: bool = False, instead: bool = False
+    ) -> tuple[int, int] | None:
+        """The first parent's cosignature of a segment already held: the earliest counts, or this one (`instead`). When
+        it moves a stamp, a `late` entry makes the projections and the feeds take notice; `tell`: in any case, for a
+        standby wants it. Returns (log id, lsn of the late entry), or None when nothing follows from it."""
         row = self._c.execute("select log_id, last_hlc, first_time from segment where lsn = ?", (lsn,)).fetchone()
-        if row is None or (row[2] is not None and row[2] <= given.time_s):
+        if row is None or (row[2] is not None and (row[2] == given.time_s or (row[2] < given.time_s and not instead))):
             return None
         self._c.execute(
             "update segment set first_time = ?, first_signature = ? where lsn = ?", (given.time_s, given.signature, lsn)
         )
-        if row[1] <= bound(given.time_s) and not tell:
+        earliest = given.time_s if row[2] is None else min(row[2], given.time_s)
+        if row[1] <= bound(earliest) and not tell:
             return None
         late = self.next_lsn()
         self._c.execute(

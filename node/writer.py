@@ -561,8 +561,10 @@ class Writer:
         self, peer_id: int, outcomes: Sequence[tuple[int, Cosignature | None, str]], witness: Identity, upto: int
     ) -> None:
         """The peer holds (or refuses) these items of this node's feed, and with them all up to `upto`. Its cosignatures
-        are verified, then kept: as first parent's for this node's own logs, as a witness's for what others hold. Raises
+        are verified, then kept: as first parent's for this node's own logs, as a witness's for what others hold. What a
+        successor had cosigned before its old primary came with its own counts as everybody else has it. Raises
         PeerError FN-6414 for a cosignature that does not verify."""
+        beside = self.trust.me.stands_for == witness.node
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
         lives = self.trust.directory.lives(witness.node)
         tell = bool(self.trust.directory.standbys_of(self.trust.node))
@@ -592,13 +594,20 @@ class Writer:
                 named = Cosignature(given.time_s, given.signature, witness.node)
                 first_hand = name.origin == self.trust.node
                 if first_hand:
-                    tx.set_first_parent(lsn, named, tell)
+                    tx.set_first_parent(lsn, named, tell=tell)
+                elif beside and self._issuer(name) == witness.node:
+                    tx.set_first_parent(lsn, named, instead=True)
                 if not first_hand or (self.trust.may_have_children and self.trust.route(name).down):
                     keeper.keep(name, size, named)
             keeper.settle()
             tx.raise_acked(peer_id, upto)
             if self.refusals:
                 self.on_refusals(tx, self.refusals)
+
+    def _issuer(self, name: LogName) -> str:
+        """The first parent of who wrote a log."""
+        life = self.trust.directory.life(name.origin, name.incarnation)
+        return life.issuer if life is not None else ""
 
     def witnessed(self, link: Link, told: wire.Witnessed) -> None:
         """What the parent passes on of nodes above: what verifies is kept. What does not is evidence; where this store

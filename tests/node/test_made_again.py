@@ -1,4 +1,5 @@
-"""What a successor makes again of an earlier life stands twice; in one process, carried by stick."""
+"""What a successor makes again of an earlier life stands twice, and what an old primary brings back; in one process,
+carried by stick."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fednode.crypto import canonical, checkpoint, issuing
+from fednode.crypto import canonical, certs, checkpoint, issuing
 from fednode.node import bundle_out, bundles, succession, urgent
-from fednode.node.app import App
+from fednode.node.app import App, real_clock
+from fednode.node.audit import verify_store
 from fednode.node.projection import Projector
 from fednode.node.rows import Row as Record
 from fednode.node.writer import Link
@@ -21,6 +23,7 @@ from fednode.sync import segment as seg
 from fednode.sync.change import DELETE, NODES, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.effects import Commit
+from fednode.sync.enrol import Joined, Token
 from fednode.sync.errors import PeerError
 from fednode.sync.merge import RULES
 from fednode.sync.strip import check_sealer, erase_change
@@ -369,3 +372,48 @@ def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
     sibling = row.apps[-1].trust.me
     with pytest.raises(PeerError, match="FN-5419"):
         check_sealer(stripped, origin, sibling, directory, from_parent=False)
+
+
+# ---------------------------------------------------------------- the old one comes back
+
+
+def come_back(row: Row, old: App, successor: App) -> App:
+    """As its successor's standby, with its store."""
+    token, keys = Token.decode(successor.invite_standby()), old.keys
+    der = issuing.make_request(token.node, keys.tls, keys.sign, keys.seal)
+    asked = pb.JoinRequest(node=token.node, secret=token.secret, request=der)
+    chain = tuple(successor.enrol(successor.new_writer(successor.store), asked).chain)
+    old._become_standby(Joined(chain, (), certs.parse(chain[0])))
+    return again(row, old)
+
+
+def counts(app: App, key: str) -> int:
+    """As of when the county's record counts."""
+    with closing(app.new_projector(app.store)) as projector:
+        projector.catch_up()
+        return projector.current(DATASET, "130102", [key])[key].effective
+
+
+def test_regression_what_a_successor_cosigned_counts_at_its_old_primary_too(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 332): a city took what its county wrote, whose clock was ahead,
+    and failed before the county had heard of that. The city's successor cosigned it, later; the old city, its standby,
+    went on with its own cosignature, by which the change counted as of an earlier moment than everywhere else."""
+    province, city, county, standby = row.apps
+    county.clock = lambda: real_clock() + 366 * 86_400_000
+    write(county, "ahead", area="130102")
+    carried = row.stick()
+    bundle_out.export(county, "parent", carried)
+    assert only(bundles.take_in(city, [carried])).refused == []
+    taken = counts(city, "ahead")
+    successor = promote(row, standby, province)
+    successor.clock = lambda: real_clock() + 60_000
+    bring(row, successor, "130102", county)
+    carry(row, county, successor)
+    carry(row, successor, province)
+    old = come_back(row, city, successor)
+    carry(row, old, successor)
+    everywhere = {one.trust.node: counts(one, "ahead") for one in (province, successor, county, old)}
+    assert set(everywhere.values()) == {everywhere["13"]}
+    assert everywhere["13"] > taken
+    assert [one.store.refused() for one in (province, successor, county, old)] == [[], [], [], []]
+    assert verify_store(old.store, old.trust).problems == []
