@@ -5,7 +5,8 @@ follows one that is held back, and went down without it. 34, 66: a successor's o
 after what it had written. 46: what a child gave back it had stripped itself (FN-5419). 53: what an old primary had
 acknowledged of a child that was revoked later was refused by its successor (FN-5420). 88: a successor was taken for a
 copy of its old primary, which the level above had met since (FN-5514). 291: two cosignatures of one change, and so two
-winners.
+winners. 332: the same at an old primary that comes back with its own. 337: two neighbours burn within half a minute,
+and the lower one's successor is invited anew, as FN-5519 says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337)
 
 
 @pytest.mark.sim

@@ -360,6 +360,38 @@ def _ask(world: World, new: SimNode, old: SimNode) -> tuple[bytes, ...] | None:
     return tuple(reply.chain)
 
 
+def not_heard_of(world: World, parent: str, child: SimNode) -> None:
+    """As FN-5519 says it: who granted a node its life was succeeded or restored, and its machine is lost with the word
+    of that; the node is invited anew (small, seed 337)."""
+    above, asked = world.nodes[parent], (parent, child.id)
+    if asked in world.invited or parent not in world.promoted or world.former[parent]:
+        return  # its old machine is there, and will give what it alone has
+    if not above.up or not child.up or above.restoring or child.restoring:
+        return
+    known = above.trust.directory.get(child.id)
+    if known is None or known.incarnation >= child.trust.me.incarnation:  # it has heard of it meanwhile
+        return
+    try:
+        reply = above.guarded(lambda: _invite_again(SimApp(above), above, child))
+    except FednodeError as error:  # it does not know the time yet
+        world.note("not invited", *asked, error.code)
+        return
+    if reply is None:
+        return
+    world.invited.add(asked)
+    world.note("invited anew", *asked)
+    above.moved()
+    child.guarded(lambda: SimApp(child).install_chain(tuple(reply.chain)))
+    child.crash("its daemon is started anew")
+
+
+def _invite_again(app: SimApp, above: SimNode, child: SimNode) -> pb.JoinReply:
+    me = child.trust.me
+    token = Token.decode(app.invite(me.node, me.level, me.name, me.scope))
+    request = pb.JoinRequest(node=me.node, secret=token.secret, request=SimApp(child).renewal_request())
+    return app.enrol(above.writer, request)
+
+
 def _come_back(world: World, old: SimNode, primary: str) -> None:
     """The old primary was fenced: its operator joins it as a standby of its successor, with its store."""
     again = partial(_come_back, world, old, primary)

@@ -30,6 +30,7 @@ TICK_MS = 20_000
 REST_MS = 100_000  # after so long without a word but beats
 SLOW_ROOM_BYTES, SLOW_MS = 1_000, 100
 BYE_MS = 500
+HEED_MS = 60_000  # until somebody does what the text of a refusal says: at first it is only tried again
 
 
 class End:
@@ -227,6 +228,9 @@ class End:
         self.session.world.note("close", self.node.id, code)
         if code and not isinstance(effect.error, Unavailable):
             self.session.world.refusals.append((self.node.id, self.peer.node.id, code, str(effect.error)))
+        if code == "FN-5519":
+            heed = partial(promotion.not_heard_of, self.session.world, self.node.id, self.peer.node)
+            self.session.world.clock.at(HEED_MS, heed)
         dialled, given = self is self.session.ends[0], getattr(effect.error, "params", {}).get("code", "")
         if dialled and given in fence.PARENTS_WORD and not self.node.restoring:
             self.node.guarded(lambda: self.node.writer.fence(given))

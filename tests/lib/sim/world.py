@@ -379,6 +379,7 @@ class World:
         self.promoting = False
         self.promoted: set[str] = set()
         self.failed: set[str] = set()
+        self.invited: set[tuple[str, str]] = set()  # by whom, and who: once more, and why (`promotion.not_heard_of`)
         self.became: dict[str, str] = {}  # a standby's id -> whom it succeeded
         self.former: dict[str, list[SimNode]] = {}  # old primaries that did not come back yet
         self.island: set[int] = set()  # machines that reach each other, and nobody else
