@@ -1,10 +1,10 @@
 """`fednode recover`: a node whose store is lost, damaged, rolled back or cloned takes its own history back.
 
 Rules
-1. A new store is made beside the old one. The parent gives a new incarnation first, which fences whoever else has these
-   keys, then all that it holds of this node and of those below it; each segment is verified as ever. Until all that is
-   here the new store is fenced: nothing may go on in the old life, and nobody gets what was written in the new one
-   before the word of it.
+1. A new store is made beside the old one. The parent gives a new incarnation first, later than any that was lived here,
+   which fences whoever else has these keys, then all that it holds of this node and of those below it; each segment is
+   verified as ever. Until all that is here the new store is fenced: nothing may go on in the old life, and nobody gets
+   what was written in the new one before the word of it.
 2. The old store is moved aside, never deleted (`log.db.before-recover-<time>`). What it holds and nobody else does is
    made again or taken over (`node.salvage`).
 3. Where it stands is in `recover.json`, written before each step; each step may be cut off anywhere and run again.
@@ -65,8 +65,8 @@ FILES = ("-wal", "-shm", "")  # the database itself last: without it there is no
 
 class State(msgspec.Struct, frozen=True):
     """Where a recovery stands. `at`: when it began, as the old store's new name has it; `life`: the incarnation that is
-    left; `code`, `heads`: why, and what the old store showed; `number`: of the backup that was put back;
-    `asked`: whether a life was asked for since that was put back."""
+    left, the last that was lived here; `code`, `heads`: why, and what the old store showed; `number`: of the backup
+    that was put back; `asked`: whether a life was asked for since then."""
 
     at: str
     life: int
@@ -205,10 +205,13 @@ class Recovery:
     def _begin(self, plan: Plan) -> State:
         now = iso(self._clock() // 1000).replace("-", "").replace(":", "")
         heads: tuple[str, ...] = ()
+        life = plan.life
         with contextlib.suppress(FednodeError, OSError), contextlib.closing(self._open(self.home.log_db)) as store:
             there = fence.standing(store)
             heads = there.heads if there else ()
-        return self._keep(State(now, plan.life, plan.code, heads), TAKING if plan.parent else SETTLING)
+            if plan.parent:  # which may have let it in anew without having heard of its later lives (FN-5519)
+                life = max([life, *(name.incarnation for _, name, _ in store.logs() if name.origin == plan.node)])
+        return self._keep(State(now, life, plan.code, heads), TAKING if plan.parent else SETTLING)
 
     def _keep(self, state: State, step: str) -> State:
         state = msgspec.structs.replace(state, step=step)
@@ -238,8 +241,8 @@ class Recovery:
         home.log_db = new
         app = self._load(home)
         try:
-            if app.trust.me.incarnation == state.life:
-                asyncio.run(syncing.new_life(app, state.life))
+            while (known := app.trust.me.incarnation) <= state.life:
+                asyncio.run(syncing.new_life(app, known))
             report = asyncio.run(syncing.take_back(app))
             result.taken, result.bytes_received = report.received, report.bytes_received
             result.refused = report.refused

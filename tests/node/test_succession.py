@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fednode.node.admission import ISSUERS
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.demotion import REACHED_LAST, SUCCESSORS
+from fednode.node.recovery import Recovery, Result
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.catalog import Catalog
 from fednode.sync.enrol import Token
@@ -202,6 +204,55 @@ async def test_the_root_key_promotes_the_province_s_standby(tmp_path: Path) -> N
         old = shipped.catalog()
         standby.app.publish_catalog(Catalog(old.version + 1, old.datasets, old.zh, old.en, old.targets))
         await mesh.until(lambda: city.app.trust.catalog_version == old.version + 1)
+
+
+async def recovered(mesh: Mesh, node: Running) -> Result:
+    """`fednode recover` on a node whose daemon is stopped, then its daemon again."""
+    await mesh.halt(node)
+    node.app.close()
+    place = node.app.home.path, node.app.config
+    result = await asyncio.to_thread(Recovery(*place).run)
+    node.app = App.open(*place, clock=mesh.clock)
+    await mesh.run(node)
+    return result
+
+
+async def test_who_has_a_life_that_its_parent_s_successor_never_heard_of_is_invited_anew(tmp_path: Path) -> None:
+    """As FN-5519 says it. Regression: with the keys that the successor knew it was given a life that it had lived
+    already, whose logs its children have."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        county = await mesh.child(city, "130102", "county")
+        standby = await standby_of(mesh, province)
+        await mesh.until(lambda: standby.app.config.listen in city.app.parent_addresses())
+        await mesh.until(lambda: standby.app.trust.directory.get("130102") is not None and held_by(standby, province))
+        root_key = province.app.home.root_key(None)
+        assert root_key is not None
+        await mesh.halt(standby)
+        assert (await recovered(mesh, city)).incarnation == 2
+        write_some(city, 1, 1, area="130102")
+        await mesh.until(lambda: len(county.records()) == 1)
+        await mesh.halt(province)
+        await succession.promote(standby.app, root_key=root_key)
+        standby.app.close()
+        standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+        await mesh.run(standby)
+        await mesh.until(lambda: _last_error(city, "13") == "FN-5519")
+        await mesh.halt(city)
+        token = Token.decode(standby.app.invite("1301", "city", "1301"))
+        city.app.close()
+        city.app = await App.join(city.app.home.path, city.app.config, token, clock=mesh.clock)
+        result = await recovered(mesh, city)
+        assert (result.left, result.incarnation) == (2, 3)
+        write_some(city, 1, 2, area="130102")
+        await mesh.until(lambda: len(county.records()) == 2 and standby.records() == county.records())
+        assert [one.app.store.refused() for one in (standby, city, county)] == [[], [], []]
+
+
+def _last_error(node: Running, peer: str) -> str | None:
+    found = node.app.store.peer(peer)
+    return found.last_error if found else None
 
 
 # ---------------------------------------------------------------- the old primary comes back
