@@ -248,12 +248,21 @@ class Records:
         on_progress: OnProgress | None = None,
     ) -> ImportReport:
         """Import what a source gives (`fednode.node.importing`); it was opened for this dataset. The audit has an event
-        `import.started` in the transaction of the first changes, and `import` with the counts at the end."""
+        in the transaction of the first changes: `import` with the counts where they are the only ones, else
+        `import.started`, and `import` at the end."""
         declared = self._writable(dataset)
         place = self._writable_area(area) if area else self.trust.area
         self.projector.catch_up()
         sha256 = "" if dry_run else source.sha256()
         told: dict[str, Any] = {"dataset": dataset, "area": place, "file": source.path.name, "sha256": sha256}
+        all_told = False
+
+        def begun(tx: Transaction, final: ImportReport | None) -> None:
+            nonlocal all_told
+            all_told = final is not None
+            action, more = ("import", _counts(final)) if final else ("import.started", {})
+            self.journal.within(tx, action, **told, **more)
+
         importer = Importer(
             self.writer,
             self.projector,
@@ -262,13 +271,11 @@ class Records:
             dry_run=dry_run,
             on_reject=on_reject,
             on_progress=on_progress,
-            begun=lambda tx: self.journal.within(tx, "import.started", **told),
+            begun=begun,
         )
         report = importer.run(source)
-        if not dry_run:
-            counts = {name: getattr(report, name) for name in COUNTS}
-            why = {"reasons": reasons_told(report.reasons)} if report.reasons else {}
-            self.journal.event("import", **told, **counts, **why)
+        if not dry_run and not all_told:
+            self.journal.event("import", **told, **_counts(report))
         return report
 
     def _write(self, action: str, dataset: str, area: str, change: Change) -> None:
@@ -619,6 +626,12 @@ class Records:
             self.declared(dataset)
         follow(self.projector)
         return digest_of(self.projector.connection, dataset, within)
+
+
+def _counts(report: ImportReport) -> dict[str, Any]:
+    """What an event tells of a whole import."""
+    counts = {name: getattr(report, name) for name in COUNTS}
+    return counts | ({"reasons": reasons_told(report.reasons)} if report.reasons else {})
 
 
 def digest_of(connection: sqlite.Connection, dataset: str | None = None, within: str = "") -> Digest:

@@ -6,8 +6,10 @@ from a child and cosigns each segment; what is verified is the province's log.db
     verify_per_s      what `audit verify --full` does, all cores, from the call to the report: starting the processes is
                       in it. In a process of its own that does nothing else, as the command is one
     command_s         the whole command `fednode audit verify --full`, once, from its start to its end, in seconds
-    hash_per_s        hashing alone, as many processes: keystream of salts, commitments, leaves, subtrees of the same
-                      changes, from columns that lie decoded in memory; decoding is not in it
+    hash_per_s        hashing alone, as many processes: all that a verification must hash of the same segments (SHA-256
+                      of the row and of the envelope, keystream of salts, commitments, leaves, subtrees), from bytes and
+                      decoded columns that lie in memory; the processes run before the time begins, decoding and
+                      signatures are not in it
     ratio             verify_per_s / hash_per_s; `ratio_one` in one process
     ..._one           in one process
     stages_us         CPU a change of each stage of verification, in one process
@@ -78,21 +80,23 @@ def fill(folder: Path, count: int) -> App:
     return province
 
 
-def each(store: Store) -> Iterable[tuple[int, Columns]]:
-    """(first, columns) of every segment of the bulk."""
+def each(store: Store) -> Iterable[tuple[seg.Envelope, Columns]]:
+    """Every segment of the bulk, read and opened."""
     after = 0
     while held := store.segments(after, 64, dataset=DATASET):
         for one in held:
             columns = store.columns(one)
             if columns is None:
                 raise RuntimeError("unreadable")
-            yield one.first, columns
+            yield seg.parse(one.raw), columns
         after = held[-1].lsn
 
 
-def hash_all(some: list[tuple[int, Columns]]) -> None:
-    for first, columns in some:
-        merkle.subtrees(first, seg.leaf_hashes(columns))
+def hash_all(some: list[tuple[seg.Envelope, Columns]]) -> None:
+    for envelope, columns in some:
+        SUITE_1.hash(envelope.raw)
+        envelope.digest()
+        merkle.subtrees(envelope.header.first, seg.leaf_hashes(columns))
 
 
 def _hashing(path: Path, stash_key: bytes, part: int, parts: int, ready: Any, begin: Any, out: Any) -> None:
