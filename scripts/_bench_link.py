@@ -1,4 +1,4 @@
-"""scripts/bench link: a village's line. Prints one JSON document; takes two to three minutes, in real time.
+"""scripts/bench link: a village's line. Prints one JSON document; takes three to four minutes, in real time.
 
 Two processes on loopback, mutual TLS, durable at both ends, as in `scripts/bench hop`, with the line of
 `tests/lib/shaper` between them:
@@ -20,6 +20,8 @@ are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and 
                   handshakes are over then, and the segments begin
     ..._share_from_dial     the same from dialling until the last ack is stored
     single_...    one more licence in an idle session: bytes of both directions less its JSON          (bar 600)
+    open_nothing_...        an idle session for two beats: bytes of both directions for each, in which both sides say
+                  that there is nothing new
     resumed_...   1,000 more by a dial that goes on with a TLS session, as every dial of a daemon but its first
     nothing_...   `fednode sync` with nothing to say: bytes (bar 3,000), round trips of 600 ms on a line that only
                   delays, with and
@@ -52,6 +54,7 @@ import sample_data
 from fednode.node.app import App
 from fednode.node.ingest.source import open_source
 from fednode.node.syncing import sync_once
+from fednode.sync.exchange import BEAT_MS
 from ports import free_port
 from shaper import Line, Shaper
 
@@ -140,6 +143,7 @@ async def bulk(folder: Path, line: Shaper, first: int, more: int) -> dict[str, A
         figures = await measured.acked("first", started, made)
         figures["first_share_of_data"] = measured.share_of_data()
         figures |= await single(child, line)
+        figures["open_nothing_bytes"] = await idle(line)
         measured = Measured(folder, line)
         started = time.monotonic()
         made = await asyncio.to_thread(write_licences, folder, first, 3)
@@ -165,6 +169,13 @@ async def single(child: Node, line: Shaper) -> dict[str, Any]:
         "single_over_json": round(bytes_each - sum(found["json"]) / 2),
         "single_ms": [round(one) for one in found["ms"]],
     }
+
+
+async def idle(line: Shaper) -> int:
+    """Bytes of both directions that an open session with nothing to say costs in the time of one beat."""
+    before, beats = line.bytes_up + line.bytes_down, 2
+    await asyncio.sleep(beats * BEAT_MS / 1000)
+    return round((line.bytes_up + line.bytes_down - before) / beats)
 
 
 async def nothing(folder: Path, port: int) -> dict[str, Any]:

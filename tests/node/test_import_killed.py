@@ -1,4 +1,4 @@
-"""What the audit has of an import, wherever it ends: killed, broken in the middle, in one group of rows or in several."""
+"""What the audit has of an import, wherever it ends: killed, broken in the middle, in one group of rows or several."""
 
 from __future__ import annotations
 
