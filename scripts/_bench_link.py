@@ -20,8 +20,8 @@ are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and 
                   handshakes are over then, and the segments begin
     ..._share_from_dial     the same from dialling until the last ack is stored
     single_...    one more licence in an idle session: bytes of both directions less its JSON          (bar 600)
-    open_nothing_...        an idle session for two beats: bytes of both directions for each, in which both sides say
-                  that there is nothing new
+    open_nothing_...        an idle session for 20 s, in which both sides say once that there is nothing new: bytes of
+                  both directions; a dial is among them where the line was cut meanwhile
     resumed_...   1,000 more by a dial that goes on with a TLS session, as every dial of a daemon but its first
     nothing_...   `fednode sync` with nothing to say: bytes (bar 3,000), round trips of 600 ms on a line that only
                   delays, with and
@@ -143,7 +143,6 @@ async def bulk(folder: Path, line: Shaper, first: int, more: int) -> dict[str, A
         figures = await measured.acked("first", started, made)
         figures["first_share_of_data"] = measured.share_of_data()
         figures |= await single(child, line)
-        figures["open_nothing_bytes"] = await idle(line)
         measured = Measured(folder, line)
         started = time.monotonic()
         made = await asyncio.to_thread(write_licences, folder, first, 3)
@@ -152,7 +151,7 @@ async def bulk(folder: Path, line: Shaper, first: int, more: int) -> dict[str, A
         started = time.monotonic()
         made = await asyncio.to_thread(write_licences, folder, more, 2)
         figures |= await measured.acked("cut", started, made)
-        return figures
+        return figures | await idle(line)
     finally:
         await asyncio.to_thread(child.end)
 
@@ -171,11 +170,12 @@ async def single(child: Node, line: Shaper) -> dict[str, Any]:
     }
 
 
-async def idle(line: Shaper) -> int:
-    """Bytes of both directions that an open session with nothing to say costs in the time of one beat."""
-    before, beats = line.bytes_up + line.bytes_down, 2
-    await asyncio.sleep(beats * BEAT_MS / 1000)
-    return round((line.bytes_up + line.bytes_down - before) / beats)
+async def idle(line: Shaper) -> dict[str, Any]:
+    """What an open session with nothing to say costs in the time of one beat of both sides."""
+    await asyncio.sleep(3)
+    before, cuts = line.bytes_up + line.bytes_down, line.cuts
+    await asyncio.sleep(BEAT_MS / 1000)
+    return {"open_nothing_bytes": line.bytes_up + line.bytes_down - before, "open_nothing_cuts": line.cuts - cuts}
 
 
 async def nothing(folder: Path, port: int) -> dict[str, Any]:

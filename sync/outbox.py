@@ -6,7 +6,8 @@ Rules
 2. An item that a cut left half sent goes on at the byte that the peer holds (`partial`), if it is the very same item
    and the first that is sent.
 3. What must be sent again goes before all else, then what is urgent (ahead of its turn), then the feed; but never into
-   the middle of an item that has begun.
+   the middle of an item that has begun. What a cut left half sent has begun: something urgent before it would end it,
+   and all of it would go over the line again.
 4. What went ahead is sent once more in its turn, so that the peer's cursor passes it; unless it was answered meanwhile
    and is larger than `TWICE_BYTES_MAX`: then the cursor passes it with the item after it.
 5. What is answered out of turn does not move `answered`: the feed is answered up to its first item that is not.
@@ -146,6 +147,8 @@ class Outbox:
             self._feed.popleft()
         queues = [queue for queue in (self._again, self._urgent, self._feed) if queue]
         begun = [queue for queue in queues if queue[0].introduced]
+        if not begun and not self._again:
+            begun = [queue for queue in queues if self._held_by_peer(queue[0].item)]
         return begun[0] if begun else queues[0] if queues else None
 
     def take(self, chunk_bytes: int = wire.CHUNK_BYTES_MAX) -> Iterator[wire.Chunk | wire.Late]:

@@ -29,3 +29,19 @@ def test_what_is_sent_again_starts_again() -> None:
     assert offsets(outbox, SECOND) == [(15, 4)]
     outbox.add_again([SECOND])
     assert [chunk.offset for chunk in outbox.take() if isinstance(chunk, wire.Chunk)] == [0]
+
+
+def test_regression_what_is_urgent_after_a_cut_does_not_end_what_the_peer_holds_half() -> None:
+    """An alert that was raised while the line was cut went first, and 50 of 55 kB went over a line of 64 kbit/s twice."""
+    outbox = Outbox(partial=wire.Partial(15, SECOND.digest, 4))
+    urgent = Item(16, b"c" * 10, digest=b"3" * 32)
+    outbox.add([SECOND])
+    outbox.add_ahead([urgent])
+    assert offsets(outbox, urgent) == [(15, 4), (16, 0), (16, 0)]
+
+
+def test_what_must_be_sent_again_goes_before_what_the_peer_holds_half() -> None:
+    """The peer cannot take the half item without it."""
+    outbox = Outbox(partial=wire.Partial(15, SECOND.digest, 4))
+    outbox.add_again([FIRST])
+    assert offsets(outbox, SECOND) == [(14, 0), (15, 0)]
