@@ -32,7 +32,7 @@ def test_what_is_sent_again_starts_again() -> None:
 
 
 def test_regression_what_is_urgent_after_a_cut_does_not_end_what_the_peer_holds_half() -> None:
-    """An alert that was raised while the line was cut went first, and 50 of 55 kB went over a line of 64 kbit/s twice."""
+    """An alert that was raised while the line was cut went first, and 50 of 55 kB went over a village's line twice."""
     outbox = Outbox(partial=wire.Partial(15, SECOND.digest, 4))
     urgent = Item(16, b"c" * 10, digest=b"3" * 32)
     outbox.add([SECOND])
