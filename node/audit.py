@@ -300,12 +300,21 @@ def _size_now(store: Store, log: Log) -> int:
 
 
 def strays(store: Store) -> Iterator[Problem]:
-    """Rows that belong to nothing: segments of no log, and late cosignatures that no segment has."""
+    """Rows that belong to nothing: segments of no log, or of another than their index says, and late cosignatures that
+    no segment has."""
     for log_id, first, end in store.rows(
         """select log_id, min(first), max(first + count) from segment where log_id not in (select id from log)
            group by log_id"""
     ):
         yield Problem(f"#{log_id}", first, end, "FN-6633")
+    # all else goes by the index: a row that names another log than that was found by nobody (flipped bits)
+    for name, first, end in store.rows(
+        """select coalesce(l.name, '#' || s.log_id), s.first, s.first + s.count
+           from segment s not indexed left join log l on l.id = s.log_id
+           where not exists (select 1 from segment p indexed by segment_place
+                             where p.log_id = s.log_id and p.first = s.first and p.lsn = s.lsn)"""
+    ):
+        yield Problem(name, first, end, "FN-6633")
     for name, first, end in store.rows(
         """select coalesce(l.name, '#' || t.log_id), coalesce(s.first, 0), coalesce(s.first + s.count, 0)
            from late t left join log l on l.id = t.log_id left join segment s on s.lsn = t.segment_lsn

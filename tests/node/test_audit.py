@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -402,3 +404,19 @@ def test_a_log_that_grows_while_it_is_verified_is_not_cut_off(tmp_path: Path, mo
         assert not waiting
     finally:
         line.close()
+
+
+def test_regression_a_row_that_names_another_log_than_its_index_is_found(copy: Path) -> None:
+    """Crash lab, flips, seed 2 (2026-11-27): one bit of `log_id` in a row of `segment`. Everything went by the index,
+    and found the segment where it belongs; a feed goes by the row."""
+    with closing(sqlite3.connect(copy, isolation_level=None)) as c:
+        kept = c.execute("select * from sqlite_master where name like 'segment_%'").fetchall()
+        lsn, log_id = c.execute("select lsn, log_id from segment order by lsn desc limit 1").fetchone()
+        other = c.execute("select id from log where id <> ?", (log_id,)).fetchone()[0]
+        c.execute("pragma writable_schema = on")
+        c.execute("delete from sqlite_master where name like 'segment_%'")
+    with closing(sqlite3.connect(copy, isolation_level=None)) as c:
+        c.execute("update segment set log_id = ? where lsn = ?", (other, lsn))
+        c.execute("pragma writable_schema = on")
+        c.executemany("insert into sqlite_master values (?, ?, ?, ?, ?)", kept)
+    assert [(one.code, one.end - one.first) for one in verified(copy).problems] == [("FN-6633", 1)]
