@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256  # fixed by leaf version 1 and by C2SP; another hash would be leaf version 2
 from struct import Struct, iter_unpack
 from typing import ClassVar
@@ -101,6 +102,16 @@ def subtrees(first: int, hashes: Sequence[bytes]) -> list[bytes]:
     return left + right[::-1]
 
 
+@lru_cache(maxsize=64)  # of one head it is asked for several times: to sign, to compare, to store
+def _root_over(peaks: tuple[bytes, ...]) -> bytes:
+    if not peaks:
+        return EMPTY_ROOT
+    current = peaks[-1]
+    for peak in reversed(peaks[:-1]):
+        current = node(peak, current)
+    return current
+
+
 @dataclass(frozen=True, slots=True)
 class TreeNode:
     """The root of the full subtree over the leaves [index << level, (index + 1) << level)."""
@@ -120,12 +131,7 @@ class Frontier:
 
     def root(self) -> bytes:
         """The root of the tree (RFC 9162 section 2.1.1)."""
-        if not self.peaks:
-            return EMPTY_ROOT
-        current = self.peaks[-1]
-        for peak in reversed(self.peaks[:-1]):
-            current = node(peak, current)
-        return current
+        return _root_over(self.peaks)
 
     def extend(self, hashes: Sequence[bytes]) -> Frontier:
         """The frontier after more leaves."""
@@ -141,7 +147,7 @@ class Frontier:
         kept: list[TreeNode] = []
         level: list[bytes] = list(hashes)
         below, height, lowest = self.size, 0, min(KEPT_LEVEL, len(hashes).bit_length() - 1)
-        while level or waiting:
+        while level:
             if height >= lowest:
                 start = self.size >> height
                 kept += [TreeNode(height, start + i, hash_) for i, hash_ in enumerate(level)]
@@ -152,7 +158,7 @@ class Frontier:
             level = _pairs(level)
             below >>= 1
             height += 1
-        return Frontier(size, tuple(reversed(done))), kept
+        return Frontier(size, (*waiting, *reversed(done))), kept  # what still waits stands above all that is new
 
     def join(self, count: int, parts: Sequence[bytes]) -> Frontier:
         """The frontier after `count` more leaves, which `subtrees` has made into `parts`."""

@@ -21,13 +21,13 @@ import fednode
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import carrier, poke, succession, switchover, tracing
+from fednode.node import carrier, heap, poke, succession, switchover, tracing
 from fednode.node.alerting.daily import Alerts
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
 from fednode.node.engine import Engine
 from fednode.node.fence import standing
-from fednode.node.follower import Follower
+from fednode.node.follower import Follower, Lull
 from fednode.node.jobs import IDLE, JOBS, Ledger, clean_up, exists, note_drills, notify, retain, save
 from fednode.node.journal import DAEMON, REFUSED, TEXT_BYTES_MAX, cut
 from fednode.node.keeper import Keeper
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
 SWITCH_S = 0.0005
-PROJECT_DELAY_S = 0.02  # acks go out, and come in, first: projecting would hold Python's lock meanwhile
 
 
 class Daemon:
@@ -56,7 +55,8 @@ class Daemon:
     def __init__(self, app: App) -> None:
         self.app = app
         app.tracer = tracing.tracer(app.config, app.trust.node, fednode.__version__)
-        self.engine = Engine(app, self._project_soon)
+        self._lull = Lull(asyncio.get_running_loop(), lambda: self.projector.wake())
+        self.engine = Engine(app, self._lull.put_off)
         self.projector = Follower(app, self.engine.writer.busy)
         self.scrubber = Scrubber(app, self.engine.writer, self.engine.mender.found) if app.config.scrub_days else None
         self._alerts = Alerts(app, self.engine)
@@ -109,6 +109,7 @@ class Daemon:
             if app.trust.parent is not None:
                 self._dialing = asyncio.create_task(self._dialer.run())
             settled(app.home.log_db)
+            heap.settle()
             ready(self.server.port, self.server.enrol_port)
             await self._switchover.begin(app.now_ms())
             await self._stop.wait()
@@ -116,6 +117,7 @@ class Daemon:
             self._jobs.stop()
             listener.close()
             await self._shut()
+            heap.unsettle()
 
     async def _open(self) -> None:
         """The ports, where somebody may dial this node; a village's when it has invited a standby. Raises StoreError
@@ -194,9 +196,6 @@ class Daemon:
         await self.engine.stop()
         await asyncio.to_thread(self.projector.stop)
         await asyncio.to_thread(self.app.tracer.stop)
-
-    def _project_soon(self) -> None:
-        asyncio.get_running_loop().call_later(PROJECT_DELAY_S, self.projector.wake)
 
     # ------------------------------------------------------------ other processes
 

@@ -104,19 +104,26 @@ class WriterThread:
             while (job := self._jobs.get()) is not None:
                 self._at_work = True
                 group, last = self._gather(job, writer.store.profile.group_bytes)
+                before = writer.store.drawn
                 if group:
-                    self._commit(writer, group)
+                    self._tell(self._commit(writer, group), writer.store.drawn != before, self._after_answers)
+                drawn = writer.store.drawn
                 if last is not None and len(last) == 2:
-                    self._function(writer, *last)
+                    self._tell([self._function(writer, *last)], writer.store.drawn != drawn, self._on_group)
                 if writer.alarms:
                     alarms, writer.alarms = writer.alarms, []
                     self._on_alarms(writer, alarms)
                 self._at_work = False
-                before, lsn = lsn, self._lsn(writer)
-                if lsn != before:
-                    self._post(self._after_answers if group else self._on_group)
+                seen, lsn = lsn, self._lsn(writer)
+                if lsn != seen + writer.store.drawn - before:  # another process, or another thread, has written, too
+                    self._post(self._on_group)
         finally:
             writer.store.close()
+
+    def _tell(self, told: list[Callable[[], None]], grown: bool, on_grown: Callable[[], None]) -> None:
+        """What became of jobs, to those who gave them, and that there is more, where it is so: in one call, so that the
+        loop need not be woken twice, nor be waited for by this thread in between."""
+        self._post(_all, [*told, *((on_grown,) if grown else ())])
 
     def _after_answers(self, turns: int = ANSWER_TURNS) -> None:
         """What peers sent is answered first, then others hear that there is more."""
@@ -139,7 +146,7 @@ class WriterThread:
                 if job is None:
                     return None
                 if len(job) == 2:
-                    self._function(None, _raiser(error), job[1])
+                    self._post(self._function(None, _raiser(error), job[1]))
                 else:
                     self._post(job[2], error)
 
@@ -165,24 +172,23 @@ class WriterThread:
             job = self._jobs.look()
         return group, None
 
-    def _commit(self, writer: Writer, group: list[Any]) -> None:
+    def _commit(self, writer: Writer, group: list[Any]) -> list[Callable[[], None]]:
+        """Store a group. What its peers' sessions are to be told."""
         try:
             with self._tracer.span("commit", commits=len(group)):
                 reports = writer.incoming([(link, commit) for link, commit, _ in group])
         except FednodeError as error:
             log.error("store trouble", extra={"code": error.code, "params": dict(error.params)})
-            for _, _, done in group:
-                self._post(done, error)
-            return
+            return [partial(done, error) for _, _, done in group]
         except Exception as error:  # a bug must not silence the writer: the sessions end, the next group is tried
             log.exception("writer failed")
-            for _, _, done in group:
-                self._post(done, error)
-            return
-        for (_, _, done), (_, report) in zip(group, reports, strict=True):
-            self._post(done, report)
+            return [partial(done, error) for _, _, done in group]
+        return [partial(done, report) for (_, _, done), (_, report) in zip(group, reports, strict=True)]
 
-    def _function(self, writer: Any, function: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
+    @staticmethod
+    def _function(writer: Any, function: Callable[[Any], Any], future: asyncio.Future[Any]) -> Callable[[], None]:
+        """Run a function. What whoever awaits it is to be told."""
+
         def settle(setter: Callable[[Any], None], value: Any) -> None:
             if not future.done():
                 setter(value)
@@ -191,9 +197,8 @@ class WriterThread:
             value = function(writer)
         # whatever it is goes to whoever awaits it
         except Exception as error:  # noqa: BLE001
-            self._post(settle, future.set_exception, error)
-            return
-        self._post(settle, future.set_result, value)
+            return partial(settle, future.set_exception, error)
+        return partial(settle, future.set_result, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -632,6 +637,17 @@ class Session:
 
     def _do_close(self, effect: fx.Close) -> None:
         self._finish(effect)
+
+
+def _all(told: Sequence[Callable[[], None]]) -> None:
+    """Each of them, whatever comes of the others."""
+    rest = iter(told)
+    try:
+        for tell in rest:
+            tell()
+    except Exception:
+        asyncio.get_running_loop().call_soon(_all, list(rest))
+        raise
 
 
 def _raiser(error: Exception) -> Callable[[Any], Any]:

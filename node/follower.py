@@ -3,7 +3,9 @@
 Rules
 1. What is stored comes first: while segments wait to be stored it gives way, for a second at most.
 2. Full text and indexes on fields are for when nothing else has come for a moment.
-3. It stops at what cannot be read (a damaged segment) or written (a full disk), says so once, and looks again when
+3. So is bringing both databases' write-ahead logs to an end, where there is much in them: else whoever writes the page
+   too many waits for all of it in the middle of a commit.
+4. It stops at what cannot be read (a damaged segment) or written (a full disk), says so once, and looks again when
    something was stored, or after a while.
 
 >>> # follower = Follower(app, engine.writer.busy); follower.wake(); follower.stop()
@@ -11,6 +13,7 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -27,10 +30,13 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 log = logging.getLogger("fednode.follower")
+PROJECT_DELAY_S = 0.02  # acks go out, and come in, first: projecting would hold Python's lock meanwhile
+PROJECT_DELAY_S_MAX = 0.1  # where one change follows the other, the projecting of each would hold up the next
 TEXT_DELAY_S = 0.5
 GIVE_WAY_STEP_S, GIVE_WAY_STEPS = 0.005, 200
 AFTER_TROUBLE_S = 10.0
 CLEAN_RETRY_S = 5.0
+CHECKPOINT_PAGES_MIN = 500  # 2 MiB
 
 
 def follow(projector: Projector) -> int:
@@ -43,6 +49,28 @@ def follow(projector: Projector) -> int:
             raise
         log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
         return 0
+
+
+class Lull:
+    """Calls a function when nothing has come for `PROJECT_DELAY_S`, or has for `PROJECT_DELAY_S_MAX`. In its loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+        self._loop, self._wake = loop, wake
+        self._timer: asyncio.TimerHandle | None = None
+        self._by_s = 0.0
+
+    def put_off(self) -> None:
+        """Something has come."""
+        now_s = self._loop.time()
+        if self._timer is None:
+            self._by_s = now_s + PROJECT_DELAY_S_MAX
+        else:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(now_s + PROJECT_DELAY_S, self._by_s), self._over)
+
+    def _over(self) -> None:
+        self._timer = None
+        self._wake()
 
 
 class Follower:
@@ -74,6 +102,11 @@ class Follower:
     @staticmethod
     def _clean(projector: Projector) -> bool:
         return clean_state(projector) or clean_log(projector.store)
+
+    @staticmethod
+    def _checkpoint(projector: Projector) -> None:
+        for connection in (projector.store.connection, projector.connection):
+            sqlite.checkpoint(connection, CHECKPOINT_PAGES_MIN)
 
     def _step(self, projector: Projector) -> bool:
         """One step. Whether there may be more."""
@@ -120,6 +153,7 @@ class Follower:
             if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):
                 delay_s = 0.0
                 continue
+            self._checkpoint(projector)
             if projector.unclean or projector.store.meta("unclean", 0):
                 self._wanted.wait(CLEAN_RETRY_S)  # somebody was in the way, or it waits for the daily job
                 continue

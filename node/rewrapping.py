@@ -65,7 +65,6 @@ class Rewrapping:
     def __init__(self, store: Store, trust: Trust, keys: NodeKeys, stripping: Stripping) -> None:
         self._store, self._trust, self._keys, self._stripping = store, trust, keys, stripping
         self._mine = SUITE_1.hash(keys.seal.public)[:KEY_ID_BYTES]
-        self._takers: dict[LogName, list[tuple[bytes, Identity, list[Identity]]]] = {}
         self._told: dict[str, int] = {}
         self._edges: dict[int, Frontier] = {}  # log -> its tree up to what was opened last, in this transaction
         self.on_given: Callable[[Transaction, str, int], None] = lambda tx, node, segments: None
@@ -74,7 +73,6 @@ class Rewrapping:
     def begin(self) -> None:
         """A transaction begins: what one that was rolled back had to tell is forgotten."""
         self._told.clear()
-        self._takers.clear()
         self._edges.clear()
 
     def tell(self, tx: Transaction) -> None:
@@ -88,7 +86,6 @@ class Rewrapping:
     def learned(self, tx: Transaction, name: LogName, columns: Columns) -> None:
         """A segment of `sys.nodes` is about to be believed: a key that was never seen makes its node one to whom
         something may be due."""
-        self._takers.clear()
         if name.dataset != NODES:
             return
         if not self._store.meta(_SEEDED):
@@ -112,7 +109,6 @@ class Rewrapping:
 
     def anew(self, tx: Transaction) -> None:
         """This node stands in another's place: nothing is known of whom that one gave what, so all keys are new."""
-        self._takers.clear()
         tx.set_meta(_SEEDED, 1)
         tx.execute("delete from rewrap_key")
         for one in self._trust.directory.all():
@@ -207,17 +203,18 @@ class Rewrapping:
 
     def _takers_of(self, name: LogName) -> list[tuple[bytes, Identity, list[Identity]]]:
         """To whom this node may give what they lack of a log, with their keys' ids and all who could give it."""
-        if name not in self._takers:
-            trust = self._trust
-            dataset = None if name.is_open else trust.dataset(name.dataset)
-            readers = rewrap.readers_of(name, dataset, trust.directory) if dataset is not None else []
-            found = []
-            for one in readers:
-                givers = rewrap.givers_of(one.node, readers, trust.directory)
-                if any(giver.node == trust.node for giver in givers):
-                    found.append((key_id(one), one, givers))
-            self._takers[name] = found
-        return self._takers[name]
+        return self._trust.known(("takers", name), lambda: self._work_out_takers(name))
+
+    def _work_out_takers(self, name: LogName) -> list[tuple[bytes, Identity, list[Identity]]]:
+        trust = self._trust
+        dataset = None if name.is_open else trust.dataset(name.dataset)
+        readers = rewrap.readers_of(name, dataset, trust.directory) if dataset is not None else []
+        found = []
+        for one in readers:
+            givers = rewrap.givers_of(one.node, readers, trust.directory)
+            if any(giver.node == trust.node for giver in givers):
+                found.append((key_id(one), one, givers))
+        return found
 
     def _give(self, tx: Transaction, lsn: int, *, untold: str = "") -> int:
         """Give what is lacking of one held segment that this node reads. How many rewraps were made for `untold`, of

@@ -193,6 +193,19 @@ def truncate(connection: Connection) -> bool:
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
 
 
+def checkpoint(connection: Connection, pages_min: int) -> bool:
+    """Bring what is in the write-ahead log into the database, where there are so many pages of it; whoever reads or
+    writes meanwhile goes on. Whether there was anything to do."""
+    try:
+        _, pages, done = connection.execute("pragma wal_checkpoint(noop)").fetchone()
+        if pages - done < pages_min:
+            return False
+        connection.execute("pragma wal_checkpoint(passive)")
+    except sqlite3.OperationalError:  # somebody else does it, or there is no room for it
+        return False
+    return True
+
+
 class _Moved(Exception):
     """Somebody wrote while a database was written anew."""
 

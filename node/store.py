@@ -55,6 +55,7 @@ class Store:
         self._stash_key = stash_key
         self.store_id: bytes = self.meta("store_id")
         self.damaged: set[tuple[str, int]] = set()  # what feeds met and passed over: (log, first)
+        self.drawn = 0  # arrival numbers, in transactions of this object that are on disk
         self.room = room.NOWHERE  # whoever opens a home's store says where its room is,
         self.profile = profile.NORMAL  # and how much memory there is
 
@@ -130,7 +131,9 @@ class Store:
         """One durable transaction."""
         self.room.make_way()
         with sqlite.transaction(self._c, self.path):
-            yield Transaction(self, self._c)
+            tx = Transaction(self, self._c)
+            yield tx
+        self.drawn += tx.drawn
         if self.room.given_up:
             sqlite.truncate(self._c)  # what the write-ahead log takes is room as well
 
@@ -447,6 +450,8 @@ class Store:
                 items.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
             cursor.close()
             if part:  # of one log, for a peer that asked for it
+                return items, drained
+            if items and drained and len(items) == until - after:  # each number is given out once: that is all
                 return items, drained
             until = until if drained else items[-1].lsn
             if back is not None:

@@ -98,6 +98,8 @@ class Stripping:
     def receipts(self) -> Iterator[tuple[str, list[Change]]]:
         """(area, changes) to append to `sys.receipts`: the record's area, where it lies in this node's scope. A receipt
         is never older than the erase that was seen here, whatever the clocks: its time follows the stamps."""
+        if not self._receipts:
+            return
         now_ms = max(self._now_ms(), milliseconds(int(self._store.meta("hlc", 0))))
         areas: dict[str, list[Change]] = {}
         for receipt in self._receipts.values():

@@ -37,6 +37,7 @@ class Transaction:
     def __init__(self, store: Store, connection: sqlite.Connection) -> None:
         self.store = store
         self._c = self.connection = connection
+        self.drawn = 0  # arrival numbers
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """For modules with a table of their own."""
@@ -46,6 +47,7 @@ class Transaction:
         self._c.execute("insert or replace into meta values (?, ?)", (key, value))
 
     def next_lsn(self) -> int:
+        self.drawn += 1
         return int(self._c.execute("update meta set value = value + 1 where key = 'lsn' returning value").fetchone()[0])
 
     def append_own(self, own: OwnSegment, route: Route) -> int:
@@ -170,9 +172,11 @@ class Transaction:
 
     def raise_have(self, peer_id: int, cursor: Cursor) -> None:
         """The same, where it is further than what came some other way meanwhile: by stick, or in another session."""
-        store, lsn = self._c.execute("select have_store, have_lsn from peer where id = ?", (peer_id,)).fetchone()
-        if store != cursor.store or lsn < cursor.lsn:
-            self.set_have(peer_id, cursor)
+        self._c.execute(
+            """update peer set have_store = ?1, have_lsn = ?2, have_check = ?3
+               where id = ?4 and (have_store is not ?1 or have_lsn < ?2)""",
+            (cursor.store, cursor.lsn, cursor.check, peer_id),
+        )
 
     def meet_store(self, peer_id: int, store: bytes) -> None:
         """The peer has another store than before: its feed is taken from the start."""

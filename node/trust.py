@@ -17,9 +17,10 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from threading import RLock
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -37,6 +38,8 @@ from fednode.sync.identity import Directory, node_payload
 from fednode.sync.segment import Reader
 
 READ_AT_ONCE = 200
+KNOWN_MAX = 4_096  # answers that are kept
+T = TypeVar("T")
 LATER_LIVES = "later_lives"  # certificates of lives of nodes above that no log here has said yet (meta)
 
 
@@ -57,6 +60,7 @@ class Trust:
         self._heard_of = ""  # `LATER_LIVES`, as it was read
         self.heard = 0  # how often something was heard
         self._turn = RLock()
+        self._worked_out: tuple[tuple[Directory, int, Catalog | None], dict[Any, Any]] = ((self.directory, 0, None), {})
 
     @classmethod
     def load(cls, store: Store, chain: tuple[bytes, ...], node: str) -> Trust:
@@ -175,6 +179,16 @@ class Trust:
 
     # ------------------------------------------------------------ questions
 
+    def known(self, question: Hashable, answer: Callable[[], T]) -> T:
+        """What follows from the directory and the catalog alone: worked out once, until one of them changes."""
+        now = (self.directory, self.directory.version, self.catalog)
+        said, found = self._worked_out
+        if said != now or len(found) >= KNOWN_MAX:
+            self._worked_out = now, found = now, {}  # at once: other threads ask, too
+        if question not in found:
+            found[question] = answer()
+        return cast(T, found[question])
+
     def might_read(self, one: Identity, name: LogName, version: int) -> bool:
         """Whether a node's level read a log's dataset by a version of the catalog, or wrote the log itself. A version
         that is not known here says no."""
@@ -239,6 +253,9 @@ class Trust:
 
     def route(self, name: LogName) -> Route:
         """Which way a log goes on from here. What a standby follows ends with it."""
+        return self.known(("route", name), lambda: self._route(name))
+
+    def _route(self, name: LogName) -> Route:
         if self.me.stands_for and name.origin != self.node:
             return Route(up=False, down="")
         dataset = self.dataset(name.dataset)
@@ -251,6 +268,10 @@ class Trust:
         read, and this node itself, which may have to take it back from its parent one day; each with its standbys. And
         whether anybody on the way carries it who may not read it: the area's own node may be one that is not known
         yet."""
+        question = ("readers", dataset.name, dataset.readers, area)
+        return self.known(question, lambda: self._readers(dataset, area))
+
+    def _readers(self, dataset: Dataset, area: str) -> tuple[list[Reader], bool]:
         me = self.me
         target = self.directory.node_covering(area) or me
         path = self.directory.path(target.node)

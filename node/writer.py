@@ -364,7 +364,7 @@ class Writer:
                 return self._mend(tx, link, commit, envelope)
             if header.stripped and self.stripping.handed_back(tx, envelope, self._context(link)):
                 return Done(commit.lsn)
-            verified = verify(commit.data, lambda _name: state, self._context(link), commit.first_parent)
+            verified = verify(envelope, lambda _name: state, self._context(link), commit.first_parent)
             return self._append(tx, clock, link, commit, verified)
         except Gap as gap:
             return Done(commit.lsn, gap=Want(gap.log, gap.size))

@@ -109,6 +109,7 @@ class Directory:
         self._revoked: dict[str, dict[int, Revocation]] = {}
         self._acted_s: dict[str, int] = {}  # node -> when it last certified or revoked somebody (rule 5)
         self.heard: frozenset[tuple[str, int]] = frozenset()  # lives that no log has said yet
+        self.version = 0  # rises with all that is taken in
 
     # ------------------------------------------------------------ following the logs
 
@@ -116,6 +117,7 @@ class Directory:
         """Take in a verified chain, own certificate first, root last."""
         for der in reversed(chain[:-1]):
             self._add(certs.parse(der))
+        self.version += 1
 
     def _acted(self, node: str, at_s: int) -> None:
         by = self.root if node == ROOT else self._nodes.get(node)
@@ -161,6 +163,7 @@ class Directory:
             self._heirs.add((payload["node"], payload["standby"]))
         elif kind == "sealed":
             self._sealed[payload["node"], payload["incarnation"], payload["sha256"]] = payload["standby"]
+        self.version += 1  # at the end: who looks meanwhile, in another thread, asks again
 
     @staticmethod
     def _revocation(origin: str, payload: Mapping[str, Any]) -> Revocation:

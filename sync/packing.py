@@ -15,7 +15,10 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import zstandard
 
@@ -39,13 +42,40 @@ def _dictionary() -> zstandard.ZstdCompressionDict:
     return made
 
 
+def _compressor(known: bool) -> Any:
+    given = _dictionary() if known else None
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, dict_data=given, write_checksum=False, write_content_size=True)
+
+
+def _decompressor(known: bool) -> Any:
+    return zstandard.ZstdDecompressor(dict_data=_dictionary() if known else None)
+
+
+_kept: dict[Callable[[bool], Any], list[Any]] = {_compressor: [], _decompressor: []}
+
+
+@contextmanager
+def _lent(make: Callable[[bool], Any], *, known: bool) -> Iterator[Any]:
+    """One that nobody else uses meanwhile. With the dictionary it is kept for the next: for a single record it takes
+    longer to make one than to use it. Without it is for more than that, and as large as its work."""
+    if not known:
+        yield make(known)
+        return
+    kept = _kept[make]
+    try:
+        one = kept.pop()
+    except IndexError:  # as many as were ever used at once
+        one = make(known)
+    try:
+        yield one
+    finally:
+        kept.append(one)
+
+
 def pack(plain: bytes, bodies: int = 1) -> bytes:
     """Compressed bytes, filled up where the ratio would be too high (rule 2). `bodies`: what every reader knows."""
-    known = _dictionary() if bodies >= 2 and len(plain) <= DICTIONARY_BYTES_MAX else None
-    compressor = zstandard.ZstdCompressor(
-        level=ZSTD_LEVEL, dict_data=known, write_checksum=False, write_content_size=True
-    )
-    packed = compressor.compress(plain)
+    with _lent(_compressor, known=bodies >= 2 and len(plain) <= DICTIONARY_BYTES_MAX) as compressor:
+        packed: bytes = compressor.compress(plain)
     if len(plain) <= max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)):
         return packed
     lacking = -(-len(plain) // RATIO_MAX) - len(packed)
@@ -61,8 +91,8 @@ def unpack(packed: bytes) -> bytes:
         number = zstandard.get_frame_parameters(packed).dict_id
         if number not in (0, NUMBER):
             raise PeerError("FN-6402", reason="dictionary")
-        known = _dictionary() if number else None
-        plain: bytes = zstandard.ZstdDecompressor(dict_data=known).decompress(packed, max_output_size=BODY_BYTES_MAX)
+        with _lent(_decompressor, known=number != 0) as decompressor:
+            plain: bytes = decompressor.decompress(packed, max_output_size=BODY_BYTES_MAX)
     except zstandard.ZstdError as error:
         raise PeerError("FN-6402", reason="body") from error
     return plain

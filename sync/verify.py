@@ -62,6 +62,7 @@ from fednode.sync.strip import check_erase, check_sealer, sealer_of
 from fednode.sync.wire import Cosignature
 
 NESTING_MAX = 32
+States = Callable[[LogName], LogState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,10 @@ class Held(Exception):
 
 
 def verify(
-    raw: bytes, state_of: Callable[[LogName], LogState], context: Context, first_parent: Cosignature | None
+    raw: bytes | seg.Envelope, state_of: States, context: Context, first_parent: Cosignature | None
 ) -> VerifiedSegment:
     """All gates. Raises PeerError, `Gap` (gate 6, something is missing) or `Held` (gate 6, seen before or a fork)."""
-    envelope = seg.parse(raw)  # 1
+    envelope = raw if isinstance(raw, seg.Envelope) else seg.parse(raw)  # 1
     header, name = envelope.header, envelope.header.log
     _known_suite(header)
     if name.domain != context.me.domain:  # 2

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node.driver import OUT_BYTES_MAX, REFUSED_MAX, STORING_MAX, Session, Welcome
+from fednode.node import driver
+from fednode.node.driver import OUT_BYTES_MAX, REFUSED_MAX, STORING_MAX, Session, Welcome, WriterThread
 from fednode.node.hooks import Hooks
 from fednode.node.profile import NORMAL
 from fednode.node.writer import Link
@@ -253,3 +254,58 @@ async def test_regression_a_peer_that_reads_no_answers_is_not_read() -> None:
     pipe.says(wire.Bye())
     assert (await running).error is None
     assert len([message for message in pipe.sent if isinstance(message, wire.Missing)]) == many
+
+
+# ---------------------------------------------------------------- the writer's thread
+
+
+class Shelf:
+    """A Writer whose store is a number."""
+
+    profile = NORMAL
+
+    def __init__(self) -> None:
+        self.store, self.alarms, self.lsn, self.drawn = self, [], 7, 0
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.asyncio
+async def test_that_there_is_more_is_said_once_and_after_who_made_it_was_told() -> None:
+    """By this thread's own count; where another has written, when that is seen."""
+    shelf: Any = Shelf()
+    said: list[str] = []
+    thread = WriterThread(lambda: shelf, lambda: said.append("more"))
+
+    def appends(_writer: Any) -> str:
+        shelf.lsn, shelf.drawn = shelf.lsn + 1, shelf.drawn + 1
+        return "done"
+
+    def elsewhere(_writer: Any) -> None:
+        shelf.lsn += 1
+
+    async def after(function: Callable[[Any], Any]) -> list[str]:
+        await thread.call(function)
+        await thread.call(lambda _writer: None)  # what was seen after the first was posted before this is answered
+        done, said[:] = list(said), []
+        return done
+
+    await after(lambda _writer: None)  # the first look
+    assert await after(lambda _writer: None) == []
+    assert await after(appends) == ["more"]
+    assert await after(elsewhere) == ["more"]
+    await asyncio.to_thread(thread.stop)
+    assert said == []
+
+
+@pytest.mark.asyncio
+async def test_regression_one_that_fails_to_hear_keeps_it_from_no_other() -> None:
+    heard: list[int] = []
+
+    def deaf() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        driver._all([lambda: heard.append(1), deaf, lambda: heard.append(2)])
+    await turn(2)
+    assert heard == [1, 2]

@@ -80,3 +80,35 @@ def test_regression_what_a_damaged_text_says_is_in_no_error(tmp_path: Path) -> N
     assert told.code == "FN-7604"
     assert "nood" in str(caught.value)
     assert "nood" not in str(told)
+
+
+@pytest.mark.parametrize("reading", [False, True])
+def test_a_checkpoint_waits_for_nobody_and_is_made_where_there_is_enough_for_one(tmp_path: Path, reading: bool) -> None:
+    path = tmp_path / "a.db"
+    connection, reader = (sqlite.connect(path, synchronous="FULL") for _ in range(2))
+    connection.execute("create table t (a)")
+
+    def waiting() -> int:
+        _, pages, done = connection.execute("pragma wal_checkpoint(noop)").fetchone()
+        return int(pages - done)
+
+    if reading:
+        reader.execute("begin")
+        reader.execute("select * from t").fetchall()
+    before = waiting()
+    connection.execute("insert into t values (zeroblob(8192))")
+    assert not sqlite.checkpoint(connection, waiting() + 1)
+    assert waiting() > before
+    assert sqlite.checkpoint(connection, waiting())
+    assert waiting() == (waiting() if reading else 0)
+    reader.close()
+    sqlite.checkpoint(connection, 0)
+    assert waiting() == 0
+
+
+def test_a_checkpoint_is_left_undone_where_somebody_else_makes_one(tmp_path: Path) -> None:
+    class Taken:
+        def execute(self, _sql: str) -> None:
+            raise sqlite.OperationalError("database is locked")
+
+    assert not sqlite.checkpoint(Taken(), 0)

@@ -14,6 +14,7 @@ import pytest
 
 from fednode.crypto.errors import IntegrityError
 from fednode.node import projection, resealed, sqlite, transaction
+from fednode.node import trust as trusting
 from fednode.node import writer as writing
 from fednode.node.projection import Projector
 from fednode.node.room import MIB, Room
@@ -623,3 +624,47 @@ def test_a_peer_with_another_store_counts_anew(township: Node) -> None:
     again = replace(township.link(VILLAGE), since=peer.since)
     township.take(again, Commit(1, audit.raw))
     assert township.writer.alarms == []
+
+
+# ---------------------------------------------------------------- what is worked out once
+
+
+def test_what_follows_from_who_is_who_is_worked_out_again_when_that_changes(tmp_path: Path) -> None:
+    """Who is revoked gets no key of what is written afterwards."""
+    village = Node(VILLAGE, tmp_path / VILLAGE)
+    shop_ = village.trust.dataset("shop")
+    assert shop_ is not None
+    before, _ = village.trust.readers(shop_, VILLAGE)
+    assert village.trust.readers(shop_, VILLAGE)[0] is before
+    village.trust.directory.apply(COUNTY, revocation_payload(TOWNSHIP, 1, NOW_S * 1000, "stolen"))
+    after, _ = village.trust.readers(shop_, VILLAGE)
+    gone = WORLD.identity(TOWNSHIP).seal_key
+    assert gone in [one.public for one in before]
+    assert [one for one in before if one.public != gone] == after
+    village.trust.directory = WORLD.directory()
+    assert village.trust.readers(shop_, VILLAGE)[0] == before
+    village.store.close()
+
+
+def test_no_more_answers_are_kept_than_there_is_room_for(township: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trusting, "KNOWN_MAX", 2)
+    asked: list[int] = []
+    for question in (1, 2, 1, 3, 1):
+        assert township.trust.known(question, lambda q=question: asked.append(q) or q) == question  # type: ignore[misc]
+    assert asked == [1, 2, 3, 1] or asked == [1, 2, 1, 3, 1]
+
+
+def test_a_store_counts_the_arrival_numbers_that_are_on_disk(township: Node) -> None:
+    append(township.store, chain_of(1)[0])
+    assert township.store.drawn == 1
+
+    def fails() -> None:
+        with township.store.write() as tx:
+            tx.next_lsn()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    with township.store.write() as tx:
+        tx.set_meta("hlc", 1)
+    assert township.store.drawn == 1

@@ -9,6 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fednode.sync import packing
 from fednode.sync import segment as seg
 from fednode.sync.change import PAYLOAD_BYTES_MAX, UPSERT, Columns
 from fednode.sync.dictionary import DICTIONARY, NUMBER
@@ -99,3 +100,23 @@ def test_a_catalog_says_whether_every_node_knows_it(bodies: int, known: int) -> 
     assert zstandard.get_frame_parameters(packed).dict_id == known
     assert seg.decode_body(packed) == columns
     assert seg.decode_leaves(packed).hashes == seg.leaf_hashes(columns)
+
+
+def test_a_compressor_is_one_caller_s_alone_until_it_is_given_back() -> None:
+    """With the dictionary they are kept (threads pack and unpack at the same time), without it none is."""
+    for make in (packing._compressor, packing._decompressor):
+        with packing._lent(make, known=True) as one, packing._lent(make, known=True) as other:
+            assert one is not other
+        with packing._lent(make, known=True) as again:
+            assert again in (one, other)
+        with packing._lent(make, known=False) as large:
+            assert large not in (one, other)
+        with packing._lent(make, known=False) as next_one:
+            assert next_one is not large
+
+
+def test_regression_a_kept_decompressor_remembers_nothing_of_what_it_refused() -> None:
+    packed = pack(b"a record by itself", 2)
+    with pytest.raises(PeerError, match="FN-6402"):
+        unpack(packed[:-1])
+    assert unpack(packed) == b"a record by itself"
