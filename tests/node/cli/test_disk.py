@@ -54,7 +54,9 @@ def test_a_home_that_is_low_refuses_writes_and_does_all_else(run: Run, disk: Dis
     page = run("find", NAME, "--limit", "2")[1]["records"]
     first, second = page[0]["key"], page[1]["key"]
     disk.leave(2 * MIB // PAGE - 100)  # no reserve yet: room for it, and less than as much again
-    assert run("status")[1]["status"]["disk"]["low"] is True
+    code, said = run("status")
+    assert code == 0, said
+    assert said["status"]["disk"]["low"] is True
     before = run("digest")[1]
     for words in (("import", NAME, str(sample(tmp_path, 10, 8))), ("put", NAME, "--key", first, "--field", "xk_nr=x")):
         code, document = run(*words)
@@ -113,7 +115,9 @@ def test_a_full_disk_without_a_reserve_is_read_as_long_as_there_is_room_to_open_
 def test_the_reserve_makes_way_for_a_command(run: Run, disk: Disk) -> None:
     (disk.path / "home" / "reserve").write_bytes(bytes(MIB))
     disk.leave(0)
-    assert run("status")[1]["status"]["disk"]["low"] is True
+    code, said = run("status")
+    assert code == 0, said
+    assert said["status"]["disk"]["low"] is True
     assert run("invite", "1301", "--level", "city", "--name", "x")[0] == 0
     assert not (disk.path / "home" / "reserve").exists()
 
