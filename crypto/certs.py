@@ -132,7 +132,7 @@ def parse(der: bytes) -> Identity:
 
 def _parse(der: bytes) -> Identity:
     certificate = x509.load_der_x509_certificate(der)
-    extensions = certificate.extensions
+    extensions, public = certificate.extensions, certificate.public_key()
     profile = canonical.loads(text_of(extensions.get_extension_for_oid(PROFILE).value.public_bytes()))
     if profile["v"] != PROFILE_VERSION:
         raise ValueError("profile version")
@@ -151,7 +151,7 @@ def _parse(der: bytes) -> Identity:
         (not NODE_NAME.fullmatch(node), "node"),
         (not 1 <= len(scope) <= SCOPE_MAX or not all(AREA.fullmatch(area) for area in scope), "scope"),
         (type(profile["inc"]) is not int or not 1 <= profile["inc"] < 10**9, "incarnation"),
-        (not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey), "key"),
+        (not isinstance(public, ec.EllipticCurvePublicKey), "key"),
         (type(profile["name"]) is not str or len(profile["name"]) > TITLE_MAX, "name"),
         (any(type(level) is not str for level in profile.get("levels", ())), "levels"),
         (der[-len(certificate.signature) - 1] != 0, "signature"),  # unused bits, which a reader may pass over
@@ -174,7 +174,7 @@ def _parse(der: bytes) -> Identity:
         str(profile["issuer"]),
         sign_key,
         seal_key,
-        spki(certificate.public_key()),
+        spki(public),
         may_issue,
         *dates,
         dns,

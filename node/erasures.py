@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fednode.node.projection import Projector
 
 _CONTEXT = b"fednode erased key v1\n"
+Receipts = dict[tuple[str, str], list[dict[str, Any]]]  # of a node about a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,9 @@ def own_erasures(store: Store, trust: Trust, said: Sequence[dict[str, Any]], wan
     """What this node erased, the newest first. `said`: the receipts; `wanted`: the place of one erase, all of them
     without."""
     by_place = {(one["node"], one["log"], one["first"]): one for one in said}
+    of_logs: Receipts = {}
+    for one in by_place.values():
+        of_logs.setdefault((one["node"], one["log"]), []).append(one)
     rows = store.connection.execute(
         """select e.log, e.seq, e.by_log, e.by_seq, e.at_ms from erased e join log l on l.name = e.by_log
            where l.origin = ? order by e.by_lsn desc, e.by_seq desc""",
@@ -137,7 +141,7 @@ def own_erasures(store: Store, trust: Trust, said: Sequence[dict[str, Any]], wan
         erase = f"{by_log}#{by_seq}"
         if not wanted or wanted == erase:
             name = LogName.parse(log)
-            holders = tuple(_holder(trust, by_place, name, seq, at_ms, node) for node in _route(trust, name))
+            holders = tuple(_holder(trust, by_place, of_logs, name, seq, at_ms, node) for node in _route(trust, name))
             found.append(Erasure(erase, log, seq, at_ms, holders))
     return found
 
@@ -153,9 +157,10 @@ def _route(trust: Trust, log: LogName) -> list[str]:
     if origin is None:
         return [log.origin]
     down = route(log, Side.SELF, False, flow in ("down", "both"), origin.scope).down
-    below = [one for one in directory.all() if one.node not in path and log.origin in _above(trust, one.node)]
-    if down:
-        nodes = [*nodes, *(one.node for one in below if goes_down_to(down, one.scope) and not one.stands_for)]
+    if down:  # whoever it may go to is soon found; to go up from each of 56,712 nodes, for each version, takes long
+        may = [one for one in directory.all() if goes_down_to(down, one.scope) and not one.stands_for]
+        below = [one.node for one in may if one.node not in path and log.origin in _above(trust, one.node)]
+        nodes = [*nodes, *below]
     return [two for node in nodes for two in (node, *(one.node for one in directory.standbys_of(node)))]
 
 
@@ -174,15 +179,21 @@ def _without(said: dict[str, Any], by_sealer: dict[str, Any] | None, seq: int, a
 
 
 def _holder(
-    trust: Trust, receipts: dict[tuple[str, str, int], dict[str, Any]], log: LogName, seq: int, at_ms: int, node: str
+    trust: Trust,
+    by_place: dict[tuple[str, str, int], dict[str, Any]],
+    of_logs: Receipts,
+    log: LogName,
+    seq: int,
+    at_ms: int,
+    node: str,
 ) -> Holder:
     identity, dataset = trust.directory.get(node), trust.dataset(log.dataset)
     level = identity.level if identity else ""
     confirmed = None
-    for (by, name, first), one in receipts.items():
-        if by == node and name == str(log) and first <= seq < first + one["count"]:
+    for one in of_logs.get((node, str(log)), ()):
+        if one["first"] <= seq < one["first"] + one["count"]:
             sealer = str(one.get("sealer", "")).rpartition("/")[0]
-            if _without(one, receipts.get((sealer, name, first)), seq, at_ms):
+            if _without(one, by_place.get((sealer, str(log), one["first"])), seq, at_ms):
                 confirmed = int(one["at_ms"])
     reads = dataset is not None and level in dataset.readers
     return Holder(node, identity.name if identity else "", level, reads, trust.directory.is_revoked(node), confirmed)

@@ -378,7 +378,10 @@ class Store:
         return [down for (down,) in rows]
 
     def lives(self, node: str, before: int) -> list[int]:
-        """Numbers of a node's own logs of incarnations before one."""
+        """Numbers of a node's own logs of incarnations before one. Before the first there are none: all logs are not
+        looked through for them."""
+        if before <= 1:
+            return []
         return [row[0] for row in self._rows("select id from log where origin = ? and incarnation < ?", node, before)]
 
     def hurry_up(self, after: int, beyond: int) -> urgent.Found:

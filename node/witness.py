@@ -182,10 +182,9 @@ def sign_head(store: Store, key: SigningKey, head: checkpoint.Checkpoint, last_h
 def owed(store: Store, trust: Trust, child: Identity, after: int) -> tuple[Witnessed | None, bool]:
     """What a child is to be told after a number, as much as one frame takes; and whether it is ripe: the highest node
     has signed, or there is more than that. None: nothing."""
-    rows = [*_after(store, child.node, after), *_after(store, "", after)]
-    if not rows:
+    numbers = _after(store, child.node, after)
+    if not numbers:
         return None, False
-    numbers = sorted(rows)[: wire.WITNESSED_MAX]
     upto, full = numbers[-1][0], len(numbers) == wire.WITNESSED_MAX
     names = [one.node for one in trust.directory.path(trust.node)]
     heads: list[WitnessedHead] = []
@@ -205,13 +204,12 @@ def owed(store: Store, trust: Trust, child: Identity, after: int) -> tuple[Witne
 
 
 def _after(store: Store, child: str, after: int) -> list[tuple[int, int]]:
-    return [
-        (number, log_id)
-        for number, log_id in store.rows(
-            "select number, log_id from witness where child = ? and number > ? order by number limit ?",
-            *(child, after, wire.WITNESSED_MAX),
-        )
-    ]
+    """Number and log of what is for a child alone, and for all: asked every few seconds for each child, so at once."""
+    rows = store.rows(
+        "select number, log_id from witness where child in (?, '') and number > ? order by number limit ?",
+        *(child, after, wire.WITNESSED_MAX),
+    )
+    return [(number, log_id) for number, log_id in rows]
 
 
 def start(store: Store, greeting: wire.Hello) -> int | None:

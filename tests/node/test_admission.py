@@ -258,3 +258,21 @@ def test_a_parent_is_heard_in_the_life_that_is_in_force_and_in_no_earlier_one(ch
     assert check(trust, greeting(TOWNSHIP, incarnation=2), NOW).incarnation == 2
     trust.directory.apply(COUNTY, revocation_payload(TOWNSHIP, 2, NOW_S * 1000, "stolen"))
     refused("FN-5511", check, trust, greeting(TOWNSHIP, incarnation=2), NOW)
+
+
+def test_regression_for_a_peer_that_gathers_nothing_nobody_looks_through_all_logs(
+    pair: tuple[Writer, Writer],
+) -> None:
+    """For logs of earlier lives, which only who recovers takes back: of three logs for each of 56,712 nodes that took
+    18 ms in every session (found by the simulator with the tree of Hebei)."""
+    parent, child = pair
+    name = child.trust.log_name(AUDIT, CHILD)
+    child.local(AUDIT, CHILD, [Change(b"k", b"{}")])
+    asked: list[str] = []
+    child.store.connection.set_trace_callback(asked.append)
+    assert child.store.lives(CHILD, 0) == child.store.lives(CHILD, 1) == []
+    assert asked == []
+    child.store.connection.set_trace_callback(None)
+    assert child.store.lives(CHILD, 2) == [log_id for log_id, log, _ in child.store.logs() if log.origin == CHILD]
+    assert name in [log for _, log, _ in child.store.logs()]
+    assert parent.store.lives(CHILD, 2) == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import fence
+from fednode.node import erasures, fence
 from fednode.node.admission import feeds
 from fednode.node.erasures import own_erasures
 from fednode.node.fence import Place, place
@@ -477,6 +477,24 @@ def test_a_carrier_confirms_what_its_sealer_says_and_no_more(make: Make) -> None
     assert waited_for() == [[CITY], [CITY]]
     city.take(city.link(COUNTY), county.raw())
     assert waited_for() == [[], []]
+
+
+def test_regression_who_has_to_confirm_is_not_looked_for_among_all_nodes(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each version that was erased the path of each of 56,712 nodes of a province was gone up, and all receipts
+    through for each of its holders (found by reading, for the simulator with the tree of Hebei)."""
+    county, own = make(COUNTY), records("a", "b")
+    county.take(county.link(TOWNSHIP), own.raw)
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x"), erase_change(LOG, 1, "x")])
+    gone_up: list[str] = []
+    monkeypatch.setattr(erasures, "_above", lambda _trust, node: gone_up.append(node) or [])
+    monkeypatch.setattr(erasures, "goes_down_to", lambda _down, scope: scope == (VILLAGE,))
+    found = own_erasures(county.store, county.trust, county.receipts())
+    assert [[one.node for one in erasure.holders][-3:] for erasure in found] == [[COUNTY, TOWNSHIP, VILLAGE]] * 2
+    path = [one.node for one in county.trust.directory.path(VILLAGE)]
+    assert [one.node for one in county.trust.directory.all() if one.node not in path]  # neighbours
+    assert gone_up == []  # it goes to none of them
 
 
 def test_a_carrier_that_takes_its_history_back_says_so_afterwards(make: Make) -> None:
