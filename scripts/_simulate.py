@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from sim.hierarchy import LARGE, SMALL, Shape, codes_of, of_codes, of_size, over_days
@@ -15,6 +16,8 @@ from sim.story import Told, tell
 
 COUNT = 31
 NODES_MIN = 20  # fewer have not enough villages for what befalls them
+
+OPEN_MIN = 6  # a session takes two, and whoever looks at several has them in hand
 
 
 def main() -> int:
@@ -45,11 +48,12 @@ def main() -> int:
             if given.shrink:
                 print(shrink(seed, told, complaint(error), given.shrink), file=sys.stderr)
             return 1
+        slept = f"{result.open_most} open at most, {result.woken} awakenings, " if given.open else ""
         spent, cpu = time.monotonic() - start, time.process_time() - cpu
         promoted = f"{result.promoted} promoted, " if given.promoting else ""
         print(
             f"seed {seed}: {result.digest[:16]} {result.events} events, {result.records} records, "
-            f"{result.resumed} resumed, {promoted}quiet after {result.quiet_after_ms // 1000} s, "
+            f"{result.resumed} resumed, {promoted}{slept}quiet after {result.quiet_after_ms // 1000} s, "
             f"{result.node_days:.1f} node-days, {spent:.2f} s ({cpu:.2f} s of processor: "
             f"{result.node_days / cpu:.1f} node-days a second)",
             flush=True,
@@ -71,6 +75,12 @@ def _shape(given: argparse.Namespace) -> tuple[Shape, str]:
     if given.days:
         shape = over_days(shape, given.days)
         words.append(f"--days {given.days}")
+    if given.calm > 1:
+        shape = replace(shape, calm=given.calm)
+        words.append(f"--calm {given.calm}")
+    if given.open:
+        shape = replace(shape, open_max=given.open)
+        words.append(f"--open {given.open}")
     return shape, " ".join(words)
 
 
@@ -81,6 +91,8 @@ def _given() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=COUNT, help="how many; with --divisions 0 is all")
     parser.add_argument("--days", type=int, default=0, help="over how many days; 0: six minutes, all at once")
     parser.add_argument("--divisions", type=Path, help="the tree of a real province: a CSV file that begins with codes")
+    parser.add_argument("--open", type=int, default=0, metavar="NODES", help="at once; the others sleep meanwhile")
+    parser.add_argument("--calm", type=int, default=1, metavar="TIMES", help="less goes wrong by chance, so many times")
     parser.add_argument("--burning", action="store_true", help="nodes burn, and come back from their backups")
     parser.add_argument("--promoting", action="store_true", help="primaries fail, and their standbys are promoted")
     parser.add_argument("--small", action="store_true", help="7 nodes and two and a half minutes")
@@ -92,6 +104,8 @@ def _given() -> argparse.Namespace:
     given = parser.parse_args()
     if given.nodes < NODES_MIN and not (given.divisions and not given.nodes):
         parser.error(f"--nodes: at least {NODES_MIN}")
+    if given.open and (given.open < OPEN_MIN or given.promoting):
+        parser.error(f"--open: at least {OPEN_MIN}, and not with --promoting")
     return given
 
 

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from fednode.node import witness
 from fednode.node.audit import verify_store
 from fednode.sync import segment as seg
@@ -41,18 +43,23 @@ EXPECTED_OF_THE_SUCCEEDED = frozenset(("FN-5513", "FN-5508", "FN-5523", "FN-5443
 
 
 def check(world: World) -> int:
-    """Every check; the number of records at the province. Raises AssertionError."""
+    """Every check; the number of records at the province. Raises AssertionError. Each node is looked at once: where
+    most sleep it is woken for all of it."""
+    everything = _Everything(world)
+    promised = _promised(world)
+    _refusals(world)
+    _found(world)
+    gone = {content: place for place, content in world.gone.items() if place in world.erased}
     for node in world.nodes.values():
         if node.id not in world.liars:
             _whole(node)
             _true(world, node)
-    _acknowledged(world)
-    _refusals(world)
-    _erased(world)
-    _gone(world)
-    _found(world)
-    _witnessed(world)
-    return _agreement(world)
+        _acknowledged(world, node, promised.get(node.id, []))
+        _erased(world, node)
+        _gone(world, node, gone)
+        _witnessed(world, node)
+        everything.agrees(node)
+    return len(everything.rows)
 
 
 def _whole(node: SimNode) -> None:
@@ -76,7 +83,9 @@ def _true(world: World, node: SimNode) -> None:
         assert (mine.end, mine.root) == (true.end, true.root), f"{node.id} holds another {name} than its origin wrote"
 
 
-def _acknowledged(world: World) -> None:
+def _promised(world: World) -> dict[str, list[tuple[str, int]]]:
+    """Who goes by what name now -> up to where it acknowledged which logs."""
+    found: dict[str, list[tuple[str, int]]] = {}
     for acker, log, size in world.acked | world.written:
         acker = world.became.get(acker, acker)
         # what a fire took comes back from the others, and a revoked one neither takes nor gives any more (seeds 45, 47)
@@ -84,9 +93,16 @@ def _acknowledged(world: World) -> None:
             continue
         if acker in world.burnt and world.revoked & {acker, LogName.parse(log).origin}:
             continue
-        held = world.nodes[acker].store.log_state(LogName.parse(log)).size
-        held = max(held, _again(world, acker, LogName.parse(log)))
-        assert held >= size, f"{acker} had acknowledged {log} up to {size}, and holds {held}"
+        found.setdefault(acker, []).append((log, size))
+    return found
+
+
+def _acknowledged(world: World, node: SimNode, promised: list[tuple[str, int]]) -> None:
+    for log, size in sorted(promised):
+        held = node.store.log_state(LogName.parse(log)).size
+        if held < size:
+            held = max(held, _again(world, node.id, LogName.parse(log)))
+        assert held >= size, f"{node.id} had acknowledged {log} up to {size}, and holds {held}"
 
 
 def _again(world: World, acker: str, log: LogName) -> int:
@@ -153,51 +169,47 @@ def _found(world: World) -> None:
         assert any(one == node for _, one in told), f"the province has not heard of {node}"
 
 
-def _witnessed(world: World) -> None:
+def _witnessed(world: World, node: SimNode) -> None:
     """The newest checkpoint of each of a node's own logs that goes up is signed by every node above, and it can show
     that."""
-    for node in world.nodes.values():
-        if node.id in world.revoked or world.astray(node.id):
+    if node.id in world.revoked or world.astray(node.id):
+        return
+    names = [one.node for one in node.trust.directory.path(node.id)[:-1]]
+    for log_id, name, size in node.store.logs():
+        if (name.origin, name.incarnation) != (node.id, node.trust.me.incarnation):
             continue
-        names = [one.node for one in node.trust.directory.path(node.id)[:-1]]
-        for log_id, name, size in node.store.logs():
-            if (name.origin, name.incarnation) != (node.id, node.trust.me.incarnation):
-                continue
-            if not node.trust.route(name).up or set(names) & world.revoked:
-                continue
-            signed = {one.witness for one in witness.kept(node.store, log_id) if one.size == size}
-            assert signed >= set(names[:-1]), f"{node.id} cannot show who has signed {name} at {size}: {sorted(signed)}"
+        if not node.trust.route(name).up or set(names) & world.revoked:
+            continue
+        signed = {one.witness for one in witness.kept(node.store, log_id) if one.size == size}
+        assert signed >= set(names[:-1]), f"{node.id} cannot show who has signed {name} at {size}: {sorted(signed)}"
 
 
-def _erased(world: World) -> None:
-    for eraser, log, seq in sorted(world.erased):
-        for node in world.nodes.values():
-            name = LogName.parse(log)
-            log_id = node.store.log_id(name)
-            held = node.store.segment_at(log_id, seq) if log_id is not None else None
-            columns = node.store.columns(held) if held is not None else None
-            if held is None or columns is None or world.revoked & {eraser, node.id}:
-                continue
-            if world.astray(eraser) or world.astray(node.id):
-                continue
-            assert seq - held.first in columns.leaves, f"{node.id} holds what {eraser} erased: {log}#{seq}"
-            node.projector.catch_up()
-            for table in ("record", "superseded"):
-                row = node.projector.connection.execute(
-                    f"select 1 from {table} where log = ? and seq = ?", (log_id, seq)
-                ).fetchone()
-                assert row is None, f"{node.id} has a {table} of {log}#{seq}, which {eraser} erased"
+def _erased(world: World, node: SimNode) -> None:
+    logs = {str(name): log_id for log_id, name, _ in node.store.logs()} if world.erased else {}
+    for eraser, log, seq in sorted(one for one in world.erased if one[1] in logs):
+        log_id = logs[log]
+        held = node.store.segment_at(log_id, seq)
+        columns = node.store.columns(held) if held is not None else None
+        if held is None or columns is None or world.revoked & {eraser, node.id}:
+            continue
+        if world.astray(eraser) or world.astray(node.id):
+            continue
+        assert seq - held.first in columns.leaves, f"{node.id} holds what {eraser} erased: {log}#{seq}"
+        node.projector.catch_up()
+        for table in ("record", "superseded"):
+            row = node.projector.connection.execute(
+                f"select 1 from {table} where log = ? and seq = ?", (log_id, seq)
+            ).fetchone()
+            assert row is None, f"{node.id} has a {table} of {log}#{seq}, which {eraser} erased"
 
 
-def _gone(world: World) -> None:
+def _gone(world: World, node: SimNode, gone: dict[bytes, tuple[str, str, int]]) -> None:
     """14, 15: what was erased is in no log, of no life."""
-    gone = {content: place for place, content in world.gone.items() if place in world.erased}
-    for node in world.nodes.values() if gone else ():
-        for held in node.store.segments(0, HELD_MAX):
-            columns = node.store.columns(held)
-            left = gone.keys() & set(columns.payloads) if columns is not None else ()
-            told = f"{node.id} holds, in {held.name} from {held.first} on, what was erased as"
-            assert node.id in world.revoked or not left, f"{told} {[gone[one] for one in left]}"
+    for held in node.store.segments(0, HELD_MAX) if gone else ():
+        columns = node.store.columns(held)
+        left = gone.keys() & set(columns.payloads) if columns is not None else ()
+        told = f"{node.id} holds, in {held.name} from {held.first} on, what was erased as"
+        assert node.id in world.revoked or not left, f"{told} {[gone[one] for one in left]}"
 
 
 def rows(node: SimNode) -> Rows:
@@ -210,16 +222,32 @@ def rows(node: SimNode) -> Rows:
     return {(area, dataset, key): (op, payload) for area, dataset, key, op, payload in found}
 
 
-def _agreement(world: World) -> int:
-    province = world.nodes["13"]
-    everything = rows(province)
-    late = province.projector.connection.execute("select max(effective) from record").fetchone()[0]
-    if late is not None:
-        latest = milliseconds(late)
-        assert latest <= world.clock.now_ms + 5 * 60_000, f"a record is from {latest - START_MS} ms after the start"
-    for node in world.nodes.values():
+class _Everything:
+    """The province's records, which all others are compared with."""
+
+    def __init__(self, world: World) -> None:
+        province = world.nodes["13"]
+        self._world, self.rows = world, rows(province)
+        self._places = sorted(self.rows)  # those of an area and of what lies in it follow each other
+        late = province.projector.connection.execute("select max(effective) from record").fetchone()[0]
+        if late is not None:
+            latest = milliseconds(late)
+            assert latest <= world.clock.now_ms + 5 * 60_000, f"a record is from {latest - START_MS} ms after the start"
+
+    def _inside(self, scope: tuple[str, ...]) -> Rows:
+        found: Rows = {}
+        for area in scope:
+            for at in range(bisect_left(self._places, (area,)), len(self._places)):
+                if not covers(scope, self._places[at][0]):
+                    break
+                found[self._places[at]] = self.rows[self._places[at]]
+        return found
+
+    def agrees(self, node: SimNode) -> None:
+        """A node holds the same as the province for its areas, and nothing of any other."""
+        world = self._world
         if node.id in world.revoked or world.astray(node.id):
-            continue
+            return
         mine = rows(node)
         scope = node.trust.me.scope
         strangers = {area for area, *_ in mine if not covers(scope, area)}
@@ -227,9 +255,8 @@ def _agreement(world: World) -> int:
         for _, name, _ in node.store.logs():
             theirs = name.audience and not covers(scope, name.audience)
             assert not theirs, f"{node.id} holds {name}, which is for another"
-        expected = {place: row for place, row in everything.items() if covers(scope, place[0])}
+        expected = self._inside(scope)
         for place in expected.keys() | mine.keys():
             if place[0] in world.revoked or world.astray(place[0]):
                 continue
             assert mine.get(place) == expected.get(place), f"{node.id} and the province differ at {place}"
-    return len(everything)

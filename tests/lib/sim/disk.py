@@ -21,13 +21,16 @@ class Crash(Exception):
 
 
 class CrashingStore(Store):
-    """A store on such a disk. `doomed`, `ailing`: whether the power goes, or the disk fails, at this commit."""
+    """A store on such a disk. `doomed`, `ailing`: whether the power goes, or the disk fails, at this commit;
+    `changing`: told that there is one."""
 
     doomed: Callable[[], bool] = staticmethod(lambda: False)
     ailing: Callable[[], bool] = staticmethod(lambda: False)
+    changing: Callable[[], None] = staticmethod(lambda: None)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
+        self.changing()
         with super().write() as tx:
             yield tx
             if self.doomed():

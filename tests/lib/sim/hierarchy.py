@@ -31,6 +31,7 @@ from sim.quick import mode
 START_MS = 1_780_000_000_000
 DAY_MS = 86_400_000
 NODE_DAYS = 31 * 30
+NOBODY = b"a nobody's store"  # the id of no node's store
 DIGITS = (2, 2, 2, 3, 3)  # of an area's code, more at each level
 ENDS = tuple(accumulate(DIGITS))
 COUNTIES = ("130102", "130104", "130202", "130203")
@@ -47,7 +48,10 @@ class Shape:
     nodes with a standby, which fail; `erased_there`: erases of what each of them wrote; `persistent`: they fail as soon
     as they may; else one that may not when its time has come does not fail at all. `stretch`: how much slower all goes
     than in six minutes, where a story is told over days; `frail`: lines are slow, or silent in one direction, and disks
-    do not take what is written."""
+    do not take what is written. `open_max`: so many nodes are open at once, the others sleep (`sim.sleeping`), and
+    meet their parents in windows: a village `meetings` times, everybody else `OFTEN` times as often; 0: all are open,
+    and connected, all the time. `naps`: nodes of any level that stop and start again. `calm`: what goes
+    wrong by chance (`Faults`) does so many times less often."""
 
     tree: tuple[tuple[str, tuple[str, ...]], ...]
     faults_ms: int
@@ -67,8 +71,13 @@ class Shape:
     persistent: bool = False
     stretch: int = 1
     frail: bool = True
+    open_max: int = 0
+    meetings: int = 8
+    naps: int = 12
+    calm: int = 1
 
 
+OFTEN = 4  # times as often as a village whoever else meets its parent, where there are windows
 LARGE = Shape(
     (
         ("province", ("13",)),
@@ -129,6 +138,7 @@ def over_days(shape: Shape, days: int) -> Shape:
         faults_ms=days * DAY_MS,
         stretch=days * DAY_MS // shape.faults_ms,
         crashed=shape.crashed * much,
+        meetings=days,
         busy=min(shape.busy * much, villages),
         restored=min(shape.restored * much, villages),
     )
@@ -213,29 +223,61 @@ def standby_of(shape: Shape, node: str) -> Member:
 
 
 @cache
+def blank(_mode: str) -> Path:
+    """A folder with the databases of a node that has nothing, not even a name. One for each mode of `quick`."""
+    folder = _folder("fednode-sim-blank-")
+    member = members()["13"]
+    store = Store.create(folder / "log.db", store_id=NOBODY, stash_key=member.keys.stash_key)
+    Projector(folder / "state.db", store, Trust.load(store, member.chain, member.node)).close()
+    store.close()
+    return folder
+
+
+def home_of(home: Path, member: Member, children: Sequence[Member]) -> None:
+    """A node's home: a copy of what nobody has, with its name in it, its children enrolled, and the catalog published
+    at the province."""
+    home.mkdir(exist_ok=True)
+    for name in ("log.db", "state.db"):
+        data = (blank(mode()) / name).read_bytes()
+        assert data.count(NOBODY) == 1
+        (home / name).write_bytes(data.replace(NOBODY, store_id_of(member.node)))
+    if member.parent and not children:
+        return
+    store = Store.open(home / "log.db", stash_key=member.keys.stash_key)
+    trust = Trust.load(store, member.chain, member.node)
+    writer = Writer(store, trust, member.keys, lambda: START_MS, lambda size, n=member.node: _seed(f"{n} salt", size))
+    if children:
+        enrolments = [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in children]
+        writer.local(NODES, trust.area, enrolments)
+    if not member.parent:
+        writer.local(CATALOG, trust.area, [Change(b"catalog", catalog(1).to_json())])
+    Projector(home / "state.db", store, trust).close()
+    store.close()
+
+
+def children_in(shape: Shape) -> dict[str, list[Member]]:
+    """Who is right below whom; nobody is below the lowest."""
+    found: dict[str, list[Member]] = {}
+    for member in members(shape).values():
+        found.setdefault(member.parent or member.node, []).append(
+            member
+        )  # the root enrols nobody: its log is no node's
+    return found
+
+
+@cache
 def template(shape: Shape, _mode: str) -> Path:
-    """A folder with a home for each node: its children enrolled, the catalog published at the province. One for each
-    mode of `quick`."""
-    folder = Path(tempfile.mkdtemp(prefix="fednode-sim-template-", dir=fast_folder()))
+    """A folder with a home for each node. One for each mode of `quick`."""
+    folder = _folder("fednode-sim-template-")
+    children = children_in(shape)
+    for member in members(shape).values():
+        home_of(folder / member.node, member, children.get(member.node, []))
+    return folder
+
+
+def _folder(prefix: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=fast_folder()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    children: dict[str, list[Member]] = {}
-    for member in members(shape).values():
-        children.setdefault(member.parent or member.node, []).append(member)
-    for member in members(shape).values():
-        home = folder / member.node
-        home.mkdir()
-        store = Store.create(home / "log.db", store_id=store_id_of(member.node), stash_key=member.keys.stash_key)
-        trust = Trust.load(store, member.chain, member.node)
-        writer = Writer(
-            store, trust, member.keys, lambda: START_MS, lambda size, n=member.node: _seed(f"{n} salt", size)
-        )
-        if said := children.get(member.node, []):
-            enrolments = [Change(one.node.encode(), msgspec.json.encode(node_payload(one.chain[0]))) for one in said]
-            writer.local(NODES, trust.area, enrolments)
-        if not member.parent:
-            writer.local(CATALOG, trust.area, [Change(b"catalog", catalog(1).to_json())])
-        Projector(home / "state.db", store, trust).close()
-        store.close()
     return folder
 
 

@@ -43,6 +43,11 @@ class Faults:
         """The same, but these never happen."""
         return replace(self, **dict.fromkeys(kinds, 0.0))
 
+    def rarer(self, times: int) -> Faults:
+        """The same, but each so many times less likely: where there are many nodes, all the same some befall each
+        day."""
+        return replace(self, **{kind: getattr(self, kind) / times for kind in self.kinds()})
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:

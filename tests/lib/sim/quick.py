@@ -19,13 +19,13 @@ from unittest import mock
 
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import Suite
-from fednode.node import sqlite
+from fednode.node import profile, sqlite
 from fednode.sync import segment, wire
 from fednode.sync.catalog import Catalog
 
 TAG_BYTES = 16
 ENC_BYTES = 32
-MANY = 1 << 16
+MANY, FEW = 1 << 16, 1 << 13  # of each; few where nodes are so many that they seldom ask the same
 STATEMENTS = 1_000
 MAPPED_BYTES = 1 << 28
 
@@ -88,6 +88,7 @@ _PURE: tuple[tuple[Any, str, bool], ...] = (  # where, what, whether it is a sta
     (segment, "_plain", False),
     (segment, "decode_leaves", False),
     (wire, "decode", False),
+    (profile, "memory_bytes", False),
 )
 _connect = sqlite.sqlite3.connect
 _in_force = [""]
@@ -105,30 +106,32 @@ def mode() -> str:
 
 
 @contextmanager
-def remembered() -> Iterator[None]:
-    """Pure functions remember what they have said. Errors are not remembered; nothing is, beyond this."""
+def remembered(answers: int = MANY) -> Iterator[None]:
+    """Pure functions remember what they have said, so many answers each. Errors are not remembered; nothing is, beyond
+    this."""
     with ExitStack() as patches:
         for where, name, static in _PURE:
-            known: Callable[..., Any] = lru_cache(maxsize=MANY)(getattr(where, name))
+            known: Callable[..., Any] = lru_cache(maxsize=answers)(getattr(where, name))
             patches.callback(known.cache_clear)  # type: ignore[attr-defined]
             patches.enter_context(mock.patch.object(where, name, staticmethod(known) if static else known))
         yield
 
 
 @contextmanager
-def quickly(*, light: bool = False) -> Iterator[None]:
+def quickly(*, light: bool = False, answers: int = MANY) -> Iterator[None]:
     """All of it, as long as the block lasts."""
     collects = gc.isenabled()
     gc.disable()
     with ExitStack() as patches:
         for name, what in _LIGHT.items() if light else ():
             patches.enter_context(mock.patch.object(Suite, name, what))
-        patches.enter_context(remembered())
+        patches.enter_context(remembered(answers))
         patches.enter_context(mock.patch.object(sqlite.sqlite3, "connect", _mapped))
         _in_force.append("light" if light else "")
         try:
             yield
         finally:
             _in_force.pop()
+            gc.unfreeze()
             if collects:
                 gc.enable()

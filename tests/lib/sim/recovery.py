@@ -41,6 +41,7 @@ def keep_backup(node: SimNode) -> None:
     """Copy the store while nothing writes (one event at a time)."""
     if not node.up:
         return
+    node.wake()
     folder = node.folder / "backup"
     folder.mkdir(exist_ok=True)
     for name in FILES:
@@ -74,6 +75,7 @@ def restore_backup(node: SimNode) -> None:
 
 
 def _held(node: SimNode) -> list[tuple[LogName, int]]:
+    node.wake()
     store = Store.open(node.folder / "log.db", stash_key=node.member.keys.stash_key)
     try:
         return [(name, size) for _, name, size in store.logs()]
@@ -165,6 +167,7 @@ def lost(node: SimNode, *, gone: bool = False) -> None:
     world.written = {one for one in world.written if one[0] != node.id or held.get(one[1], 0) >= one[2]}
     known: set[tuple[str, int]] = set()
     for one in related:
+        one.wake()
         store = Store.open(one.folder / "log.db", stash_key=one.member.keys.stash_key)
         known |= set(store.rows("select log, seq from erased"))
         store.close()

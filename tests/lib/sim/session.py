@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TICK_MS = 20_000
 REST_MS = 100_000  # after so long without a word but beats
 SLOW_ROOM_BYTES, SLOW_MS = 1_000, 100
-BYE_MS = 500
+BYE_MS, HUNG_UP_MS = 500, 60_000
 HEED_MS = 60_000  # until somebody does what the text of a refusal says: at first it is only tried again
 
 
@@ -231,6 +231,7 @@ class End:
         if code == "FN-5519":
             heed = partial(promotion.not_heard_of, self.session.world, self.node.id, self.peer.node)
             self.session.world.clock.at(HEED_MS, heed)
+        self.session.clean = not code
         dialled, given = self is self.session.ends[0], getattr(effect.error, "params", {}).get("code", "")
         if dialled and given in fence.PARENTS_WORD and not self.node.restoring:
             self.node.guarded(lambda: self.node.writer.fence(given))
@@ -240,6 +241,8 @@ class End:
             self.session.world.clock.at(1, self.node.recovery.finish)
         if self.session.world.promoting and code and not dialled:  # so that the child hears why
             self.session.world.clock.at(BYE_MS, self.session.end)
+        elif self.session.world.shape.open_max and dialled and not code:  # what it has said is on the way yet
+            self.session.world.clock.at(HUNG_UP_MS, self.session.end)
         else:
             self.session.end()
 
@@ -276,17 +279,17 @@ class SimSession:
     """A connection between a child (end 0) and its parent (end 1)."""
 
     def __init__(self, world: World, child: SimNode, parent: SimNode) -> None:
-        self.world, self.open = world, True
+        self.world, self.open, self.clean = world, True, False
         self.slow = world.clock.chance(0.5)  # a line that takes a little at a time
         half = child.store.partial(parent.id)
-        back = child.restoring
+        back, windows = child.restoring, bool(world.shape.open_max)
         place = (child.trust, child.store, child.now_ms(), "sim", child.store.peer(parent.id), half)
         wants, unsure = not child.recovery.in_old_life, not child.reference.sure
         child.recovery.wanted = wants
         to = admission.to_parent(child.trust) if world.burnt or world.promoting else None
         hello = admission.hello(*place, feeds=not back, wants=wants, restore=back, unsure=unsure, to=to)
         self.ends = [
-            End(child, Exchange(dials=True, hello=hello, half=half, once=back), self),
+            End(child, Exchange(dials=True, hello=hello, half=half, once=back or windows), self),
             End(parent, Exchange(dials=False), self),
         ]
         for end, other in (self.ends, self.ends[::-1]):
@@ -334,4 +337,4 @@ class SimSession:
                 end.node.crash("while parting")
         child = self.ends[0].node
         child.tries += 1
-        self.world.clock.at(child.redial_ms(), child.dial)
+        child.dial_again(self.clean)

@@ -21,13 +21,14 @@ from sim.datasets import catalog
 from sim.hierarchy import DAY_MS, LARGE, SMALL, Shape
 from sim.network import Faults, Planned
 from sim.promotion import promotions, settled
-from sim.quick import quickly
+from sim.quick import FEW, MANY, quickly
 from sim.recovery import back_up, burn, keep_backup, restore_backup
 from sim.sticks import carry, carry_for_whoever_is_cut_off
 from sim.world import SimNode, World
 
 PEACE_MS = 30 * 60 * 1000  # everything must be everywhere within this time after the last fault
 STEP_MS = 60 * 1000
+VISIT_MS, LEVEL_MS, ROUNDS = 20, 60_000, 12  # where nodes meet their parents in turns
 BURNT = 4  # nodes that burn, where any do
 FAR, DEAF = 3, 2  # lines that are slow, and that fall silent in one direction
 KEYS = 8
@@ -39,7 +40,9 @@ EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
 class Result:
     """What a run came to. `digest`: of the trace; `records`: at the province; `resumed`: segments that a cut had
     left half received, and that went on from there; `brought`: what sticks brought that was not there yet; `promoted`:
-    nodes that were succeeded; `ailments`: commits that a disk did not take; `lies`: frames in which somebody lied."""
+    nodes that were succeeded; `ailments`: commits that a disk did not take; `lies`: frames in which somebody lied.
+    Where nodes sleep, `open_most`: how many were open at one time; `woken`: how often one woke; `asleep_bytes`: what
+    the files of those take that sleep in the end."""
 
     seed: int
     digest: str
@@ -53,6 +56,9 @@ class Result:
     ailments: int = 0
     lies: int = 0
     node_days: float = 0.0
+    open_most: int = 0
+    woken: int = 0
+    asleep_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ def run(
 
 def tell(seed: int, told: Told, faults: Faults | None = None) -> tuple[Result, list[Planned]]:
     """Run one seed in some way; also what was planned for it. Raises AssertionError as `run` does."""
-    with quickly(light=told.light):
+    with quickly(light=told.light, answers=FEW if told.shape.open_max else MANY):
         return _tell(seed, told, faults or Faults())
 
 
@@ -114,7 +120,7 @@ def planned(seed: int, told: Told) -> list[Planned]:
 
 def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]:
     never = told.without if told.shape.frail else told.without | {"io_error"}
-    world = World(seed, faults.without(never), told.shape)
+    world = World(seed, faults.without(never).rarer(told.shape.calm), told.shape)
     world.promoting = told.promoting
     try:
         plan = _plan(world, told)
@@ -123,19 +129,21 @@ def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]
                 world.clock.at(one.at_ms, one.what)
         world.clock.run_until(world.clock.now_ms + world.shape.faults_ms)
         _peace(world)
-        start = world.clock.now_ms
+        start, rounds = world.clock.now_ms, 0
         while moving := _moving(world):
-            late = world.clock.now_ms - start >= PEACE_MS
+            late = rounds > ROUNDS if world.shape.open_max else world.clock.now_ms - start >= PEACE_MS
             assert not late, f"not all is everywhere within the bound: {moving}"
             if "13" in world.promoted:
                 _publish(world)  # somebody notices if the disk took it along before a city had it (small, seed 140)
-            world.clock.run_until(world.clock.now_ms + STEP_MS)
+            rounds += 1
+            world.clock.run_until(world.clock.now_ms + (_round(world) if world.shape.open_max else STEP_MS))
         quiet = world.clock.now_ms - start
         records = check(world)
         happened = (world.clock.digest(), world.clock.happened)
         moved = (world.resumed, world.hurried, world.brought, len(world.promoted), world.ailments, world.lies)
         node_days = len(world.nodes) * (world.shape.faults_ms + quiet) / DAY_MS
-        return Result(seed, *happened, records, quiet, *moved, node_days), plan
+        slept = (world.dormitory.most, world.dormitory.woken, world.dormitory.packed_bytes)
+        return Result(seed, *happened, records, quiet, *moved, node_days, *slept), plan
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}\nreplay: {told.replay(seed)}") from error
     finally:
@@ -148,6 +156,8 @@ def _plan(world: World, told: Told) -> list[Planned]:
         _operators(world)
         if world.shape.frail:
             _lines(world, random.Random(f"lines {world.seed}"))
+        if world.shape.open_max:
+            _naps(world, random.Random(f"naps {world.seed}"))
         if told.burning:
             _fires(world, random.Random(f"fires {world.seed}"))
         if told.promoting:
@@ -172,6 +182,14 @@ def _skew_clocks(world: World) -> None:
                 world.clock.at(rng.randint(0, span_ms), partial(_jump, node, rng.randint(-YEAR_MS, YEAR_MS)))
         elif node.member.parent:
             node.skew_ms = rng.randint(-60_000, 60_000)
+
+
+def _naps(world: World, rng: random.Random) -> None:
+    """Nodes of any level are stopped and started again, if nothing is going on there."""
+    nodes = list(world.nodes.values())
+    for _ in range(world.shape.naps):
+        node = nodes[int(len(nodes) * rng.random() ** 2)]  # the higher ones as often as the many low ones
+        world.clock.at(rng.randint(0, world.shape.faults_ms), node.stop)
 
 
 def _fires(world: World, rng: random.Random) -> None:
@@ -292,7 +310,7 @@ def _operators(world: World) -> None:
         since = rng.randint(span_ms // 6, span_ms // 2)
         at(since, partial(keep_backup, node))
         at(since + rng.randint(span_ms // 6, span_ms // 3), partial(_restore, world, node))
-    at(rng.randint(0, span_ms), partial(_publish, world))
+    at(rng.randint(0, span_ms) // (8 if shape.open_max else 1), partial(_publish, world))
     if rng.random() < 0.5:
         at(rng.randint(span_ms // 2, span_ms), partial(_revoke, world, rng.choice(villages)))
 
@@ -413,10 +431,34 @@ def _peace(world: World) -> None:
     world.faults = Faults.none()
     world.stretch = 1
     world.mend_lines()
+    world.windows.closed = bool(world.shape.open_max)
+    world.dormitory.goes = partial(_look, world)
     for end in [end for node in world.nodes.values() for end in node.sessions]:
         end.session.stir()
     for node in (*world.nodes.values(), *(one for each in world.former.values() for one in each)):
         node.boot()
+
+
+def _round(world: World) -> int:
+    """All nodes from the lowest level up, and down again, meet their parents if anything is owed; how long it takes in
+    milliseconds."""
+    levels: dict[int, list[SimNode]] = {}
+    for node in world.nodes.values():
+        levels.setdefault(len(node.id), []).append(node)
+    ends, at_ms = sorted(levels)[1:], 0
+    for down, turn in enumerate((ends[::-1], ends)):
+        for end in turn:
+            for node in sorted(levels[end], key=lambda one: one.id):
+                world.clock.at(at_ms, partial(_visit, world, node, bool(down)))
+                at_ms += VISIT_MS
+            at_ms += LEVEL_MS  # until all of it has come to an end
+    return at_ms
+
+
+def _visit(world: World, node: SimNode, down: bool) -> None:
+    """On the way up whoever has something for its parent, on the way down whoever lacks something."""
+    if node.id not in world.revoked and (_owes(world, node) if down else node.up and node.gives()):
+        node.dial()
 
 
 def _moving(world: World) -> str:
@@ -430,7 +472,27 @@ def _moving(world: World) -> str:
     return ""
 
 
+def _look(world: World, node: SimNode) -> None:
+    """Somebody goes to sleep: nobody has to wake it to ask what it owes."""
+    parent = world.nodes[node.member.parent]
+    if parent.up and not parent.asleep:
+        _owes(world, node)
+
+
 def _owes(world: World, node: SimNode) -> str:
+    """What a node has to give or to get. Nobody who sleeps is asked again where nothing has changed since."""
+    if not world.shape.open_max:
+        return _owes_now(world, node)
+    parent = world.nodes.get(node.member.parent, node)
+    state = (node.boots, node.up, node.restoring, node.changes, parent.boots, parent.grown())
+    if world.owes.get(node.id) != state:
+        if found := _owes_now(world, node):
+            return found
+        world.owes[node.id] = state
+    return ""
+
+
+def _owes_now(world: World, node: SimNode) -> str:
     if not node.up or node.restoring or node.trust.catalog_version != 2:
         return "down" if not node.up else "restoring" if node.restoring else "an old catalog"
     if node.id in world.restored | world.burnt and node.trust.me.incarnation == 1:

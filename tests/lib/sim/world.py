@@ -9,6 +9,7 @@ What is checked all along: an ack leaves only for what lies in the store. At the
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import tempfile
@@ -17,10 +18,10 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fednode.crypto import certs
-from fednode.node import erasing, fence, succession
+from fednode.node import erasing, fence, succession, witness
 from fednode.node.acks import Acks
 from fednode.node.admission import STOOD_FOR
 from fednode.node.clocks import Judge, Reference
@@ -36,15 +37,18 @@ from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.strip import erase_change
 from sim import byzantine, promotion, recovery
 from sim.disk import IO_CODE, Crash, CrashingStore
-from sim.hierarchy import LARGE, START_MS, Member, Shape, copy_to, fast_folder, members
+from sim.hierarchy import LARGE, START_MS, Member, Shape, children_in, copy_to, fast_folder, members
 from sim.network import Clockwork, Faults
 from sim.session import End as End
 from sim.session import SimSession
+from sim.sleeping import Dormitory, Windows
 from sim.sticks import SimApp
 
 BACK_OFF = 7  # doublings of the time to the next dialling
 REDIAL_MS = (200, 8_000)
 BOOT_MS = (100, 20_000)
+NO_ROOM_MS = (500, 5_000)
+LOADED = ("store", "trust", "writer", "projector", "reference")  # of the program: a node that sleeps has none
 
 
 class SimNode:
@@ -54,18 +58,26 @@ class SimNode:
         self.world, self.member, self.id = world, member, member.node
         self.folder = world.folder / member.node
         self.recovery = recovery.SimRecovery(self)
-        self.up = self.gone = self.off = False
+        self.up = self.gone = self.off = self.asleep = False
         self.config = Config()
         self.acks: Acks | None = None
         self.liar: byzantine.Liar | None = None
         self.shown: tuple[bytes, ...] = ()  # the certificates that lie in its home
-        self.tries = self.in_vain = 0
+        self.tries = self.in_vain = self.refused = 0
+        self.changes = 0  # of its store
+        self._gives: tuple[int, bool] = (-1, False)  # at so many changes
+        self._grown: tuple[int, object] = (-1, None)
         self.skew_ms = self.stamped = self.boots = self._heard = 0
         self.frozen_ms: int | None = None
         self.sessions: list[End] = []
         self._queue: list[tuple[End, fx.Commit]] = []
         self._writing = False
-        self.boot()
+        if world.dormitory.open_max:
+            self.up = self.asleep = True
+            self.boots = 1
+            self._dial_in_window()
+        else:
+            self.boot()
 
     # ------------------------------------------------------------ power
 
@@ -73,40 +85,123 @@ class SimNode:
         """Load everything from disk."""
         if self.up or self.gone or self.off:
             return
+        self.boots += 1
+        self.world.dormitory.up(self)
+        self._load()
+        self.up, self._heard, self.in_vain = True, self.trust.heard, 0
+        self.world.note("boot", self.id, self.store.lsn)
+        self._settle()
+        if self.up:
+            self.acks = promotion.acks_of(self)
+            self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
+
+    def _load(self) -> None:
         self.store = CrashingStore.open(self.folder / "log.db", stash_key=self.member.keys.stash_key)
         self.store.doomed = lambda: self.world.clock.chance(self.world.faults.crash_inside)
+        self.store.changing = self._changing
         self.store.ailing = lambda: self.world.fails(self.world.faults.io_error)
         self.waking = Waking(self.store)
         self.trust = Trust.load(self.store, self.member.chain, self.id)
         self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
         self.writer.on_late = lambda lsns: succession.late_writes(SimApp(self), self.writer, lsns)
-        self.projector = Projector(self.folder / "state.db", self.store, self.trust)
-        self.boots += 1
+        vars(self).pop("projector", None)
+        if not self.world.shape.open_max:
+            self._project()
         place = (self.wall_ms, lambda: self.world.clock.now_ms, f"{self.id}/{self.boots}")
         self.reference = Reference.load(self.store, self.trust, *place)
-        self.up, self._heard, self.in_vain = True, self.trust.heard, 0
-        self.world.note("boot", self.id, self.store.lsn)
+
+    def _settle(self) -> None:
+        """What the program does as it starts."""
+        if not self.up:
+            return
         if self.store.meta(STOOD_FOR) is not None or (self.store.to_make_again() and not self.restoring):
             again = self.guarded(lambda: succession.settle(SimApp(self)))
             self.world.note("settled", self.id, again)
-            if not self.up:
-                return
+
+    def _changing(self) -> None:
+        self.changes += 1
+
+    def gives(self) -> bool:
+        """Whether there is something here that its parent has not acknowledged."""
+        if self._gives[0] != self.changes:
+            up = self.store.peer(self.member.parent)
+            self._gives = (self.changes, up is None or self.store.backlog_up(up.acked).segments > 0)
+        return self._gives[1]
+
+    def grown(self) -> object:
+        """How far what it has for those below goes: the same as long as nothing was added."""
+        if self._grown[0] != self.changes:
+            self._grown = (self.changes, (self.store.lsn, self.store.meta(witness.COUNT, 0)))
+        return self._grown[1]
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do at the moment."""
+        return bool(self.sessions or self._queue or self._writing or self.restoring)
+
+    def stop(self) -> None:
+        """Stop, as an operator stops the program; the machine stays as it is."""
+        if not self.up or self.asleep or self.busy:
+            return
+        if self.member.parent:
+            self.gives()  # so that nobody has to wake it to ask
+            self.world.dormitory.goes(self)
+        self._close()
+        for name in LOADED:
+            vars(self).pop(name, None)
+        self.acks = None
+        self.asleep = True
+        self.world.note("asleep", self.id)
+        self.world.dormitory.down(self)
+        self.world.dormitory.keep(self)
+
+    def _close(self) -> None:
+        if "projector" in vars(self):
+            self.projector.close()
+        self.store.close()
+
+    def wake(self) -> None:
+        """Start again."""
+        if not self.asleep:
+            return
+        self.world.dormitory.up(self)
+        self.world.dormitory.give_back(self)
+        self.asleep = False
+        self.world.dormitory.woken += 1
+        self._load()
+        self._heard = self.trust.heard
         self.acks = promotion.acks_of(self)
-        self.world.clock.at(self.world.clock.rng.randint(*REDIAL_MS), self.dial)
+        if self.store.meta(STOOD_FOR) is not None or self.store.to_make_again():
+            self.world.clock.at(0, self._settle)  # whoever wakes it may be in the middle of something
+
+    def _project(self) -> None:
+        self.projector = Projector(self.folder / "state.db", self.store, self.trust)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What a node that sleeps does not have: it is woken. Its projection it needs less often than the rest."""
+            if name not in LOADED or not (self.asleep or name == "projector"):
+                raise AttributeError(name)
+            self.wake()
+            if name == "projector":
+                self._project()
+            return getattr(self, name)
 
     def crash(self, why: str) -> None:
         """All that is in memory is gone. `state.db` (synchronous=NORMAL) may lose its tail: an older copy comes
         back."""
         if not self.up:
             return
+        self.wake()
         self.up = False
+        self.world.dormitory.down(self)
         self.world.note("crash", self.id, why)
         self._queue.clear()
         self._writing = False
         for end in list(self.sessions):
             end.session.end()
-        self.projector.close()
-        self.store.close()
+        self._close()
         old, state = self.folder / "state.old", self.folder / "state.db"
         if old.exists() and self.world.clock.chance(self.world.faults.lose_state):
             shutil.copyfile(old, state)
@@ -172,9 +267,29 @@ class SimNode:
             self.in_vain += 1
             self.world.clock.at(self.redial_ms(), self.dial)
             return
+        if not self.world.dormitory.room(self, parent):
+            self.world.clock.at(self.world.clock.rng.randint(*NO_ROOM_MS), self.dial)
+            return
         self.in_vain = 0
         self.world.note("dial", self.id)
+        self.world.dormitory.up(parent)
+        self.world.dormitory.up(self)
         SimSession(self.world, self, parent)
+
+    def dial_again(self, clean: bool) -> None:
+        """A session is over. Where there are windows a clean end was that of what there was to say."""
+        if clean and self.world.shape.open_max:
+            self.refused = 0
+            self._dial_in_window()
+        else:
+            self.refused = self.refused + 1 if self.world.shape.open_max else 0
+            self.in_vain = max(self.in_vain, self.refused)
+            self.world.clock.at(self.redial_ms(), self.dial)
+
+    def _dial_in_window(self) -> None:
+        after_ms = self.world.windows.next(self.member.node, self.member.level, self.world.clock.now_ms)
+        if self.member.parent and after_ms is not None:
+            self.world.clock.at(after_ms, self.dial)
 
     def redial_ms(self) -> int:
         """When to try again: who lives for days backs off, as the daemon does."""
@@ -368,7 +483,12 @@ class World:
         self.ailments = self.lies = 0
         self.liars: set[str] = set()
         self.folder = Path(tempfile.mkdtemp(prefix=f"fednode-sim-{seed}-", dir=fast_folder()))
-        copy_to(self.folder, shape)
+        if not shape.open_max:
+            copy_to(self.folder, shape)
+        self.owes: dict[str, object] = {}  # in what state of theirs a node and its parent owed each other nothing
+        self.dormitory = Dormitory(shape.open_max)
+        self.windows = Windows(seed, shape)
+        self._children = children_in(shape) if shape.open_max else {}
         self.refusals: list[tuple[str, str, str, str]] = []
         self.acked: set[tuple[str, str, int]] = set()
         self.written: set[tuple[str, str, int]] = set()
@@ -391,6 +511,12 @@ class World:
         self.nodes: dict[str, SimNode] = {}
         for member in members(shape).values():
             self.nodes[member.node] = SimNode(self, member)
+        if shape.open_max:
+            gc.freeze()  # all that stays: it is not looked through again and again for what does not (`sim.sleeping`)
+
+    def children_of(self, node: str) -> list[Member]:
+        """Who was below a node in the beginning, where nodes sleep."""
+        return self._children.get(node, [])
 
     def note(self, *what: object) -> None:
         self.clock.note(*what)
@@ -439,7 +565,6 @@ class World:
 
     def close(self) -> None:
         for node in self.nodes.values():
-            if node.up:
-                node.projector.close()
-                node.store.close()
+            if node.up and not node.asleep:
+                node._close()
         shutil.rmtree(self.folder, ignore_errors=True)
