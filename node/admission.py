@@ -29,7 +29,7 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
 from fednode.node import demotion, fence, urgent, witness
 from fednode.node.clocks import Judge
-from fednode.node.demotion import REACHED_LAST, SUCCESSORS
+from fednode.node.demotion import FOUND, ISSUERS, REACHED_LAST, SUCCESSORS
 from fednode.node.fence import Place
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
@@ -39,15 +39,14 @@ from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import frames, versions, wire
 from fednode.sync.change import LogName
-from fednode.sync.effects import Admission, HalfSegment, Item
+from fednode.sync.effects import Admission, HalfSegment, Item, Places
 from fednode.sync.errors import PeerError
 from fednode.sync.exchange import WINDOW_BYTES
 from fednode.sync.feed import Side
 from fednode.sync.side import PULL_BYTES
 
-REACHED_AT = "reached_at/"  # + a standby's id: where it can be dialled (meta)
+REACHED_AT = "reached_at/"  # + the id of a child or standby: where it can be dialled, a child's standbys too (meta)
 STOOD_FOR = "stood_for"  # the id of a standby that has taken its primary's name, until all that follows is done (meta)
-ISSUERS = "issuers"  # at a standby: where its primary's parent can be dialled
 RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's store that gave all up to there (meta)
 MET_IN = "met_in/"  # + a child's id: the incarnation in which it was let in last, with the store that is known (meta)
 GATHERS = "gathers"  # this node's life began from less than it had: its neighbours give what they hold of earlier ones
@@ -74,8 +73,8 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Greeted:
     """What a greeting says to this peer alone. `knows`: the peer's incarnation as known here; `chain`: this node's, for
-    a peer that does not know its incarnation; `addresses`: of a standby, or of this node's standbys; `issuers`: where
-    this node dials its parent, for a standby; `above`: up to which incarnation those above are known here;
+    a peer that does not know its incarnation; `addresses`: of this node's standbys, to a parent its own besides;
+    `issuers`: where this node dials its parent; `above`: up to which incarnation those above are known here;
     `lives`: later ones of this node, and of those above it, than its child knows."""
 
     knows: int = 0
@@ -96,8 +95,7 @@ def to_parent(trust: Trust, addresses: tuple[str, ...] = ()) -> Greeted:
 def to_child(store: Store, trust: Trust, child: Identity, greeting: wire.Hello, issuers: tuple[str, ...]) -> Greeted:
     """What this node says to a child alone."""
     chain = trust.directory.chain(trust.node) if 0 < greeting.knows < trust.me.incarnation else ()
-    found, lives = places(store, trust, child.node), later_lives(trust, greeting.above)
-    return Greeted(0, chain, found, issuers if child.stands_for == trust.node else (), lives=lives)
+    return Greeted(0, chain, places(store, trust, child.node), issuers, lives=later_lives(trust, greeting.above))
 
 
 def places(store: Store, trust: Trust, child: str) -> tuple[str, ...]:
@@ -107,10 +105,12 @@ def places(store: Store, trust: Trust, child: str) -> tuple[str, ...]:
     return tuple(address for each in found for address in each)[: wire.ADDRESSES_MAX]
 
 
-def successors(store: Store, addresses: tuple[str, ...]) -> None:
-    """The parent has said where its standbys can be dialled from now on."""
+def told(store: Store, where: Places) -> None:
+    """The parent has said where its standbys and its own parent can be dialled from now on."""
     with store.write() as tx:
-        note_addresses(tx, SUCCESSORS, addresses)
+        for key, addresses in ((SUCCESSORS, where.standbys), (ISSUERS, where.issuers)):
+            if addresses is not None:
+                note_addresses(tx, key, addresses)
 
 
 def later_lives(trust: Trust, known: Sequence[int]) -> tuple[bytes, ...]:
@@ -126,9 +126,11 @@ def all_lives(trust: Trust) -> tuple[bytes, ...]:
 
 
 def reached(store: Store, address: str) -> None:
-    """The parent was reached at an address that is not the first of those known: next time it is."""
+    """The parent was reached at an address that is not the first of those known: next time it is. What others said of
+    where it might be is over."""
     with store.write() as tx:
         note_addresses(tx, REACHED_LAST, (address,))
+        tx.set_meta(FOUND, None)
 
 
 def json_list(text: str | None) -> list[str]:
@@ -284,10 +286,12 @@ def enter(
     may: May | None = None,
     reports: wire.HealthPlace | None = None,
     window: int = WINDOW_BYTES,
+    tells: bool = True,
 ) -> Entry:
     """Let a peer in that was checked: one transaction for its row, then what the exchange needs. A parent's side
     answers with its own greeting (`Admission.reply`). `restoring`: this node takes its history back; `unsure`: it has
-    not learnt the time yet; `issuers`: where it dials its parent; `may`: `outcomes`; `reports`, `window`: `hello`."""
+    not learnt the time yet; `issuers`: where it dials its parent; `may`: `outcomes`; `reports`, `window`: `hello`;
+    `tells`: whether the greeting's word on addresses is news."""
     restoring = restoring or (greeting.restore and not from_parent)  # a parent has nothing to take back here
     store, trust = writer.store, writer.trust
     if not from_parent:
@@ -323,9 +327,10 @@ def enter(
             tx.set_meta(f"program/{identity.node}", greeting.software)
             trust.keep_heard(tx)
             demotion.settle(store, trust, tx)
+        if from_parent and tells:
             note_addresses(tx, SUCCESSORS, greeting.addresses)
             note_addresses(tx, ISSUERS, greeting.issuers)
-        elif identity.stands_for == trust.node:
+        elif tells:
             note_addresses(tx, REACHED_AT + identity.node, greeting.addresses)
         tx.touch_peer(peer.id, now_ms, None if greeting.wants or not from_parent else NO_ROOM)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)

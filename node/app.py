@@ -32,7 +32,7 @@ from fednode.node import clocks, heap, poke, profile, waiting
 from fednode.node.admission import STOOD_FOR, json_list
 from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config
-from fednode.node.demotion import REACHED_LAST, SUCCESSORS
+from fednode.node.demotion import FOUND, REACHED_LAST, SUCCESSORS
 from fednode.node.home import Home, NodeKeys, pem_of
 from fednode.node.journal import DAEMON, Journal, Throttle
 from fednode.node.projection import Projector
@@ -368,12 +368,13 @@ class App:
             self._credentials = ((chain, issuers), Credentials(self.keys.tls.to_pem(None), *pems))
         return self._credentials[1]
 
-    def parent_addresses(self) -> tuple[str, ...]:
-        """Where to dial the parent: where it was found last, then as the settings say, or as it said itself; where its
-        standbys are comes last."""
+    def parent_addresses(self, store: Store | None = None) -> tuple[str, ...]:
+        """Where to dial the parent: where it was found last, then as the settings say, or as it said itself; then where
+        its standbys are; at last what the node above it has told (`node.whereabouts`). `store`: of the thread that
+        asks, where that is not this one's."""
         given = self.config.parent_addresses or self.home.addresses()
-        found, standbys = (json_list(self.store.meta(key)) for key in (REACHED_LAST, SUCCESSORS))
-        return tuple(dict.fromkeys((*found, *given, *standbys)))
+        last, standbys, told = (json_list((store or self.store).meta(key)) for key in (REACHED_LAST, SUCCESSORS, FOUND))
+        return tuple(dict.fromkeys((*last, *given, *standbys, *told)))
 
     def parent_dns(self) -> str:
         """The DNS name in the parent's certificate."""

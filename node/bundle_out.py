@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
-from fednode.node import acks, admission, fence, stick, witness
+from fednode.node import acks, admission, fence, stick, whereabouts, witness
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -218,14 +218,22 @@ class _Content:
     def _opening(self) -> Opening:
         app, trust = self._app, self._app.trust
         place = (trust, app.store, app.now_ms(), app.software, self._peer, None)
-        lives = () if self._to_parent else admission.all_lives(trust)
-        hello = admission.hello(*place, unsure=not app.reference.sure, to=admission.Greeted(lives=lives))
+        hello = admission.hello(*place, unsure=not app.reference.sure, to=self._greeted())
         span = (self.exported.after, self.exported.upto)
         if not self._to_parent:
             chain = trust.directory.chain(self._identity.node)
             return Opening(hello, *span, chain, app.exchange_addresses()[: bun.ADDRESSES_MAX])
         due = renewal_due(trust.me, app.now_s)
         return Opening(hello, *span, trust.directory.chain(trust.node), (), app.renewal_request() if due else b"")
+
+    def _greeted(self) -> admission.Greeted:
+        """Where this node and those about it can be dialled; to a child, the lives of those above it."""
+        app = self._app
+        if self._to_parent:
+            return admission.Greeted(addresses=whereabouts.of_myself(app))
+        places = admission.places(app.store, app.trust, self._identity.node)
+        above, lives = whereabouts.issuers(app, app.store), admission.all_lives(app.trust)
+        return admission.Greeted(0, (), places, above, lives=lives)
 
     def _outcomes(self, store: Store, peer: Peer | None) -> Iterator[wire.Outcome]:
         if peer is None:

@@ -278,7 +278,8 @@ def _apply(app: App, writer: Writer, opened: Opened, imported: Imported, refused
     hello, sender = opened.opening.hello, opened.sender
     known = app.trust.directory.get(sender.node) or sender
     newest = _is_newest(app.store, opened.opening, sender.node)
-    entry = admission.enter(writer, known, hello, opened.from_parent, app.now_ms(), app.software)
+    tells = newest and bool(hello.addresses or hello.issuers)  # older programs say nothing by stick
+    entry = admission.enter(writer, known, hello, opened.from_parent, app.now_ms(), app.software, tells=tells)
     if opened.from_parent and newest and not hello.unsure:
         app.reference.hear(hello.now_ms)
         with app.store.write() as tx:

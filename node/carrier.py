@@ -36,13 +36,15 @@ from fednode.crypto.certs import iso, outside_tls_dates, tls_dates
 from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.enrol import ChainSeen
-from fednode.sync.errors import Refused, StoreError, Unavailable
+from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.versions import Versions
 from fednode.sync.wire import FRAME_BYTES_MAX
+from fednode.sync.wire_where import Whereabouts, refusal_out, reply_in, reply_out, request_in, request_out
 
 EXCHANGE = "/fednode.v1.Exchange/Run"
 SUCCEED = "/fednode.v1.Exchange/Succeed"
 HAND_OVER = "/fednode.v1.Exchange/HandOver"
+WHERE = "/fednode.v1.Exchange/Where"
 ENROL_CHAIN = "/fednode.v1.Enrol/Chain"
 ENROL_JOIN = "/fednode.v1.Enrol/Join"
 ENROL_BYTES_MAX = 64 * 1024
@@ -208,13 +210,20 @@ async def _dial(
             call.cancel()
 
 
-async def _unary(address: str, tls: grpc.ChannelCredentials, name: str | None, method: str, request: bytes) -> bytes:
+async def _unary(
+    address: str,
+    tls: grpc.ChannelCredentials,
+    name: str | None,
+    method: str,
+    request: bytes,
+    seconds: float = JOIN_S,
+) -> bytes:
     options = list(_CLIENT)
     if name:
         options.append(("grpc.ssl_target_name_override", name))  # type: ignore[arg-type]
     async with grpc.aio.secure_channel(address, tls, options=options) as channel:
         try:
-            return bytes(await channel.unary_unary(method)(request, timeout=JOIN_S))
+            return bytes(await channel.unary_unary(method)(request, timeout=seconds))
         except grpc.RpcError as error:
             raise _gone(error, address) from error
 
@@ -274,6 +283,12 @@ async def hand_over(address: str, credentials: Credentials, name: str, request: 
     return pb.HandOverReply.FromString(data)
 
 
+async def where(address: str, credentials: Credentials, name: str, node: str) -> Whereabouts:
+    """Ask the node above the parent where that is (`node`). `name`: the DNS name of who is asked. Raises Unavailable
+    (also where that is an older program, or has answered enough: FN-4508), PeerError with its code where it refuses."""
+    return reply_in(await _unary(address, _mutual(credentials), name, WHERE, request_out(node), CONNECT_S))
+
+
 async def served_chain(address: str, root: bytes, name: str) -> tuple[bytes, ...]:
     """The chain of whoever serves an enrolment port under a DNS name. `root`: PEM. Raises Unavailable where nobody does
     that the root vouches for."""
@@ -313,6 +328,8 @@ OnExchange = Callable[[Stream, bytes], Awaitable[None]]
 # The same certificate.
 OnSucceed = Callable[[pb.SuccessionRequest, bytes], Awaitable[pb.JoinReply]]
 OnHandOver = Callable[[pb.HandOverRequest, bytes], Awaitable[pb.HandOverReply]]
+# The node that is asked for, the same certificate. Raises PeerError, and Unavailable where there is no answer for now.
+OnWhere = Callable[[str, bytes], Awaitable[Whereabouts]]
 OnChain = Callable[[], Awaitable[pb.ChainReply]]
 OnJoin = Callable[[pb.JoinRequest], Awaitable[pb.JoinReply]]
 
@@ -333,13 +350,19 @@ def _shown(context: Any) -> bytes:
     return x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
 
 
-def _exchange_handler(on_exchange: OnExchange, on_succeed: OnSucceed, on_hand_over: OnHandOver) -> _Handler:
+async def _refuse_for_now(context: Any, busy: Unavailable) -> None:
+    retry = ((RETRY_METADATA, str(busy.retry_after_ms)),)
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy.code, retry)
+
+
+def _exchange_handler(
+    on_exchange: OnExchange, on_succeed: OnSucceed, on_hand_over: OnHandOver, on_where: OnWhere
+) -> _Handler:
     async def run(_requests: AsyncIterator[bytes], context: Any) -> None:
         try:
             await on_exchange(_Served(context, context.peer()), _shown(context))
         except Unavailable as busy:
-            retry = ((RETRY_METADATA, str(busy.retry_after_ms)),)
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy.code, retry)
+            await _refuse_for_now(context, busy)
 
     async def succeed_(request: bytes, context: Any) -> bytes:
         parsed = await _parsed(pb.SuccessionRequest, request, context)
@@ -349,11 +372,21 @@ def _exchange_handler(on_exchange: OnExchange, on_succeed: OnSucceed, on_hand_ov
         parsed = await _parsed(pb.HandOverRequest, request, context)
         return (await on_hand_over(parsed, _shown(context))).SerializeToString()
 
+    async def where_(request: bytes, context: Any) -> bytes:
+        try:
+            return reply_out(await on_where(request_in(request), _shown(context)))
+        except PeerError as error:
+            return refusal_out(error.code, error.params)
+        except Unavailable as busy:
+            await _refuse_for_now(context, busy)
+            raise  # `abort` has raised
+
     return _Handler(
         {
             EXCHANGE: grpc.stream_stream_rpc_method_handler(run),
             SUCCEED: grpc.unary_unary_rpc_method_handler(succeed_),
             HAND_OVER: grpc.unary_unary_rpc_method_handler(hand_over_),
+            WHERE: grpc.unary_unary_rpc_method_handler(where_),
         }
     )
 
@@ -432,6 +465,7 @@ class Server:
         on_exchange: OnExchange,
         on_succeed: OnSucceed,
         on_hand_over: OnHandOver,
+        on_where: OnWhere,
         on_chain: OnChain,
         on_join: OnJoin,
     ) -> None:
@@ -441,7 +475,7 @@ class Server:
             shown.configuration(), shown.changed, require_client_authentication=True
         )
         server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
-        server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed, on_hand_over),))
+        server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed, on_hand_over, on_where),))
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)
         shown_to_all = _Shown(self._credentials)

@@ -331,10 +331,15 @@ def _value(name: str, value: Any, where: str) -> Any:
             raise refused from error
     if name in ADDRESSES and not (name in MAY_BE_EMPTY and not value):
         for address in value if name in LISTS else (value,):
-            match = _ADDRESS.fullmatch(address)
-            if match is None or int(match[1]) > 65535:
+            if not is_address(address):
                 raise refused
     return value
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is a host and a port."""
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and int(match[1]) <= 65535
 
 
 def _limit_text(table: Any) -> Any:

@@ -39,6 +39,8 @@ from fednode.node.withdrawal import day_of
 from fednode.node.writer import Writer
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import versions
+from fednode.sync.errors import PeerError
+from fednode.sync.wire_where import Whereabouts
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -128,7 +130,7 @@ class Daemon:
         self._serving = True
         await self.server.start(
             *(app.config.listen, app.config.enrol_listen, self.engine.serve_child, self._succeed),
-            *(self._hand_over, self._chain, self._join),
+            *(self._hand_over, self._where, self._chain, self._join),
         )
 
     async def _open_console(self) -> None:
@@ -218,6 +220,7 @@ class Daemon:
         self.engine.take_turns()
         self.engine.acks.look()
         self.engine.lags.look()
+        self.engine.where.look()
         self.engine.health.sample()
         self._return.look()  # its time passes by itself
         version = self.engine.store.data_version()
@@ -262,6 +265,14 @@ class Daemon:
             return pb.HandOverReply()
         self.engine.send_away(but=asker.node)
         return switchover.agreed(app, handing, await switchover.witnessed_upto(app, self.engine, asker.node))
+
+    async def _where(self, node: str, certificate: bytes) -> Whereabouts:
+        asker = certs.parse(certificate)
+        try:
+            return self.engine.where.answer(asker, node)
+        except PeerError as error:
+            self._line("where refused", asker.node, error)
+            raise
 
     async def _join(self, request: pb.JoinRequest) -> pb.JoinReply:
         return await self._certified("join.refused", request.node, lambda writer: self.app.enrol(writer, request))

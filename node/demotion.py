@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REACHED_LAST = "parent_at"  # where the parent was reached last, when that was not the first of its addresses (meta)
 SUCCESSORS = "successors"  # where the parent's standbys can be dialled (meta)
+ISSUERS = "issuers"  # where the parent's own parent can be dialled (meta)
+FOUND = "found_at"  # where the node above says that the parent can be dialled, until it was reached (meta)
 HANDING = "handing"  # at a primary: to whom it hands over (meta, `node.switchover`)
 COMES_BACK = "comes_back"  # at its successor: hash of the token and certificate request of the old primary (meta)
 LATE_UPTO = "late_upto"  # the last arrival number of its life as a primary, until the successor has all of it (meta)
@@ -57,6 +59,8 @@ def begin(app: App) -> None:
         tx.set_meta(LATE_UPTO, app.store.lsn)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)
+        tx.set_meta(ISSUERS, None)
+        tx.set_meta(FOUND, None)
         tx.set_meta(HANDING, None)
         fence.lift(tx)
 

@@ -2,7 +2,8 @@
 
 Rules
 1. The parent away is normal life: retry with full jitter, the backlog grows, everything else goes on. Where it has
-   standbys, one of them may serve soon: the waits are short then.
+   standbys, one of them may serve soon: the waits are short then. Where none of its addresses answers for a while, the
+   node above it is asked where it is now (`node.whereabouts`).
 2. A parent that is busy says when to come again, and is obeyed.
 3. It dials inside a window only. When the window ends the exchange ends with a Bye: what is half sent or half received
    goes on at that chunk in the next one. `fednode sync` by hand does not ask for windows.
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import carrier, urgent
-from fednode.node.demotion import SUCCESSORS
+from fednode.node import carrier, urgent, whereabouts
+from fednode.node.demotion import FOUND, SUCCESSORS
 from fednode.node.engine import Engine, code_of, quietly
 from fednode.node.jobs import IDLE, limit, windows
 from fednode.node.schedule import RETRY_MAX_S, retrying
@@ -52,6 +54,7 @@ class Dialer:
         self._stopping = False
         self._errand: asyncio.Task[None] | None = None
         self._errand_at_s = 0.0
+        self._asking = whereabouts.Asking(asyncio.get_running_loop().time, app.rng)
 
     def stop(self) -> None:
         """Dial no more. `run` ends when it is cancelled, too; but gRPC may swallow that while a call is ending."""
@@ -86,14 +89,14 @@ class Dialer:
         self.judge()
         while not self._stopping:
             await self._open.wait()
-            async for attempt in retrying(self._longest_s()):
+            async for attempt in retrying(self._longest_s):
                 with attempt:
                     if self._open.is_set() and not self._stopping:
                         await self._once()
 
     def _longest_s(self) -> float:
         """The longest wait between two attempts: a parent that has standbys may have a successor any moment."""
-        return SUCCEEDED_S if self._app.store.meta(SUCCESSORS) else RETRY_MAX_S
+        return SUCCEEDED_S if any(self._app.store.metas(SUCCESSORS, FOUND).values()) else RETRY_MAX_S
 
     # ------------------------------------------------------------ errands
 
@@ -146,9 +149,22 @@ class Dialer:
     # ------------------------------------------------------------ the exchange
 
     async def _once(self) -> None:
+        """One round. Where no address of the parent answers, the node above it is asked, now and then."""
+        try:
+            await self._dial(self._app.parent_addresses())
+        except Unavailable as error:
+            if error.retry_after_ms or not self._asking.failed():
+                raise
+            found = await whereabouts.ask(self._engine)
+            if not found:
+                raise
+            await self._dial(found)
+        self._asking.reached()
+
+    async def _dial(self, addresses: Sequence[str]) -> None:
         app = self._app
         last: Exception = Unavailable("FN-4506", parent=app.trust.parent.node if app.trust.parent else "")
-        for address in app.parent_addresses():
+        for address in addresses:
             try:
                 app.check_tls_clock()
                 close, moved = await carrier.dial(

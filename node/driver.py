@@ -360,9 +360,9 @@ class Session:
         """To a standby: how far behind it is, and what to compare with."""
         self._handle(self.exchange.tell_lag(lag, records, self.now_ms()))
 
-    def tell_standbys(self, addresses: tuple[str, ...]) -> None:
-        """To a child: where this node's standbys can be dialled."""
-        self._handle(self.exchange.tell_standbys(addresses, self.now_ms()))
+    def tell_places(self, standbys: tuple[str, ...], issuers: tuple[str, ...]) -> None:
+        """To a child: where this node's standbys can be dialled, and its parent."""
+        self._handle(self.exchange.tell_places(standbys, issuers, self.now_ms()))
 
     def news(self) -> None:
         """To the parent: how nodes are has changed so that it need not wait."""
@@ -682,7 +682,7 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.RenewAnswered: Session._do_hook,
     fx.PeerFenced: Session._do_hook,
     fx.Behind: Session._do_hook,
-    fx.Standbys: Session._do_hook,
+    fx.Places: Session._do_hook,
     fx.Alert: Session._do_hook,
     fx.Close: Session._do_close,
 }

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, clocks, fence, jobs, mending, refill, witness
+from fednode.node import admission, carrier, clocks, fence, jobs, mending, refill, whereabouts, witness
 from fednode.node.acks import Acks
-from fednode.node.demotion import handing_of
+from fednode.node.demotion import FOUND, handing_of
 from fednode.node.driver import Report, Session, Welcome, WriterThread
 from fednode.node.hooks import Hooks
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
@@ -80,6 +80,7 @@ class Engine(Hooks):
         self._heard = app.trust.heard
         self.writer = WriterThread(app.new_writer, self.moved, self._alarmed, app.tracer)
         self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
+        self.where = whereabouts.Watch(self, self.clock_ms)
         self._progress = asyncio.Event()
 
     def close(self) -> None:
@@ -91,7 +92,8 @@ class Engine(Hooks):
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         self._progress.set()
         self._pass_on()
-        may_have_grown = self._waking.look()
+        # while it stops, the store is closed in another thread
+        may_have_grown = (lambda _link: False) if self._stopping else self._waking.look()
         for session in list(self.sessions):
             if session.peer is not None and (error := self._out_of_force(session.peer, session.link)) is not None:
                 session.end(error)
@@ -177,11 +179,12 @@ class Engine(Hooks):
                 await other.keep_half()
         may = self.acks.may(identity, from_parent)
         reports = None if from_parent else await self.health.reached(identity.node)
+        issuers = whereabouts.issuers(self.app, self.store)  # here: the writer is another thread
         entry: admission.Entry = await self.writer.call(
             lambda writer: admission.enter(
                 *(writer, identity, hello, from_parent, self.app.now_ms(), self.app.software, restoring is not None),
                 unsure=not self.app.reference.sure,
-                issuers=self.app.parent_addresses(),
+                issuers=issuers,
                 may=may,
                 reports=reports,
                 window=self._window(),
@@ -249,7 +252,7 @@ class Engine(Hooks):
         self.parent_full = not hello.wants
         self._pass_on()
         welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
-        if address and address != self.app.parent_addresses()[0]:
+        if address and (address != self.app.parent_addresses()[0] or self.store.meta(FOUND)):
             await self.writer.call(lambda writer: admission.reached(writer.store, address))
         return replace(welcome, feed=lambda _after, _bytes_max: ([], True)) if errand else welcome
 
@@ -282,14 +285,14 @@ class Engine(Hooks):
         parent = self.app.trust.parent
         if parent is None:
             raise StoreError("FN-7613", node=self.app.trust.node)
+        reached_at = await self.where.to_parent()
         half = self.store.partial(parent.node)
         peer = self.store.peer(parent.node)
         app = self.app
         place = (app.trust, self.store, app.now_ms(), app.software, peer, half)
         pacer = self._pacer(limit)
         window = pacer.window if pacer is not None else ex.WINDOW_BYTES
-        mine = app.exchange_addresses() if app.trust.me.stands_for else ()
-        to = admission.to_parent(app.trust, mine)
+        to = admission.to_parent(app.trust, reached_at)
         hello = admission.hello(*place, feeds, wants, restoring is not None, window, not app.reference.sure, to)
         exchange = ex.Exchange(dials=True, hello=hello, once=once, half=half, paced=pacer is not None)
         session = Session(
@@ -440,8 +443,8 @@ class Engine(Hooks):
             self._clock(session, effect)
         elif isinstance(effect, fx.Behind):
             self.lags.heard(session, effect.lag, effect.records)
-        elif isinstance(effect, fx.Standbys):
-            session.spawn(quietly(self.writer.call(lambda w: admission.successors(w.store, effect.addresses))))
+        elif isinstance(effect, fx.Places):
+            session.spawn(quietly(self.writer.call(lambda w: admission.told(w.store, effect))))
         elif isinstance(effect, fx.Alert):
             self._line(session, "alert", code=effect.code, params=effect.params, peer=name_of(session))
         elif isinstance(effect, fx.PeerFenced) and session.link is not None:

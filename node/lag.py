@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, digests, files
+from fednode.node import digests, files
 from fednode.sync import wire
 
 if TYPE_CHECKING:
@@ -121,14 +121,10 @@ class LagWatch:
         self._words = found
         if any(word.changes <= NEAR_MAX for word in found.values()):  # else it would slow down who catches up
             self._digest(now_ms)
-        places, records = admission.places(store, app.trust, ""), digests.to_tell(store)
+        records = digests.to_tell(store)
         for session in [one for one in self._engine.sessions if not one.exchange.dials]:
-            word = found.get(session.shown)
-            if word is None:
-                session.tell_standbys(places)
-            else:
+            if (word := found.get(session.shown)) is not None:
                 session.tell_lag(wire.Lag(word.changes, word.since_ms), records)
-                session.tell_standbys(admission.places(store, app.trust, session.shown))
 
     def _digest(self, now_ms: int) -> None:
         """Once a day: what standbys are to compare with (`node.digests`)."""

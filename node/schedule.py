@@ -16,7 +16,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
-from functools import partial
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -52,10 +51,13 @@ def _log(state: RetryCallState) -> None:
     log.info("parent not reachable", extra={"reason": str(error), "attempt": state.attempt_number})
 
 
-def retrying(max_s: float = RETRY_MAX_S) -> AsyncRetrying:
+def retrying(max_s: Callable[[], float]) -> AsyncRetrying:
     """Attempts without end, until one is not ended by Unavailable; `max_s`: the longest wait, where none was asked
-    for."""
-    wait = partial(wait_s, max_s=max_s)
+    for, as it is after each attempt."""
+
+    def wait(state: RetryCallState) -> float:
+        return wait_s(state, max_s())
+
     return AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait, before_sleep=_log, reraise=True)
 
 

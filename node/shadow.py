@@ -41,8 +41,9 @@ DAYS = 2
 TITLE = "DRILL"
 MADE_UP = "drill-child"
 FORGOTTEN = (
-    *(demotion.REACHED_LAST, demotion.SUCCESSORS, demotion.LATE_UPTO, demotion.HANDING, demotion.COMES_BACK),
-    *(admission.ISSUERS, admission.STOOD_FOR, admission.RESTORED_STORE, admission.RESTORED_LSN, admission.GATHERS),
+    *(demotion.REACHED_LAST, demotion.SUCCESSORS, demotion.FOUND),
+    *(demotion.LATE_UPTO, demotion.HANDING, demotion.COMES_BACK),
+    *(demotion.ISSUERS, admission.STOOD_FOR, admission.RESTORED_STORE, admission.RESTORED_LSN, admission.GATHERS),
     *(switchover.ORDER, fence.META),
 )
 
@@ -74,8 +75,8 @@ class Shadow(App):
 
     software = f"{App.software} drill"
 
-    def parent_addresses(self) -> tuple[str, ...]:
-        return tuple(one for one in super().parent_addresses() if loopback(one))
+    def parent_addresses(self, store: Store | None = None) -> tuple[str, ...]:
+        return tuple(one for one in super().parent_addresses(store) if loopback(one))
 
     def poke(self) -> bool:
         return False

@@ -29,9 +29,9 @@ from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import TlsKey
 from fednode.crypto.suite import SUITE_1
 from fednode.node import audit, syncing
-from fednode.node.admission import GATHERS, ISSUERS, STOOD_FOR, json_list
+from fednode.node.admission import GATHERS, STOOD_FOR, json_list
 from fednode.node.app import ROOT_DAYS, App, encoded
-from fednode.node.demotion import COMES_BACK, REACHED_LAST, SUCCESSORS, reroute
+from fednode.node.demotion import COMES_BACK, FOUND, ISSUERS, REACHED_LAST, SUCCESSORS, reroute
 from fednode.node.meanwhile import Meanwhile
 from fednode.node.salvage import Salvage
 from fednode.proto import fednode_pb2 as pb
@@ -374,6 +374,8 @@ def settle(app: App) -> int:
         _cosign_own(app, tx, standby)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)  # other standbys of the primary: of this node, now
+        tx.set_meta(ISSUERS, None)  # of the primary's parent: this node's own, now
+        tx.set_meta(FOUND, None)
         tx.set_meta(GATHERS, 1)  # what of the primary's own only a child has
         for lsn in tail:
             tx.hold_back(lsn)

@@ -396,7 +396,7 @@ class Return:
 
     async def _wait(self, there: Handing) -> None:
         token = Token.decode(there.token)
-        async for attempt in retrying(PROBE_MAX_S):
+        async for attempt in retrying(lambda: PROBE_MAX_S):
             with attempt:
                 await self._probe(token)
         self._found(lambda: come_back(self._app, token))

@@ -7,11 +7,11 @@ could not be sent stays pending, what was half received goes on at the chunk.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fednode.node import admission, carrier, erasing, poke
+from fednode.node import admission, carrier, erasing, poke, whereabouts
 from fednode.node.dialer import EARLIER_LIFE
 from fednode.node.driver import Report
 from fednode.node.engine import Engine, code_of
@@ -47,7 +47,7 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int 
     """
     async with _engine(app) as (engine, report):
         await _meet(
-            app,
+            engine,
             report,
             lambda stream: engine.converse(
                 stream, once=True, address=report.address, feeds=up, wants=down, limit=limit
@@ -88,7 +88,7 @@ async def _with_parent(
     app: App, converse: Callable[[Engine, carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
 ) -> SyncReport:
     async with _engine(app) as (engine, report):
-        await _meet(app, report, lambda stream: converse(engine, stream))
+        await _meet(engine, report, lambda stream: converse(engine, stream))
         if engine.renewal:
             raise PeerError("FN-5508", code=engine.renewal, detail="Renew")
     return report
@@ -108,12 +108,26 @@ async def _engine(app: App) -> AsyncIterator[tuple[Engine, SyncReport]]:
         await engine.stop()
 
 
-async def _meet(
-    app: App, report: SyncReport, converse: Callable[[carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
-) -> None:
-    """One exchange with the parent, at the first of its addresses that answers."""
+Converse = Callable[[carrier.Stream], Awaitable[tuple[fx.Close, Report]]]
+
+
+async def _meet(engine: Engine, report: SyncReport, converse: Converse) -> None:
+    """One exchange with the parent, at the first of its addresses that answers; where none does, the node above it may
+    know another."""
+    app = engine.app
+    try:
+        await _dial(app, app.parent_addresses(), report, converse)
+    except (Unavailable, PeerError) as error:
+        gone = not error.retry_after_ms if isinstance(error, Unavailable) else code_of(error) == EARLIER_LIFE
+        found = await whereabouts.ask(engine) if gone else ()
+        if not found:
+            raise
+        await _dial(app, found, report, converse)
+
+
+async def _dial(app: App, addresses: Sequence[str], report: SyncReport, converse: Converse) -> None:
     last: Exception = Unavailable("FN-4506", parent=report.parent)
-    for address in app.parent_addresses():
+    for address in addresses:
         report.address = address
         try:
             app.check_tls_clock()

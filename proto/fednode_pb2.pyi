@@ -249,16 +249,18 @@ class Idle(_message.Message):
     def __init__(self, lsn: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("now_ms", "lag", "standbys", "records")
+    __slots__ = ("now_ms", "lag", "standbys", "records", "issuers")
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
     STANDBYS_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    ISSUERS_FIELD_NUMBER: _ClassVar[int]
     now_ms: int
     lag: Lag
     standbys: Places
     records: RecordsDigest
-    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ..., standbys: _Optional[_Union[Places, _Mapping]] = ..., records: _Optional[_Union[RecordsDigest, _Mapping]] = ...) -> None: ...
+    issuers: Places
+    def __init__(self, now_ms: _Optional[int] = ..., lag: _Optional[_Union[Lag, _Mapping]] = ..., standbys: _Optional[_Union[Places, _Mapping]] = ..., records: _Optional[_Union[RecordsDigest, _Mapping]] = ..., issuers: _Optional[_Union[Places, _Mapping]] = ...) -> None: ...
 
 class RecordsDigest(_message.Message):
     __slots__ = ("lsn", "at_ms", "records", "digest")
@@ -657,6 +659,31 @@ class HandOverReply(_message.Message):
     consent: bytes
     request: bytes
     def __init__(self, refused: _Optional[str] = ..., params: _Optional[_Mapping[str, str]] = ..., upto: _Optional[int] = ..., consent: _Optional[bytes] = ..., request: _Optional[bytes] = ...) -> None: ...
+
+class WhereRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class WhereReply(_message.Message):
+    __slots__ = ("chain", "addresses", "refused", "params")
+    class ParamsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    refused: str
+    params: _containers.ScalarMap[str, str]
+    def __init__(self, chain: _Optional[_Iterable[bytes]] = ..., addresses: _Optional[_Iterable[str]] = ..., refused: _Optional[str] = ..., params: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("chain", "addresses", "refused", "params", "now_ms")

@@ -219,10 +219,12 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True)
-class Standbys:
-    """Where the parent's standbys can be dialled from now on."""
+class Places:
+    """Where the parent's standbys can be dialled from now on, and where it dials its own parent. None: it does not
+    say."""
 
-    addresses: tuple[str, ...]
+    standbys: tuple[str, ...] | None
+    issuers: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,5 +245,5 @@ class Close:
 
 Effect = (
     Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | PullHealth | HearHealth | PullHoldings
-    | Compare | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Behind | Standbys | Alert | Close
+    | Compare | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Behind | Places | Alert | Close
 )  # fmt: skip

@@ -46,9 +46,9 @@ from fednode.sync.effects import (
     Learn,
     PeerClock,
     PeerFenced,
+    Places,
     RenewAnswered,
     RenewAsked,
-    Standbys,
 )
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.side import HURRY_SINCE, UNACKED_MAX, WANTS_MAX, Side
@@ -352,7 +352,8 @@ class Exchange(Side):
         if not self._dials:
             return []
         told: list[Effect] = [Behind(beat.lag, beat.records)] if beat.lag is not None else []
-        return told if beat.standbys is None else [*told, Standbys(beat.standbys)]
+        places = Places(beat.standbys, beat.issuers)
+        return told if places == Places(None, None) else [*told, places]
 
     def _on_unknown(self, hint: wire.Unknown, now_ms: int) -> list[Effect]:
         return []

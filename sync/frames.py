@@ -148,12 +148,14 @@ class RecordsDigest:
 @dataclass(frozen=True, slots=True)
 class Beat:
     """`lag`: to a standby, how far behind it is; `standbys`: to a child, where the sender's standbys can be dialled
-    from now on; `records`: to a standby, what to compare its records with."""
+    from now on; `records`: to a standby, what to compare its records with; `issuers`: to a child, where the sender
+    dials its own parent from now on."""
 
     now_ms: int
     lag: Lag | None = None
     standbys: tuple[str, ...] | None = None
     records: RecordsDigest | None = None
+    issuers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

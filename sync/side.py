@@ -204,12 +204,14 @@ class Side:
         news, self._lag, self._records = records if records != self._records else None, lag, records
         return [self._send(wire.Beat(now_ms, lag, records=news), now_ms)]
 
-    def tell_standbys(self, addresses: tuple[str, ...], now_ms: int) -> list[Effect]:
-        """To a child: where this node's standbys can be dialled, where that has changed since the greeting."""
-        if self.state is not State.OPEN or self._hello is None or addresses == self._hello.addresses:
+    def tell_places(self, standbys: tuple[str, ...], issuers: tuple[str, ...], now_ms: int) -> list[Effect]:
+        """To a child: where this node's standbys can be dialled, and its parent, where that has changed since the
+        greeting."""
+        hello = self._hello
+        if self.state is not State.OPEN or hello is None or (standbys, issuers) == (hello.addresses, hello.issuers):
             return []
-        self._hello = replace(self._hello, addresses=addresses)
-        return [self._send(wire.Beat(now_ms, self._lag, addresses), now_ms)]
+        self._hello = replace(hello, addresses=standbys, issuers=issuers)
+        return [self._send(wire.Beat(now_ms, self._lag, standbys, issuers=issuers), now_ms)]
 
     # ------------------------------------------------------------ how nodes are
 

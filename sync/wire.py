@@ -143,14 +143,16 @@ def _holdings_out(m: Holdings) -> pb.Frame:
 def _beat_out(m: Beat) -> pb.Frame:
     lag = None if m.lag is None else pb.Lag(changes=m.lag.changes, since_ms=m.lag.since_ms)
     standbys = None if m.standbys is None else pb.Places(addresses=m.standbys)
-    frame = pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag, standbys=standbys))
+    issuers = None if m.issuers is None else pb.Places(addresses=m.issuers)
+    frame = pb.Frame(beat=pb.Beat(now_ms=m.now_ms, lag=lag, standbys=standbys, issuers=issuers))
     if m.records is not None:
         of = m.records
         frame.beat.records.MergeFrom(pb.RecordsDigest(lsn=of.lsn, at_ms=of.at_ms, records=of.records, digest=of.digest))
     return frame
 
 
-def _params(given: Mapping[str, str]) -> dict[str, str]:
+def params_in(given: Mapping[str, str]) -> dict[str, str]:
+    """What the words for a code name, cut to its limits."""
     cut = PARAM_CHARACTERS_MAX
     return {name[:cut]: given[name][:cut] for name in sorted(given)[:PARAMS_MAX]}
 
@@ -181,7 +183,7 @@ _OUT: dict[type, Callable[..., pb.Frame]] = {
     Beat: _beat_out,
     Holdings: _holdings_out,
     Bye: lambda m: pb.Frame(
-        bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms, params=_params(m.params))
+        bye=pb.Bye(code=m.code, detail=m.detail[:500], retry_after_ms=m.retry_after_ms, params=params_in(m.params))
     ),
     Want: lambda m: pb.Frame(want=pb.Want(log=m.log, first=m.first, restore=m.restore)),
     Missing: lambda m: pb.Frame(missing=pb.Missing(log=m.log, first=m.first)),
@@ -215,14 +217,16 @@ def _cosignature_in(value: pb.Cosignature) -> Cosignature:
     return Cosignature(value.time_s, value.signature, value.witness)
 
 
-def _chain_in(chain: object, most: int = CHAIN_LENGTH_MAX) -> tuple[bytes, ...]:
+def chain_in(chain: object, most: int = CHAIN_LENGTH_MAX) -> tuple[bytes, ...]:
+    """Certificates, within limits. Raises PeerError FN-5502."""
     certificates = tuple(chain)  # type: ignore[arg-type, var-annotated]
     _limit(len(certificates) > most, "chain")
     _limit(any(len(certificate) > CERTIFICATE_BYTES_MAX for certificate in certificates), "certificate")
     return certificates
 
 
-def _addresses_in(addresses: object) -> tuple[str, ...]:
+def addresses_in(addresses: object) -> tuple[str, ...]:
+    """Addresses, within limits. Raises PeerError FN-5502."""
     found = tuple(addresses)  # type: ignore[arg-type, var-annotated]
     _limit(len(found) > ADDRESSES_MAX or any(len(one) > ADDRESS_CHARACTERS_MAX for one in found), "addresses")
     return found
@@ -238,7 +242,7 @@ def _hello_in(m: pb.Hello) -> Hello:
         partial = Partial(m.partial.lsn, m.partial.digest, m.partial.offset)
     return Hello(
         m.node[:64],
-        _chain_in(m.chain),
+        chain_in(m.chain),
         m.now_ms,
         m.store,
         Cursor(m.have.store, m.have.lsn, m.have.check),
@@ -256,10 +260,10 @@ def _hello_in(m: pb.Hello) -> Hello:
         m.unsure,
         m.incarnation,
         m.knows,
-        _addresses_in(m.addresses),
-        _addresses_in(m.issuers),
+        addresses_in(m.addresses),
+        addresses_in(m.issuers),
         tuple(m.above),
-        _chain_in(m.lives, LIVES_MAX),
+        chain_in(m.lives, LIVES_MAX),
         m.gathers,
         place_in(m.health) if m.HasField("health") else None,
     )
@@ -300,10 +304,11 @@ def _beat_in(m: pb.Beat) -> Beat:
     of = m.records
     _number(m.lag.changes, m.lag.since_ms, of.lsn, of.at_ms, of.records)
     lag = Lag(m.lag.changes, m.lag.since_ms) if m.HasField("lag") else None
-    standbys = _addresses_in(m.standbys.addresses) if m.HasField("standbys") else None
+    standbys = addresses_in(m.standbys.addresses) if m.HasField("standbys") else None
     told = RecordsDigest(of.lsn, of.at_ms, of.records, of.digest[:DIGEST_CHARACTERS])
     records = told if m.HasField("records") else None
-    return Beat(m.now_ms, lag, standbys, records)
+    issuers = addresses_in(m.issuers.addresses) if m.HasField("issuers") else None
+    return Beat(m.now_ms, lag, standbys, records, issuers)
 
 
 def _late_in(m: pb.Late) -> Late:
@@ -346,12 +351,12 @@ _IN: dict[str, Callable[..., Message]] = {
     "idle": lambda m: Idle(m.lsn),
     "beat": _beat_in,
     "holdings": _holdings_in,
-    "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms, _params(m.params)),
+    "bye": lambda m: Bye(m.code[:16], m.detail[:500], m.retry_after_ms, params_in(m.params)),
     "want": _want_in,
     "missing": _missing_in,
     "renew": lambda m: Renew(m.request[:CERTIFICATE_BYTES_MAX], m.life),
     "fenced": _fenced_in,
-    "renewed": lambda m: Renewed(_chain_in(m.chain), m.refused[:16]),
+    "renewed": lambda m: Renewed(chain_in(m.chain), m.refused[:16]),
 }
 
 

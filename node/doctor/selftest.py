@@ -140,7 +140,7 @@ async def _converse() -> bytes:
     server = carrier.Server(lambda: credentials)
     try:
         async with asyncio.timeout(SESSION_S):
-            await server.start(LOOPBACK, LOOPBACK, echo, nothing, nothing, nothing, nothing)
+            await server.start(LOOPBACK, LOOPBACK, echo, nothing, nothing, nothing, nothing, nothing)
             return await carrier.dial(f"127.0.0.1:{server.port}", credentials, name, ask)
     finally:
         await server.stop(0)

@@ -65,6 +65,17 @@ async def with_standby(mesh: Mesh) -> tuple[Running, Running, Running, Running]:
     return city, county, township, standby
 
 
+async def promote(mesh: Mesh, standby: Running) -> Running:
+    """`fednode promote` on a standby, its daemon stopped, then its daemon again, as its primary."""
+    await mesh.halt(standby)
+    chain, addresses = await succession.ask(standby.app)
+    succession.take(standby.app, chain, addresses)
+    standby.app.close()
+    standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
+    await mesh.run(standby)
+    return standby
+
+
 def waiting(node: Running) -> list[str]:
     """Who has not confirmed the one erase of a node."""
     projector = node.app.new_projector()

@@ -143,7 +143,7 @@ async def test_regression_what_a_port_shows_is_replaced_only_where_it_is_another
     monkeypatch.setattr(carrier.grpc, "dynamic_ssl_server_credentials", recorded)
     now = [app.credentials()]
     server = carrier.Server(lambda: now[0])
-    await server.start("127.0.0.1:0", "127.0.0.1:0", never, never, never, never, never)
+    await server.start("127.0.0.1:0", "127.0.0.1:0", never, never, never, never, never, never)
     try:
         assert [fetch() for fetch in asked * 3] == [None] * 6
         now[0] = replace(now[0], issuers=now[0].root)

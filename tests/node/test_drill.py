@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from fednode.node import carrier, digests, drills, shadow, sqlite, succession
-from fednode.node.admission import ISSUERS, json_list
+from fednode.node.admission import json_list
 from fednode.node.app import App
 from fednode.node.cli import invoke
+from fednode.node.demotion import ISSUERS
 from fednode.node.drill import Drill
 from fednode.node.drill_report import page
 from fednode.node.drills import FAILED, LEFT_OUT, PASSED, Report, Step
@@ -283,7 +284,8 @@ def dark_standby(standby: Running, dark: shadow.Shadow) -> Any:
 
 
 def test_a_shadow_dials_the_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(App, "parent_addresses", lambda self: ("10.1.2.3:7443", "127.0.0.1:9", "[::1]:8", "x.cn:7"))
+    told = ("10.1.2.3:7443", "127.0.0.1:9", "[::1]:8", "x.cn:7")
+    monkeypatch.setattr(App, "parent_addresses", lambda self, store=None: told)
     assert shadow.Shadow.parent_addresses(shadow.Shadow.__new__(shadow.Shadow)) == ("127.0.0.1:9", "[::1]:8")
     made = shadow.settings()
     assert all(map(shadow.loopback, (made.listen, made.enrol_listen, *made.advertise, *made.advertise_enrol)))

@@ -10,10 +10,9 @@ import pytest
 from fednode.crypto.issuing import make_request, parse_request
 from fednode.crypto.keys import TlsKey
 from fednode.node import fence, shipped, succession, syncing
-from fednode.node.admission import ISSUERS
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
-from fednode.node.demotion import REACHED_LAST, SUCCESSORS
+from fednode.node.demotion import ISSUERS, REACHED_LAST, SUCCESSORS
 from fednode.node.recovery import Recovery, Result
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.catalog import Catalog
@@ -21,20 +20,9 @@ from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
-from standbys import DATASET, county_with_villages, held_by, standby_of, waiting, with_standby, write_some
+from standbys import DATASET, county_with_villages, held_by, promote, standby_of, waiting, with_standby, write_some
 
 # ---------------------------------------------------------------- promotion
-
-
-async def promote(mesh: Mesh, standby: Running) -> Running:
-    """`fednode promote` on a standby whose daemon is stopped, then its daemon again, as its primary."""
-    await mesh.halt(standby)
-    chain, addresses = await succession.ask(standby.app)
-    succession.take(standby.app, chain, addresses)
-    standby.app.close()
-    standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
-    await mesh.run(standby)
-    return standby
 
 
 async def test_a_promoted_standby_is_found_by_its_children_and_goes_on(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from chain import CITY, COUNTY, TOWNSHIP, VILLAGE, Node
+from fednode.node.engine import Engine
 from fednode.node.store import Store
 from fednode.node.waking import Waking
 from fednode.node.writer import Link
 from fednode.sync.errors import StoreError
 from fednode.sync.side import PULL_BYTES
+from mesh import Mesh
 from sim import world
 from sim.story import run
 from world import shop
@@ -124,3 +126,23 @@ def test_who_is_not_woken_has_nothing_new(seed: int, story: dict[str, bool], mon
     monkeypatch.setattr(world, "Waking", Checked)
     run(seed, **story)
     assert spared > 50
+
+
+async def test_what_is_written_while_the_daemon_stops_does_not_look_into_a_store_that_is_being_closed(
+    tmp_path: Path,
+) -> None:
+    """Two threads in one connection of SQLite's, of which one closes it, ended the process (SIGABRT, SIGSEGV)."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        engine, looked = Engine(province.app), []
+
+        class Looked(Waking):
+            def look(self) -> Callable[[Link | None], bool]:
+                looked.append(1)
+                return super().look()
+
+        engine._waking = Looked(engine.store)
+        engine.moved()
+        await engine.stop()
+        engine.moved()  # as the writer's last words call it
+        assert len(looked) == 1

@@ -74,6 +74,7 @@ messages = st.one_of(
         st.none() | st.builds(wire.Lag, NUMBER, NUMBER),
         st.none() | st.lists(WORDS, max_size=3).map(tuple),
         st.none() | st.builds(wire.RecordsDigest, NUMBER, NUMBER, NUMBER, st.text("0123456789abcdef", max_size=64)),
+        st.none() | st.lists(WORDS, max_size=3).map(tuple),
     ),
     st.builds(wire.Bye, st.text("FN-0123456789", max_size=16), WORDS, U64, st.dictionaries(WORDS, WORDS, max_size=4)),
     st.builds(wire.Want, WORDS, NUMBER),

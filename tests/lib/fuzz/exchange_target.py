@@ -40,7 +40,7 @@ _ITEMS = {(lsn, size): item(lsn, size) for lsn in range(1, 7) for size in SIZES}
 # Only for a peer that was admitted.
 AFTER_ADMISSION = (
     *(fx.Commit, fx.Learn, fx.Compare, fx.Acked, fx.Again, fx.RenewAsked, fx.RenewAnswered, fx.PeerFenced, fx.Behind),
-    *(fx.Standbys, fx.Pull, fx.Hurry, fx.PullWitnessed, fx.PullHoldings),
+    *(fx.Places, fx.Pull, fx.Hurry, fx.PullWitnessed, fx.PullHoldings),
 )
 
 
@@ -328,7 +328,7 @@ class Play:
         elif what == 3:
             side.do(one.tell_lag(wire.Lag(3, NOW), wire.RecordsDigest(1, NOW, 2, "ab"), side.now_ms))
         elif what == 4:
-            side.do(one.tell_standbys(("10.0.0.1:7443",), side.now_ms))
+            side.do(one.tell_places(("10.0.0.1:7443",), ("10.0.0.2:7443",), side.now_ms))
         else:
             effects, granted = one.grant(self.script.byte() << 10, side.now_ms)
             law(0 <= granted <= 255 << 10, "what is granted")

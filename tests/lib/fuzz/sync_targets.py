@@ -19,7 +19,7 @@ from fednode.crypto import canonical
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import bundle as bun
-from fednode.sync import enrol, packing, rewrap, verify, versions, wire
+from fednode.sync import enrol, packing, rewrap, verify, versions, wire, wire_where
 from fednode.sync import segment as seg
 from fednode.sync import volume as vol
 from fednode.sync.catalog import VERSION_MAX, Catalog, Dataset, EnumValue, Field, check_succession
@@ -77,6 +77,7 @@ def frames() -> tuple[bytes, ...]:
         wire.Credit(65536),
         wire.Idle(9),
         wire.Beat(NOW_S * 1000, wire.Lag(3, NOW_S), ("10.0.0.1:7443",), wire.RecordsDigest(7, NOW_S, 9, "ab" * 32)),
+        wire.Beat(NOW_S * 1000, None, (), None, ("10.0.0.2:7443",)),
         wire.Bye("FN-5505", "too old", 1000, {"theirs": "1-1", "ours": "2-3", "install": "fednode>=0.3.0"}),
         wire.Want("hebei/13/1/shop", 5, True),
         wire.Missing("hebei/13/1/shop", 5),
@@ -94,6 +95,37 @@ def frames() -> tuple[bytes, ...]:
     found.append(wire.encode(1, replace(hello, addresses=("10.0.0.1:7443",), issuers=("10.0.0.2:7443",))))
     found.append(b"\x08\x05\xa2\x40\x03abc")  # a hint that is not known
     return tuple(one for one in dict.fromkeys(found) if len(one) < 2500)
+
+
+# ---------------------------------------------------------------- where a node is
+
+
+def _where(data: bytes) -> None:
+    """The first byte says which of the two it is."""
+    if data[:1] == b"?":
+        node = wire_where.request_in(data[1:])
+        law(wire_where.request_in(wire_where.request_out(node)) == node, "a request comes back")
+        return
+    told = wire_where.reply_in(data[1:])
+    law(wire_where.reply_in(wire_where.reply_out(told)) == told, "a reply comes back")
+
+
+@cache
+def wheres() -> tuple[bytes, ...]:
+    told = wire_where.Whereabouts((b"own", b"root"), ("10.0.0.1:7443", "[::1]:7443"))
+    refusal = wire_where.refusal_out("FN-5511", {"node": COUNTY})
+    return (b"?" + wire_where.request_out(COUNTY), b"!" + wire_where.reply_out(told), b"!" + refusal)
+
+
+def _where_refused(data: bytes) -> None:
+    """A reply that refuses is whatever error it names."""
+    try:
+        _where(data)
+    except PeerError as error:
+        if error.code not in WIRE:
+            law(len(error.code) <= 16, "a code")
+            return
+        raise
 
 
 # ---------------------------------------------------------------- segments
@@ -616,6 +648,7 @@ def _versions_seeds() -> Iterator[bytes]:
 
 TARGETS = (
     Target("frame", _frame, WIRE, frames, PROTOBUF),
+    Target("where", _where_refused, WIRE, wheres, PROTOBUF),
     Target("segment", _segment, codes("6401 6402 6403 6410 6404 6202"), envelopes, PROTOBUF),
     Target("body", _same, codes("6401 6402"), _body_seeds),
     Target("body-inside", lambda data: _same(packing.pack(data)), codes("6401 6402"), bodies, PROTOBUF),
