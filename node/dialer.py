@@ -120,6 +120,7 @@ class Dialer:
     async def _run_errand(self, last: int) -> None:
         """Take what is urgent up; what fails is tried again, what comes meanwhile goes with the next one."""
         app = self._app
+        await self._engine.where.look_up()
         for address in app.parent_addresses():
             try:
                 app.check_tls_clock()
@@ -164,6 +165,7 @@ class Dialer:
     async def _dial(self, addresses: Sequence[str]) -> None:
         app = self._app
         last: Exception = Unavailable("FN-4506", parent=app.trust.parent.node if app.trust.parent else "")
+        await self._engine.where.look_up()
         for address in addresses:
             try:
                 app.check_tls_clock()

@@ -285,7 +285,7 @@ class Engine(Hooks):
         parent = self.app.trust.parent
         if parent is None:
             raise StoreError("FN-7613", node=self.app.trust.node)
-        reached_at = await self.where.to_parent()
+        reached_at = self.where.to_parent()
         half = self.store.partial(parent.node)
         peer = self.store.peer(parent.node)
         app = self.app

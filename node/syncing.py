@@ -103,6 +103,7 @@ async def _engine(app: App) -> AsyncIterator[tuple[Engine, SyncReport]]:
         raise StoreError("FN-7621")
     engine = Engine(app)
     try:
+        await engine.where.look_up()
         yield engine, SyncReport(parent=parent.node)
     finally:
         await engine.stop()

@@ -146,16 +146,21 @@ class Watch:
 
     def __init__(self, engine: Engine, clock_ms: Callable[[], int]) -> None:
         self._engine, self._clock_ms = engine, clock_ms
+        self._own: tuple[str, ...] = ()  # as looked up last
         self._standbys: tuple[str, ...] = ()  # as the parent was told
         self._given: dict[str, int] = {}  # answers since `_since_ms`; whoever is counted is in the directory
         self._since_ms = 0
 
-    async def to_parent(self) -> tuple[str, ...]:
-        """For a greeting. A machine's name may take a while to look up, so that is done in another thread."""
+    async def look_up(self) -> None:
+        """Before the parent is dialled: a machine's name may take a while, so it is done in another thread; and who has
+        connected greets at once, else what a busy parent says instead of an answer is lost."""
         app = self._engine.app
-        self._standbys = admission.places(self._engine.store, app.trust, "")
-        own = await asyncio.to_thread(app.exchange_addresses) if _dialled(app) else ()
-        return (*own, *self._standbys)[: wire.ADDRESSES_MAX]
+        self._own = await asyncio.to_thread(app.exchange_addresses) if _dialled(app) else ()
+
+    def to_parent(self) -> tuple[str, ...]:
+        """For a greeting."""
+        self._standbys = admission.places(self._engine.store, self._engine.app.trust, "")
+        return (*self._own, *self._standbys)[: wire.ADDRESSES_MAX]
 
     def look(self) -> None:
         """Every second or so: who is connected hears what has changed."""

@@ -153,6 +153,32 @@ async def test_what_changes_is_told_in_open_sessions(tmp_path: Path) -> None:
         assert known(of_county, SUCCESSORS) == [], "a standby is not told of itself"
 
 
+async def test_regression_a_name_is_looked_up_before_the_parent_is_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked up between the dialling and the greeting, a busy parent's answer (FN-4508) was now and then lost: the
+    greeting met a call that had ended."""
+    async with Mesh(tmp_path) as mesh:
+        _, county, _ = await county_with_villages(mesh)
+        await mesh.halt(county)
+        done: list[str] = []
+
+        async def dial(*_: Any) -> Any:
+            done.append("dialled")
+            raise Unavailable("FN-4501", address="", reason="")
+
+        def looked_up(_app: App) -> tuple[str, ...]:
+            done.append("looked up")
+            return ()
+
+        monkeypatch.setattr(carrier, "dial", dial)
+        monkeypatch.setattr(App, "exchange_addresses", looked_up)
+        with pytest.raises(Unavailable):
+            await syncing.sync_once(county.app)
+        assert done[:2] == ["looked up", "dialled"]
+        assert done.count("looked up") == 1
+
+
 async def test_a_stick_tells_it_too(tmp_path: Path) -> None:
     async with Mesh(tmp_path) as mesh:
         city, county, township = await county_with_villages(mesh)
