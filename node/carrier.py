@@ -56,9 +56,11 @@ HANDSHAKE_MS = 30_000  # of TLS; a slow line takes some seconds
 ENROL_AGE_MS = 60_000  # a connection to the enrolment port, whatever is asked on it: anybody may open one
 ENROL_CALLS_MAX = 64
 SESSIONS_MAX = 6_000
+CONNECTIONS_MAX = 8_000  # to the exchange: some 100 kB each, whoever opens them
+ENROL_CONNECTIONS_MAX = 256
 TLS_SESSIONS = 8
 LOOKAHEAD_BYTES = 8 * 1024 * 1024  # the exchange has its own flow control: HTTP/2's need not probe for a window
-SERVED_LOOKAHEAD_BYTES = 1024 * 1024  # what gRPC keeps of one child that is read more slowly than it sends
+SERVED_LOOKAHEAD_BYTES = 256 * 1024  # what gRPC keeps of one child that is read more slowly than it sends
 NO_ANSWER = "Failed to connect to remote host"  # gRPC's words where there was not even a TCP connection
 BUSY = "FN-4508"
 RETRY_METADATA = "fednode-retry-ms"
@@ -81,8 +83,10 @@ _SERVER = [
     ("grpc.max_connection_idle_ms", IDLE_MS),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
 ]
+_EXCHANGE_SERVER = [*_SERVER, ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX)]
 _ENROL_SERVER = [
     *_SERVER,
+    ("grpc.max_allowed_incoming_connections", ENROL_CONNECTIONS_MAX),
     ("grpc.max_connection_age_ms", ENROL_AGE_MS),
     ("grpc.max_connection_age_grace_ms", int(JOIN_S * 1000)),
 ]
@@ -474,7 +478,7 @@ class Server:
         mutual = grpc.dynamic_ssl_server_credentials(
             shown.configuration(), shown.changed, require_client_authentication=True
         )
-        server = grpc.aio.server(options=_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
+        server = grpc.aio.server(options=_EXCHANGE_SERVER, maximum_concurrent_rpcs=SESSIONS_MAX)
         server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed, on_hand_over, on_where),))
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.daemon")
 GRACE_S = 3.0
+STRANGERS = "?"  # the lane (`node.lanes`) of all who ask for a certificate: no node is called so
 SWITCH_S = 0.0005
 
 
@@ -280,7 +281,7 @@ class Daemon:
     async def _certified(self, refusal: str, node: str, grant: Callable[[Writer], pb.JoinReply]) -> pb.JoinReply:
         """The answer to who asks for a certificate: what `grant` makes, or why not."""
         try:
-            reply: pb.JoinReply = await self.engine.writer.call(grant)
+            reply: pb.JoinReply = await self.engine.writer.call(grant, STRANGERS)
         except FednodeError as error:
             self._line(refusal.replace(".", " "), node, error)
             await self.engine.tell(refusal, REFUSED, peer=node, code=error.code)

@@ -4,13 +4,13 @@ tests.
 Rules
 1. The event loop owns the exchanges and one reading Store; one writer thread owns the Writer and its Store. Nothing
    else writes.
-2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports. The peers
-   have their turns (`node.lanes`): none waits behind all that another has sent.
+2. The writer thread takes everything that waits as one group: one transaction, one fsync, then the reports. Whose it
+   is that has had least of its time comes first (`node.lanes`): none waits behind all that another has sent. In the
+   loop, too, a child whose messages take much of its time is read more slowly (`node.shares`).
 3. No more is handed to the line than it takes soon (`AHEAD_BYTES`), so the engine goes on deciding what comes first.
 4. After each group it says what moved (`moved`): sessions whose feed may have grown are woken, projections too.
 5. Trouble in the store ends the sessions that had something in the group with Unavailable: nothing is acknowledged,
-   the peer
-   comes back later; the node goes on reading and serving what it has.
+   the peer comes back later; the node goes on reading and serving what it has.
 
 One session:  driver.run(stream, exchange, admit) -> Close
 """
@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,11 +30,11 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import refill
 from fednode.node.carrier import Stream
 from fednode.node.hooks import Hooks
-from fednode.node.lanes import Lanes
 from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
+from fednode.node.shares import Shares
 from fednode.node.store import Store
-from fednode.node.tracing import OFF, Tracer
-from fednode.node.writer import Alarm, Link, Writer
+from fednode.node.writer import Link, Writer
+from fednode.node.writer_thread import WriterThread
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync import wire
@@ -43,162 +42,12 @@ from fednode.sync.errors import StoreError, Unavailable
 from fednode.sync.side import HURRY_FROM_BYTES
 
 log = logging.getLogger("fednode.driver")
-GROUP_COMMITS_MAX = 256
 TICK_S = 5.0
 AHEAD_CHUNKS = 4  # a few seconds of the line
-ANSWER_TURNS = 3  # of the event loop: a report comes in, it is answered, the answer is written
 STORE_RETRY_MS = 30_000
 STORING_MAX = 1_024  # of one peer; four groups of the writer
 OUT_BYTES_MAX = 1024 * 1024  # several times what is handed to the line ahead of its turn
 REFUSED_MAX = 1_000  # that a session's report names
-
-
-class WriterThread:
-    """Runs jobs on a Writer of its own. `make` is called in the thread. Jobs are grouped commits, or functions of the
-    Writer. `on_alarms` is called in the thread, with what a job left in `Writer.alarms`."""
-
-    def __init__(
-        self,
-        make: Callable[[], Writer],
-        on_group: Callable[[], None],
-        on_alarms: Callable[[Writer, list[Alarm]], None] = lambda writer, alarms: None,
-        tracer: Tracer = OFF,
-    ) -> None:
-        self._jobs = Lanes()
-        self._make, self._on_group, self._on_alarms = make, on_group, on_alarms
-        self._tracer = tracer
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
-        self._thread.start()
-
-    def commit(self, link: Link, commit: fx.Commit, done: Callable[[fx.Done | Exception], None]) -> None:
-        """Store one incoming item; `done` is called in the event loop, after its group is durable."""
-        self._jobs.put(link.peer.node, (link, commit, done))
-
-    async def call(self, function: Callable[[Writer], Any], lane: str = "") -> Any:
-        """Run a function of the Writer in its thread. `lane`: the peer for whom it is, after all else of that peer's
-        (`node.lanes`)."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put(lane, (function, future))
-        return await future
-
-    def busy(self) -> bool:
-        """Whether anything waits to be stored, or is being stored."""
-        return self._at_work or not self._jobs.empty
-
-    def stop(self) -> None:
-        """Finish what is queued, then end."""
-        self._jobs.end()
-        self._thread.join()
-
-    def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(function, *arguments)
-
-    def _run(self) -> None:
-        writer = self._open()
-        if writer is None:
-            return
-        lsn = -1
-        try:
-            while (job := self._jobs.get()) is not None:
-                self._at_work = True
-                group, last = self._gather(job, writer.store.profile.group_bytes)
-                before = writer.store.drawn
-                if group:
-                    self._tell(self._commit(writer, group), writer.store.drawn != before, self._after_answers)
-                drawn = writer.store.drawn
-                if last is not None and len(last) == 2:
-                    self._tell([self._function(writer, *last)], writer.store.drawn != drawn, self._on_group)
-                if writer.alarms:
-                    alarms, writer.alarms = writer.alarms, []
-                    self._on_alarms(writer, alarms)
-                self._at_work = False
-                seen, lsn = lsn, self._lsn(writer)
-                if lsn != seen + writer.store.drawn - before:  # another process, or another thread, has written, too
-                    self._post(self._on_group)
-        finally:
-            writer.store.close()
-
-    def _tell(self, told: list[Callable[[], None]], grown: bool, on_grown: Callable[[], None]) -> None:
-        """What became of jobs, to those who gave them, and that there is more, where it is so: in one call, so that the
-        loop need not be woken twice, nor be waited for by this thread in between."""
-        self._post(_all, [*told, *((on_grown,) if grown else ())])
-
-    def _after_answers(self, turns: int = ANSWER_TURNS) -> None:
-        """What peers sent is answered first, then others hear that there is more."""
-        if turns:
-            self._loop.call_soon(self._after_answers, turns - 1)
-        else:
-            self._on_group()
-
-    _at_work = False
-
-    def _open(self) -> Writer | None:
-        """The writer. While the store cannot be opened, each job is told why, and the next one is another try; None at
-        the end."""
-        while True:
-            try:
-                return self._make()
-            except FednodeError as error:
-                log.error("store trouble", extra={"code": error.code, "params": dict(error.params)})
-                job = self._jobs.get()
-                if job is None:
-                    return None
-                if len(job) == 2:
-                    self._post(self._function(None, _raiser(error), job[1]))
-                else:
-                    self._post(job[2], error)
-
-    @staticmethod
-    def _lsn(writer: Writer) -> int:
-        """The last arrival number; -1 when the store cannot tell."""
-        try:
-            return writer.store.lsn
-        except FednodeError:
-            return -1
-
-    def _gather(self, job: Any, bytes_max: int) -> tuple[list[Any], Any]:
-        """The commits that wait, up to the limits, and the job that ended the run."""
-        group: list[Any] = []
-        size = 0
-        while job is not None:
-            if len(job) == 2:
-                return group, job
-            group.append(job)
-            size += len(job[1].data)
-            if len(group) >= GROUP_COMMITS_MAX or size >= bytes_max:
-                break
-            job = self._jobs.look()
-        return group, None
-
-    def _commit(self, writer: Writer, group: list[Any]) -> list[Callable[[], None]]:
-        """Store a group. What its peers' sessions are to be told."""
-        try:
-            with self._tracer.span("commit", commits=len(group)):
-                reports = writer.incoming([(link, commit) for link, commit, _ in group])
-        except FednodeError as error:
-            log.error("store trouble", extra={"code": error.code, "params": dict(error.params)})
-            return [partial(done, error) for _, _, done in group]
-        except Exception as error:  # a bug must not silence the writer: the sessions end, the next group is tried
-            log.exception("writer failed")
-            return [partial(done, error) for _, _, done in group]
-        return [partial(done, report) for (_, _, done), (_, report) in zip(group, reports, strict=True)]
-
-    @staticmethod
-    def _function(writer: Any, function: Callable[[Any], Any], future: asyncio.Future[Any]) -> Callable[[], None]:
-        """Run a function. What whoever awaits it is to be told."""
-
-        def settle(setter: Callable[[Any], None], value: Any) -> None:
-            if not future.done():
-                setter(value)
-
-        try:
-            value = function(writer)
-        # whatever it is goes to whoever awaits it
-        except Exception as error:  # noqa: BLE001
-            return partial(settle, future.set_exception, error)
-        return partial(settle, future.set_result, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +97,7 @@ class Session:
         admit: Callable[[wire.Hello], Awaitable[Welcome]],
         hooks: Hooks,
         pacer: Pacer | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self.exchange, self.report = exchange, Report()
         self.peer: Identity | None = None
@@ -260,13 +110,14 @@ class Session:
         self._admit, self._hooks = admit, hooks
         self._welcome: Welcome | None = None
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._closed: asyncio.Future[fx.Close] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[fx.Close] = self._loop.create_future()
         self._reports: list[fx.Done] = []
         self._acks: list[wire.Outcome] = []
         self._answered = 0
         self._acking = False
         self._jobs: set[asyncio.Future[None]] = set()
-        self._pacer = pacer
+        self._pacer, self._shares = pacer, shares
         exchange.hurry_from = HURRY_FROM_BYTES
         exchange.tells_health = True
         self._queued = 0  # bytes handed over that the line has not taken
@@ -378,13 +229,20 @@ class Session:
         try:
             while (data := await self._stream.read()) is not None:
                 self.report.bytes_received += len(data)
+                began = self._loop.time()
                 self._handle(self.exchange.receive(data, self.now_ms()))
+                await self._give_way(self._loop.time() - began)
                 while self.crowded and not self._closed.done():
                     self._eased.clear()
                     await self._eased.wait()
             self._finish(fx.Close(Unavailable("FN-4501", address="", reason="the peer hung up")))
         except Unavailable as error:
             self._finish(fx.Close(error))
+
+    async def _give_way(self, took_s: float) -> None:
+        """After a message whose handling took so long: no more is read of the peer while it has had its share."""
+        if self._shares and (pause_s := self._shares.spent(self.shown, took_s, self._loop.time())):
+            await asyncio.wait((self._closed,), timeout=pause_s)
 
     async def _write(self) -> None:
         try:
@@ -579,7 +437,7 @@ class Session:
         if report.refused:
             self.report.refuse("us", report.refused)
         if not self._reports:
-            asyncio.get_running_loop().call_soon(self._flush_reports)
+            self._loop.call_soon(self._flush_reports)
         self._reports.append(report)
 
     def _refuse(self, error: FednodeError) -> None:
@@ -637,24 +495,6 @@ class Session:
 
     def _do_close(self, effect: fx.Close) -> None:
         self._finish(effect)
-
-
-def _all(told: Sequence[Callable[[], None]]) -> None:
-    """Each of them, whatever comes of the others."""
-    rest = iter(told)
-    try:
-        for tell in rest:
-            tell()
-    except Exception:
-        asyncio.get_running_loop().call_soon(_all, list(rest))
-        raise
-
-
-def _raiser(error: Exception) -> Callable[[Any], Any]:
-    def raising(_: Any) -> Any:
-        raise error
-
-    return raising
 
 
 def _acknowledge(

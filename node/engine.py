@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, clocks, fence, jobs, mending, refill, whereabouts, witness
+from fednode.node import admission, carrier, clocks, fence, jobs, mending, pauses, refill, whereabouts, witness
 from fednode.node.acks import Acks
 from fednode.node.demotion import FOUND, handing_of
-from fednode.node.driver import Report, Session, Welcome, WriterThread
+from fednode.node.driver import Report, Session, Welcome
 from fednode.node.hooks import Hooks
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.lag import LagWatch
@@ -30,12 +31,14 @@ from fednode.node.mending import Mender
 from fednode.node.mesh.watcher import Watcher
 from fednode.node.pacing import Pacer
 from fednode.node.rewrapping import due
+from fednode.node.shares import Shares
 from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.tracing import Attributes
 from fednode.node.turns import Turns, Wait
 from fednode.node.waking import Waking
 from fednode.node.writer import Alarm, Link, Writer
+from fednode.node.writer_thread import WriterThread
 from fednode.sync import clock, versions, wire
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
@@ -73,6 +76,7 @@ class Engine(Hooks):
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
+        self.shares, self.pauses, self._held = Shares(), pauses.Pauses(), Counter[str]()
         self._seated: dict[int, Session] = {}
         self._halves: tuple[object, object] = (None, None)  # what the last exchange with the parent left half done
         self.renewal = ""  # why the last one was refused
@@ -342,6 +346,8 @@ class Engine(Hooks):
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
         """One exchange with a child that has connected. Raises Unavailable FN-4508 when it is not its turn."""
         node = certs.parse(certificate).node
+        if pause_ms := self.pauses.left_ms(node, self.clock_ms()):
+            await self._hold(node, pause_ms)
         turn = self.turns.ask(node, self.clock_ms())
         if isinstance(turn, Wait):
             raise Unavailable(carrier.BUSY, retry_after_ms=turn.retry_ms, seconds=-(-turn.retry_ms // 1000))
@@ -350,6 +356,18 @@ class Engine(Hooks):
         finally:
             self._seated.pop(turn, None)
             self.turns.leave(turn, self.clock_ms())
+
+    async def _hold(self, node: str, pause_ms: int) -> None:
+        """A child that is not served for a while (`node.pauses`, rule 3). Raises Unavailable FN-4508."""
+        if self._held[node] < pauses.HELD_MAX:
+            self._held[node] += 1
+            try:
+                await asyncio.sleep(min(pause_ms / 1000, pauses.HOLD_S))
+            finally:
+                self._held[node] -= 1
+                self._held += Counter()  # forgets those of whom none is held
+        pause_ms = max(self.pauses.left_ms(node, self.clock_ms()), pauses.PAUSE_MS_MIN)
+        raise Unavailable(carrier.BUSY, retry_after_ms=pause_ms, seconds=-(-pause_ms // 1000))
 
     def take_turns(self) -> None:
         """Part from sessions whose time is over while others wait."""
@@ -367,6 +385,7 @@ class Engine(Hooks):
             self.app.reference.timer(),
             lambda h: self.admit_child(session, certificate, h),
             self,
+            shares=self.shares,
         )
         session.shown = certs.parse(certificate).node
         self._seated[seat], session.seat = session, seat
@@ -463,6 +482,11 @@ class Engine(Hooks):
         self.health.began(session)
 
     def stored(self, session: Session, reports: Sequence[fx.Done]) -> Sequence[fx.Done]:
+        report = session.report
+        if not session.exchange.dials and pauses.too_much(
+            [code for by, code in report.refused if by == "us"], report.received
+        ):
+            session.end(Unavailable(pauses.TOO_MUCH, node=session.shown, most=pauses.REFUSED_MAX), pauses.PAUSE_MS_MIN)
         return self.acks.take(session, reports)
 
     def heard(self, session: Session, effect: fx.Acked) -> None:
@@ -485,6 +509,8 @@ class Engine(Hooks):
     def closed(self, session: Session, close: fx.Close) -> None:
         self.acks.ended(session)
         self.health.ended(session, code_of(close.error) if close.error else "")
+        if not session.exchange.dials and pauses.breach(_own_code(close.error), session.exchange.greeted):
+            self.pauses.broke(session.shown, self.clock_ms())
         if close.error is not None and not isinstance(close.error, Unavailable):
             self.soon(self._refused(session.shown, close.error))
 
@@ -590,6 +616,11 @@ def word_of(error: Exception | None) -> str:
 def code_of(error: Exception | None) -> str:
     """An error's code; where the peer ended the exchange, the code that it gave."""
     return word_of(error) or str(getattr(error, "code", ""))
+
+
+def _own_code(error: Exception | None) -> str:
+    """The code with which this side ended the exchange; "" where the peer did."""
+    return "" if word_of(error) else code_of(error)
 
 
 def name_of(session: Session) -> str:

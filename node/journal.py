@@ -230,7 +230,8 @@ class Journal:
         if same and before is not None and not before.get("gone"):  # gone, and there again: that is news
             return False
         if self._throttle.admit(f"alert {source or node}", f"{key} {told} {texts}", again=True) is None:
-            log.error("too many alerts", extra={"alert": key, "source": source or node})
+            if self._throttle.spare(f"line too many alerts {source or node}", 1):
+                log.error("too many alerts", extra={"alert": key, "source": source or node})
             return False
         payload = {
             "v": VERSION,

@@ -1,9 +1,14 @@
-"""What waits for the writer: each peer's in its order, the peers in turn.
+"""What waits for the writer: each peer's in its order, and whoever has had least of the writer's time comes first.
 
 Rules
 1. A lane is a peer ("": this node's own work). What is put into a lane comes out in the order in which it was put in.
-2. One of each lane comes out, then the next of each: a peer that sends much waits for itself.
-3. After `end` nothing goes in; what is there comes out, then None, for ever.
+2. The lane that has had the least comes next (start-time fair queueing): each job counts `LEAST_S`, and what it took
+   beyond that (`charge`). So a peer that sends much, or what costs much, waits for itself, and one that sends now and
+   then waits for the job that is at work, however many others have a backlog.
+3. Who had nothing here for a while has saved nothing up: it starts `AHEAD_S` before the others, so that of those that
+   have had as much it comes first. One job counts `CHARGE_S_MAX` at most: nobody waits for long for having been given
+   much once.
+4. After `end` nothing goes in; what is there comes out, then None, for ever.
 
 >>> lanes = Lanes()
 >>> for lane, job in (("a", 1), ("a", 2), ("a", 3), ("b", 4)): lanes.put(lane, job)
@@ -13,23 +18,37 @@ Rules
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections import deque
 from typing import Any
+
+LEAST_S = 0.0001
+CHARGE_S_MAX = 0.1
+AHEAD_S = 0.001
+IDLE_MAX = 1_000  # lanes that are remembered though nothing of theirs waits
 
 
 class Lanes:
     """A queue between threads."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, deque[Any]] = {}  # in the order of their turns
+        self._lanes: dict[str, deque[Any]] = {}
+        self._had: dict[str, float] = {}  # of the writer's time
+        self._order: list[tuple[float, int, str]] = []  # of the lanes in which something waits
+        self._now, self._number = 0.0, 0
         self._more = threading.Condition()
         self._ended = False
 
     def put(self, lane: str, job: Any) -> None:
         """Add a job."""
         with self._more:
-            self._lanes.setdefault(lane, deque()).append(job)
+            if lane in self._lanes:
+                self._lanes[lane].append(job)
+            else:
+                self._lanes[lane] = deque((job,))
+                self._had[lane] = max(self._had.get(lane, 0.0), self._now - AHEAD_S)
+                self._line_up(lane)
             self._more.notify()
 
     def end(self) -> None:
@@ -50,15 +69,40 @@ class Lanes:
         with self._more:
             return self._next()
 
+    def charge(self, lane: str, seconds: float) -> None:
+        """A job of this lane has taken so long."""
+        with self._more:
+            more = min(seconds, CHARGE_S_MAX) - LEAST_S
+            if more > 0:
+                self._had[lane] = max(self._had.get(lane, 0.0), self._now - AHEAD_S) + more
+
+    def _line_up(self, lane: str) -> None:
+        self._number += 1
+        heapq.heappush(self._order, (self._had[lane], self._number, lane))
+
     def _next(self) -> Any:
-        if not self._lanes:
-            return None
-        lane = next(iter(self._lanes))
-        jobs = self._lanes.pop(lane)
-        job = jobs.popleft()
-        if jobs:
-            self._lanes[lane] = jobs
-        return job
+        while self._order:
+            had, _, lane = heapq.heappop(self._order)
+            if had < self._had[lane]:  # it was charged since it stood in line
+                self._line_up(lane)
+                continue
+            self._now = max(self._now, had)
+            self._had[lane] = had + LEAST_S
+            jobs = self._lanes[lane]
+            job = jobs.popleft()
+            if jobs:
+                self._line_up(lane)
+            else:
+                del self._lanes[lane]
+                self._forget()
+            return job
+        return None
+
+    def _forget(self) -> None:
+        """Lanes in which nothing waits, and that would start with the others; all where nobody waits at all."""
+        if len(self._had) > len(self._lanes) + IDLE_MAX:
+            after = self._now - AHEAD_S if self._lanes else float("inf")
+            self._had = {one: had for one, had in self._had.items() if one in self._lanes or had > after}
 
     @property
     def empty(self) -> bool:

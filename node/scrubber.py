@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 from fednode.crypto.errors import FednodeError
 from fednode.node import audit, mending, scrub
 from fednode.node.audit import Problem
-from fednode.node.driver import WriterThread
 from fednode.node.journal import DONE, FAILED
 from fednode.node.scrub import Scrub
 from fednode.node.table_scrub import Tables
 from fednode.node.writer import Writer
+from fednode.node.writer_thread import WriterThread
 
 if TYPE_CHECKING:
     from fednode.node.app import App

@@ -77,6 +77,12 @@ def spent(pid: int) -> dict[str, float]:
     }
 
 
+def shares(pid: int, clients: list[Any]) -> dict[str, float]:
+    """Processor seconds of the daemon, of the honest children (this process), of the attackers."""
+    attackers = sum(spent(one.pid)["cpu_s"] for one in clients)
+    return {"daemon": spent(pid)["cpu_s"], "honest": spent(os.getpid())["cpu_s"], "attackers": attackers}
+
+
 def figures(name: str, seconds: list[float]) -> dict[str, float]:
     found = sorted(seconds)
     if not found:
@@ -102,13 +108,24 @@ def founded(folder: Path, guests: int) -> list[Guest]:
 # ---------------------------------------------------------------- hostile
 
 
-def attacking(to: Target, strangers: int, thieves: list[Guest], begin: Any, end: Any, result: Any) -> None:
-    """A process of attackers."""
+def give_way() -> None:
+    """This process has what the node and the honest leave of the machine: in the world attackers bring their own."""
+    if os.sched_getscheduler(0) == os.SCHED_RR:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    else:
+        os.nice(19)
+
+
+def attacking(
+    to: Target, strangers: int, thieves: list[Guest], only: list[str], begin: Any, end: Any, result: Any
+) -> None:
+    """A process of attackers. `only`: see `hostile.attack`."""
     enough_files()
+    give_way()
 
     async def attack() -> None:
         tally: Tally = Tally()
-        jobs = hostile.attack(to, strangers, thieves, tally)
+        jobs = hostile.attack(to, strangers, thieves, tally, only)
         await asyncio.to_thread(end.wait)
         for job in jobs:
             job.cancel()
@@ -183,7 +200,9 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     strangers = arguments.streams - thieves
     processes = [
         FORK.Process(
-            target=attacking, args=(to, strangers // CLIENTS, thief[part::CLIENTS], begin, end, result), daemon=True
+            target=attacking,
+            args=(to, strangers // CLIENTS, thief[part::CLIENTS], arguments.only, begin, end, result),
+            daemon=True,
         )
         for part in range(CLIENTS)
     ]
@@ -194,6 +213,7 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     pid = daemon.process.pid
 
     async def measure() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
         jobs = await connected(to, rest[:honest])
         before = spent(pid)
         note("alone")
@@ -202,7 +222,10 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         begin.set()
         note("attack")
         await asyncio.sleep(RAMP_S)
+        since, began = shares(pid, processes), loop.time()
         attacked = await steady(to, rest[:honest], rest[honest:], arguments.rate, arguments.seconds)
+        took = loop.time() - began
+        share = {name: round((now - since[name]) / took, 2) for name, now in shares(pid, processes).items()}
         under = spent(pid)
         gone = [one.closed for one in rest[:honest] if one.exchange is None]
         end.set()
@@ -217,7 +240,7 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         ratio = attacked["ack_p99_ms"] / alone["ack_p99_ms"]
         return {
             "alone": {**alone, "daemon": calm, "began": before},
-            "attacked": {**attacked, "daemon": under, "honest_lost": len(gone)},
+            "attacked": {**attacked, "cores": share, "daemon": under, "honest_lost": len(gone)},
             "p99_ratio": round(ratio, 2),
             "after": after,
             "tally": dict(sorted(tally.items())),
@@ -325,6 +348,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("what", choices=("hostile", "children"))
     parser.add_argument("--streams", type=int, default=1_000)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--honest", type=int, default=20)
     parser.add_argument("--rate", type=float, default=20)
     parser.add_argument("--seconds", type=float, default=60)

@@ -104,6 +104,11 @@ class Side:
         return self._dials
 
     @property
+    def greeted(self) -> bool:
+        """Whether the peer has said something that can be understood."""
+        return self._received_number > 0
+
+    @property
     def chunk_bytes(self) -> int:
         """The largest chunk, by what the line was seen to carry."""
         return self._pace.chunk_bytes

@@ -17,7 +17,7 @@ import os
 import ssl
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -405,9 +405,13 @@ THIEVES: dict[str, Callable[[Target, Guest, Tally], Awaitable[None]]] = {
 }
 
 
-def attack(to: Target, strangers: int, thieves: list[Guest], tally: Tally) -> list[asyncio.Future[None]]:
-    """As many connections of those without a certificate, in turn of each kind, and one of each thief."""
-    kinds, stolen = list(STRANGERS.values()), list(THIEVES.values())
-    jobs = [kinds[number % len(kinds)](to, tally) for number in range(strangers)]
-    jobs += [stolen[number % len(stolen)](to, guest, tally) for number, guest in enumerate(thieves)]
+def attack(
+    to: Target, strangers: int, thieves: list[Guest], tally: Tally, only: Collection[str] = ()
+) -> list[asyncio.Future[None]]:
+    """As many connections of those without a certificate, in turn of each kind, and one of each thief. `only`: of these
+    kinds; else of all."""
+    kinds = [use for name, use in STRANGERS.items() if not only or name in only]
+    stolen = [use for name, use in THIEVES.items() if not only or name in only]
+    jobs = [kinds[number % len(kinds)](to, tally) for number in range(strangers if kinds else 0)]
+    jobs += [stolen[number % len(stolen)](to, guest, tally) for number, guest in enumerate(thieves if stolen else ())]
     return [asyncio.ensure_future(job) for job in jobs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from fednode.crypto import issuing
 from fednode.node import carrier
 from fednode.node.app import App
+from fednode.node.carrier import ENROL_CONNECTIONS_MAX
 from fednode.node.daemon import Daemon
 from fednode.node.driver import Session
 from fednode.node.engine import ENOUGH, RENEWALS_MAX, Engine
@@ -150,4 +152,25 @@ async def test_regression_what_a_port_shows_is_replaced_only_where_it_is_another
         assert all(fetch() is not None for fetch in asked)
         assert [fetch() for fetch in asked * 3] == [None] * 6
     finally:
+        await server.stop(0)
+
+
+async def test_no_more_connections_to_the_enrolment_port_are_open_than_that(app: App) -> None:
+    """Whoever opens them, and whatever is done on them: each costs some 100 kB."""
+
+    async def never(*_: Any) -> Any:
+        raise NotImplementedError
+
+    server = carrier.Server(app.credentials)
+    await server.start("127.0.0.1:0", "127.0.0.1:0", *(never,) * 6)
+    opened = [await asyncio.open_connection("127.0.0.1", server.enrol_port) for _ in range(ENROL_CONNECTIONS_MAX + 1)]
+    try:
+        ends = [asyncio.ensure_future(reader.read()) for reader, _ in opened]
+        done, open_still = await asyncio.wait(ends, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) == 1, "one too many is hung up on at once, before a handshake"
+        assert len(open_still) == ENROL_CONNECTIONS_MAX
+    finally:
+        for _, writer in opened:
+            writer.transport.abort()
+        await asyncio.gather(*ends, return_exceptions=True)
         await server.stop(0)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from fednode.crypto.errors import IntegrityError
-from fednode.node import driver
-from fednode.node.driver import OUT_BYTES_MAX, REFUSED_MAX, STORING_MAX, Session, Welcome, WriterThread
+from fednode.node import writer_thread
+from fednode.node.driver import OUT_BYTES_MAX, REFUSED_MAX, STORING_MAX, Session, Welcome
 from fednode.node.hooks import Hooks
 from fednode.node.profile import NORMAL
+from fednode.node.shares import Shares
 from fednode.node.writer import Link
+from fednode.node.writer_thread import WriterThread
 from fednode.sync import wire
 from fednode.sync.effects import Admission, Close, Commit, Done, Effect, PeerFenced, RenewAsked
 from fednode.sync.errors import Unavailable
@@ -64,9 +66,11 @@ class Paper:
         await asyncio.sleep(0)
 
 
-def welcome(again: Callable[..., Any] = lambda *_: [], feed: Callable[..., Any] = lambda *_: ([], True)) -> Welcome:
+def welcome(
+    again: Callable[..., Any] = lambda *_: [], feed: Callable[..., Any] = lambda *_: ([], True), start: int = 0
+) -> Welcome:
     link = Link(CHILD, 1, bytes(16), False, 0)
-    return Welcome(link, Admission(0, (), hello("13")), feed, again)
+    return Welcome(link, Admission(start, (), hello("13")), feed, again)
 
 
 def session(pipe: Pipe, admit: Callable[[wire.Hello], Awaitable[Welcome]], hooks: Hooks | None = None) -> Session:
@@ -177,7 +181,6 @@ class Stuck(Paper):
 
 MUCH = 3 * STORING_MAX
 FLOODS: dict[str, Callable[[int], wire.Message]] = {
-    "late": lambda n: wire.Late(n, "hebei/13/1/x", n, bytes(32), wire.Cosignature(1, bytes(64))),
     "one byte": lambda n: wire.Chunk(n, 0, b"x", 1, hashlib.sha256(b"x").digest()),
     "acks": lambda n: wire.Ack((wire.Outcome(n, None, "FN-6406"),)),
     "fenced": lambda n: wire.Fenced("FN-6422", (f"note {n}",)),
@@ -207,7 +210,7 @@ async def test_regression_a_peer_is_read_no_faster_than_it_is_stored(kind: str) 
     """Whatever costs it no credit, or hardly any, was queued for the writer as fast as it came, without a bound."""
     writer: Any = Stuck()
     pipe = Pipe(*(FLOODS[kind](number) for number in range(1, MUCH + 1)))
-    one = Session(pipe, Exchange(dials=False), writer, writer, lambda: NOW, at_once(welcome()), Spawning())
+    one = Session(pipe, Exchange(dials=False), writer, writer, lambda: NOW, at_once(welcome(start=MUCH)), Spawning())
     running = asyncio.ensure_future(end_of(one))
     await turn()
     waiting = len(writer.waiting) + len(one._acks) + len(writer.calls)
@@ -254,6 +257,24 @@ async def test_regression_a_peer_that_reads_no_answers_is_not_read() -> None:
     pipe.says(wire.Bye())
     assert (await running).error is None
     assert len([message for message in pipe.sent if isinstance(message, wire.Missing)]) == many
+
+
+@pytest.mark.asyncio
+async def test_regression_a_child_whose_messages_take_much_is_read_more_slowly() -> None:
+    """Who sent the most had the most of the loop's time: with a hundred of them nothing was left for the others."""
+    shares, beats = Shares(), 400
+    # as if each message took long: the account is far over what one may have at once
+    shares.spent(CHILD.node, 60, asyncio.get_running_loop().time())
+    pipe, paper = Pipe(*(wire.Beat(NOW) for _ in range(beats))), Paper()
+    any_paper: Any = paper
+    parts = (pipe, Exchange(dials=False), any_paper, any_paper, lambda: NOW, at_once(welcome()), Hooks())
+    slow = Session(*parts, shares=shares)
+    slow.shown = CHILD.node
+    running = asyncio.ensure_future(slow.run())
+    await turn(4 * beats)
+    assert pipe.incoming.qsize() >= beats - 2
+    slow.end(None)
+    assert (await asyncio.wait_for(running, 60)).error is None, "and is ended as ever"
 
 
 # ---------------------------------------------------------------- the writer's thread
@@ -306,6 +327,6 @@ async def test_regression_one_that_fails_to_hear_keeps_it_from_no_other() -> Non
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        driver._all([lambda: heard.append(1), deaf, lambda: heard.append(2)])
+        writer_thread._all([lambda: heard.append(1), deaf, lambda: heard.append(2)])
     await turn(2)
     assert heard == [1, 2]

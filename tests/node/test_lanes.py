@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from fednode.node.lanes import Lanes
+from fednode.node.lanes import CHARGE_S_MAX, IDLE_MAX, Lanes
 
 
 def drained(lanes: Lanes) -> list[Any]:
@@ -55,3 +55,56 @@ def test_who_waits_is_woken_and_the_end_comes_after_all_that_was_put_in() -> Non
     thread.join(60)
     assert sorted(found) == list(range(100))
     assert lanes.get() is None
+
+
+def test_regression_who_sends_now_and_then_waits_for_one_job_whatever_others_have_cost() -> None:
+    """One job of each in turn: an honest child waited for one of each of 200 thieves, each a transaction of its own."""
+    lanes = Lanes()
+    for thief in range(200):
+        for number in range(10):
+            lanes.put(f"thief{thief}", (f"thief{thief}", number))
+    for _ in range(400):
+        lane, _ = lanes.get()
+        lanes.charge(lane, 0.002)
+    for number in range(3):
+        lanes.put("honest", ("honest", number))
+        assert lanes.get()[0] == "honest"
+        lanes.charge("honest", 0.0005)
+        lane, _ = lanes.get()
+        lanes.charge(lane, 0.002)
+
+
+def test_what_costs_more_comes_more_rarely() -> None:
+    lanes, times = Lanes(), {"dear": 0, "cheap": 0}
+    for number in range(1_000):
+        for lane in times:
+            lanes.put(lane, (lane, number))
+    for _ in range(550):
+        lane, _ = lanes.get()
+        times[lane] += 1
+        lanes.charge(lane, 0.01 if lane == "dear" else 0.001)
+    assert 48 <= times["dear"] <= 52
+
+
+def test_one_long_job_does_not_put_its_lane_back_for_long() -> None:
+    lanes = Lanes()
+    lanes.put("", "long")
+    lanes.get()
+    lanes.charge("", 3_600.0)
+    lanes.put("", "next")
+    for number in range(1_000):
+        lanes.put("other", number)
+    waited = 0
+    while lanes.get() != "next":
+        lanes.charge("other", 0.001)
+        waited += 1
+    assert CHARGE_S_MAX / 0.001 - 2 <= waited <= CHARGE_S_MAX / 0.001 + 2
+
+
+def test_lanes_in_which_nothing_waits_are_forgotten() -> None:
+    lanes = Lanes()
+    for number in range(10 * IDLE_MAX):
+        lanes.put(f"{number}", number)
+        lanes.get()
+    assert len(lanes._had) <= IDLE_MAX + 1
+    assert lanes.empty

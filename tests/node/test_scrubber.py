@@ -8,9 +8,9 @@ import pytest
 
 from fednode.crypto import canonical
 from fednode.node import audit, scrub, status
-from fednode.node.driver import WriterThread
 from fednode.node.scrub import DAY_MS
 from fednode.node.scrubber import Scrubber
+from fednode.node.writer_thread import WriterThread
 from mesh import Mesh, Running
 from stored import Bench
 

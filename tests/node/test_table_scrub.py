@@ -12,12 +12,12 @@ from fednode.node import sqlite, status
 from fednode.node.app import App
 from fednode.node.audit import Problem
 from fednode.node.config import Config
-from fednode.node.driver import WriterThread
 from fednode.node.events import Events
 from fednode.node.scrub import DAY_MS, Scrub
 from fednode.node.scrubber import Scrubber
 from fednode.node.shipped import catalog
 from fednode.node.table_scrub import DIFFERS, UNREADABLE, Tables
+from fednode.node.writer_thread import WriterThread
 from fednode.sync.change import Change
 from fednode.sync.strip import erase_change
 from sample_data import records

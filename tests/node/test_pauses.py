@@ -1,0 +1,153 @@
+"""Whom a node does not serve for a while, and that it serves everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fednode.node import pauses, shipped
+from fednode.node.app import App
+from fednode.node.engine import Engine
+from fednode.node.pauses import (
+    BREACHES,
+    CHILDREN_MAX,
+    FOLLOWS,
+    FORGET_MS,
+    FREE,
+    PAUSE_MS_MAX,
+    PAUSE_MS_MIN,
+    REFUSED_MAX,
+    SILENT,
+    Pauses,
+    breach,
+    too_much,
+)
+from fednode.sync import wire
+from fednode.sync.errors import Unavailable
+from hostile import Guest, invite
+from mesh import configuration
+
+
+def test_a_few_are_nothing_and_each_more_doubles_the_pause_up_to_the_longest() -> None:
+    some, told = Pauses(), []
+    for _ in range(FREE + 12):
+        some.broke("1301", 0)
+        told.append(some.left_ms("1301", 0))
+    doubled = [min(PAUSE_MS_MIN << n, PAUSE_MS_MAX) for n in range(12)]
+    assert told == [0] * FREE + doubled
+    assert doubled[-1] == PAUSE_MS_MAX
+    assert some.left_ms("1301", PAUSE_MS_MAX - 1) == 1
+    assert some.left_ms("1301", PAUSE_MS_MAX) == 0
+
+
+def test_an_hour_without_one_and_all_is_forgotten() -> None:
+    for after_ms, left_ms in ((FORGET_MS - 1, PAUSE_MS_MIN), (FORGET_MS, 0)):
+        some = Pauses()
+        for _ in range(FREE):
+            some.broke("1301", 0)
+        some.broke("1301", after_ms)
+        assert some.left_ms("1301", after_ms) == left_ms
+
+
+def test_no_more_are_remembered_than_that() -> None:
+    some = Pauses()
+    for number in range(CHILDREN_MAX + 1):
+        for _ in range(FREE + 1):
+            some.broke(f"{number}", 0)
+    assert len(some._broken) == CHILDREN_MAX
+    assert some.left_ms("0", 0) == 0
+    assert some.left_ms(f"{CHILDREN_MAX}", 0) > 0
+
+
+def test_what_is_a_breach_and_what_is_this_side_s_word() -> None:
+    assert all(breach(code, True) for code in BREACHES)
+    assert breach(SILENT, False)
+    assert not breach(SILENT, True)
+    assert not breach("FN-4501", False), "a line that was cut before the greeting"
+    for code in ("", "FN-4501", "FN-4508", "FN-5505", "FN-5511", "FN-5513", "FN-5514"):
+        assert not breach(code, True), code
+
+
+def test_when_too_much_was_refused() -> None:
+    many = ["FN-6406"] * REFUSED_MAX
+    assert not too_much(many, REFUSED_MAX)
+    assert too_much([*many, "FN-6406"], REFUSED_MAX + 1)
+    assert not too_much([*many, FOLLOWS], REFUSED_MAX + 1), "what follows what was refused is no news"
+    assert not too_much([*many, "FN-6406"], 2 * REFUSED_MAX + 2), "as much was taken"
+
+
+class Line:
+    """A child's end that says frames; then nothing more comes, or (`hangs_up`) the line ends."""
+
+    def __init__(self, *frames: bytes) -> None:
+        self.frames = list(frames)
+        self.sent: list[wire.Message] = []
+
+    async def read(self) -> bytes | None:
+        return self.frames.pop(0) if self.frames else None
+
+    async def write(self, data: bytes) -> None:
+        self.sent.append(wire.decode(data)[1])
+
+
+class Province:
+    def __init__(self, folder: Path) -> None:
+        self.app = App.init_province(folder / "13", configuration(), node="13", name="x", domain="hebei")
+        self.app.publish_catalog(shipped.catalog())
+        self.guests = invite(self.app, 2)
+        self.engine = Engine(self.app)
+
+    async def serve(self, guest: Guest, *frames: bytes) -> None:
+        certificate = self.app.trust.directory.get(guest.node)
+        assert certificate is not None
+        await asyncio.wait_for(self.engine.serve_child(Line(*frames), certificate.der), 60)
+
+    async def close(self) -> None:
+        await self.engine.stop()
+        self.app.close()
+
+
+async def test_regression_who_breaks_the_rules_again_and_again_is_not_served_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let in as often as it came, each time with two transactions of the writer."""
+    monkeypatch.setattr(pauses, "HOLD_S", 0.0)
+    province = Province(tmp_path)
+    thief, honest = province.guests
+    for _ in range(FREE + 1):
+        await province.serve(thief, b"no frame")
+    with pytest.raises(Unavailable, match="FN-4508") as caught:
+        await province.serve(thief, wire.encode(1, thief.hello()))
+    assert PAUSE_MS_MIN <= caught.value.retry_after_ms <= PAUSE_MS_MAX
+    assert not province.engine._held
+    await province.serve(honest, wire.encode(1, honest.hello()))
+    await province.close()
+
+
+async def test_who_hangs_up_after_its_greeting_is_served_as_often_as_it_comes(tmp_path: Path) -> None:
+    province = Province(tmp_path)
+    honest, _ = province.guests
+    for _ in range(2 * FREE + 2):
+        await province.serve(honest, wire.encode(1, honest.hello()))
+    await province.close()
+
+
+async def test_no_more_of_one_child_are_held_than_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    province = Province(tmp_path)
+    thief, _ = province.guests
+    for _ in range(FREE + 10):
+        province.engine.pauses.broke(thief.node, province.engine.clock_ms())
+    held = [asyncio.ensure_future(province.serve(thief)) for _ in range(pauses.HELD_MAX)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert province.engine._held[thief.node] == pauses.HELD_MAX
+    with pytest.raises(Unavailable, match="FN-4508"):
+        await province.serve(thief)
+    assert not any(one.done() for one in held)
+    for one in held:
+        one.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+    assert not province.engine._held
+    await province.close()
