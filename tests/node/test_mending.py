@@ -55,8 +55,9 @@ async def three(mesh: Mesh) -> tuple[Running, Running, Running]:
     county = await mesh.child(city, "130102", "county")
     await mesh.until(lambda: county.app.trust.catalog_version == 1)
     county.write("k1", {"name": "一"})
-    await mesh.until(lambda: "k1" in province.records() and county.pending() == 0)
-    return province, city, county
+    nodes = province, city, county
+    await mesh.until(lambda: all("k1" in one.records() for one in nodes) and county.pending() == 0)
+    return nodes
 
 
 @pytest.mark.parametrize("column", ["data", "sha256"])
