@@ -72,12 +72,12 @@ def test_it_finds_an_ack_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 def test_it_finds_a_cursor_that_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer's cursor that is moved past what a gap had left out: those segments would never be asked for again."""
-    move = Transaction.set_have
+    move = Transaction.raise_have
 
     def ahead(self: Transaction, peer_id: int, cursor: Cursor) -> None:
         move(self, peer_id, Cursor(cursor.store, cursor.lsn + (1 if cursor.check else 0), b""))
 
-    monkeypatch.setattr(Transaction, "set_have", ahead)
+    monkeypatch.setattr(Transaction, "raise_have", ahead)
     assert breaks(monkeypatch, range(12)) != ""
 
 
