@@ -16,11 +16,7 @@ from collections.abc import Callable
 from fednode.crypto.errors import FednodeError
 from fednode.node.store import Store
 from fednode.node.writer import Link
-from fednode.sync.feed import goes_down_to
-
-
-def _everybody(_link: Link | None) -> bool:
-    return True
+from fednode.sync.feed import EVERY_CHILD, goes_down_to
 
 
 class Waking:
@@ -31,17 +27,26 @@ class Waking:
         self._looked = store.lsn
 
     def look(self) -> Callable[[Link | None], bool]:
-        """Tells of a peer whether its feed may have grown since the last look."""
+        """Tells of a peer whether its feed may have grown since the last look. The store is asked once, when the first
+        child is asked for: who has none pays nothing."""
+        grown: list[str] | None = None
+
+        def may_have(link: Link | None) -> bool:
+            nonlocal grown
+            if link is None or link.from_parent or link.peer.stands_for or link.restoring or link.gives_back:
+                return True
+            if grown is None:
+                grown = self._grown()
+            return any(goes_down_to(down, link.peer.scope) for down in grown)
+
+        return may_have
+
+    def _grown(self) -> list[str]:
+        """Where something new goes down to."""
         try:
             newest = self._store.lsn
             grown = self._store.grown_down(self._looked)
         except FednodeError:
-            return _everybody
+            return [EVERY_CHILD]
         self._looked = newest
-
-        def may_have(link: Link | None) -> bool:
-            if link is None or link.from_parent or link.peer.stands_for or link.restoring or link.gives_back:
-                return True
-            return any(goes_down_to(down, link.peer.scope) for down in grown)
-
-        return may_have
+        return grown

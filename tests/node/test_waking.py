@@ -100,6 +100,18 @@ def test_where_the_store_cannot_tell_everybody_is_woken_and_so_until_it_can(coun
     assert not may_have(neighbour(county))
 
 
+def test_who_has_no_children_asks_the_store_nothing(county: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    waking, asked = Waking(county.store), list[int]()
+    monkeypatch.setattr(Store, "grown_down", lambda _store, after: asked.append(after) or [])
+    may_have = waking.look()
+    assert may_have(county.link(CITY))
+    assert may_have(None)
+    assert asked == []
+    assert not may_have(county.link(TOWNSHIP))
+    assert not may_have(neighbour(county))
+    assert asked == [0], "once for all children"
+
+
 @pytest.mark.sim
 @pytest.mark.parametrize(("seed", "story"), [(1, {}), (1, {"burning": True}), (7, {"promoting": True, "small": True})])
 def test_who_is_not_woken_has_nothing_new(seed: int, story: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
