@@ -36,7 +36,7 @@ from fednode.crypto.certs import iso, outside_tls_dates, tls_dates
 from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.enrol import ChainSeen
-from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
+from fednode.sync.errors import BUSY, PeerError, Refused, StoreError, Unavailable, busy
 from fednode.sync.versions import Versions
 from fednode.sync.wire import FRAME_BYTES_MAX
 from fednode.sync.wire_where import Whereabouts, refusal_out, reply_in, reply_out, request_in, request_out
@@ -62,7 +62,6 @@ TLS_SESSIONS = 8
 LOOKAHEAD_BYTES = 8 * 1024 * 1024  # the exchange has its own flow control: HTTP/2's need not probe for a window
 SERVED_LOOKAHEAD_BYTES = 256 * 1024  # what gRPC keeps of one child that is read more slowly than it sends
 NO_ANSWER = "Failed to connect to remote host"  # gRPC's words where there was not even a TCP connection
-BUSY = "FN-4508"
 RETRY_METADATA = "fednode-retry-ms"
 
 _LIMITS = [
@@ -117,7 +116,7 @@ def _busy(metadata: Any) -> Unavailable:
     """The peer has no room now, and may have said when it will."""
     text = next((value for key, value in metadata or () if key == RETRY_METADATA and isinstance(value, str)), "")
     retry_ms = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
-    return Unavailable(BUSY, retry_after_ms=retry_ms, seconds=-(-retry_ms // 1000))
+    return busy(retry_ms)
 
 
 def _gone(error: grpc.RpcError, address: str) -> Unavailable:
@@ -354,9 +353,9 @@ def _shown(context: Any) -> bytes:
     return x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
 
 
-async def _refuse_for_now(context: Any, busy: Unavailable) -> None:
-    retry = ((RETRY_METADATA, str(busy.retry_after_ms)),)
-    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy.code, retry)
+async def _refuse_for_now(context: Any, no_room: Unavailable) -> None:
+    retry = ((RETRY_METADATA, str(no_room.retry_after_ms)),)
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, no_room.code, retry)
 
 
 def _exchange_handler(
@@ -365,8 +364,8 @@ def _exchange_handler(
     async def run(_requests: AsyncIterator[bytes], context: Any) -> None:
         try:
             await on_exchange(_Served(context, context.peer()), _shown(context))
-        except Unavailable as busy:
-            await _refuse_for_now(context, busy)
+        except Unavailable as no_room:
+            await _refuse_for_now(context, no_room)
 
     async def succeed_(request: bytes, context: Any) -> bytes:
         parsed = await _parsed(pb.SuccessionRequest, request, context)
@@ -381,8 +380,8 @@ def _exchange_handler(
             return reply_out(await on_where(request_in(request), _shown(context)))
         except PeerError as error:
             return refusal_out(error.code, error.params)
-        except Unavailable as busy:
-            await _refuse_for_now(context, busy)
+        except Unavailable as no_room:
+            await _refuse_for_now(context, no_room)
             raise  # `abort` has raised
 
     return _Handler(

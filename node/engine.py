@@ -43,7 +43,7 @@ from fednode.sync import clock, versions, wire
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex
 from fednode.sync.enrol import renewal_due
-from fednode.sync.errors import PeerError, StoreError, Unavailable
+from fednode.sync.errors import PeerError, StoreError, Unavailable, busy
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -350,7 +350,7 @@ class Engine(Hooks):
             await self._hold(node, pause_ms)
         turn = self.turns.ask(node, self.clock_ms())
         if isinstance(turn, Wait):
-            raise Unavailable(carrier.BUSY, retry_after_ms=turn.retry_ms, seconds=-(-turn.retry_ms // 1000))
+            raise busy(turn.retry_ms)
         try:
             await self._serve(stream, certificate, turn)
         finally:
@@ -366,14 +366,12 @@ class Engine(Hooks):
             finally:
                 self._held[node] -= 1
                 self._held += Counter()  # forgets those of whom none is held
-        pause_ms = max(self.pauses.left_ms(node, self.clock_ms()), pauses.PAUSE_MS_MIN)
-        raise Unavailable(carrier.BUSY, retry_after_ms=pause_ms, seconds=-(-pause_ms // 1000))
+        raise busy(max(self.pauses.left_ms(node, self.clock_ms()), pauses.PAUSE_MS_MIN))
 
     def take_turns(self) -> None:
         """Part from sessions whose time is over while others wait."""
         for seat, retry_ms in self.turns.over(self.clock_ms(), lambda one: self._seated[one].exchange.quiet):
-            busy = Unavailable(carrier.BUSY, retry_after_ms=retry_ms, seconds=-(-retry_ms // 1000))
-            self._seated[seat].end(busy, retry_ms)
+            self._seated[seat].end(busy(retry_ms), retry_ms)
 
     async def _serve(self, stream: carrier.Stream, certificate: bytes, seat: int) -> None:
         exchange = ex.Exchange(dials=False)

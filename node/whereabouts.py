@@ -34,7 +34,7 @@ from fednode.node.config import is_address
 from fednode.node.demotion import FOUND, ISSUERS
 from fednode.node.jobs import spread
 from fednode.sync import wire
-from fednode.sync.errors import PeerError, Unavailable
+from fednode.sync.errors import PeerError, Unavailable, busy
 from fednode.sync.wire_where import Whereabouts
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ ROUNDS = 3  # in which no address of the parent answered
 FIRST_S, MAX_S = 5.0, 600.0  # between one question and the next
 SPREAD_PERCENT = 50
 ANSWERS_MAX, HOUR_MS = 40, 3_600_000
-NO_ROOM = "FN-4508"
 
 
 def issuers(app: App, store: Store) -> tuple[str, ...]:
@@ -111,7 +110,8 @@ async def ask(engine: Engine) -> tuple[str, ...]:
         except FednodeError as error:
             log.info("not told where the parent is", extra={"by": above.node, "code": error.code, "address": address})
             continue
-        new = tuple(one for one in told.addresses if is_address(one) and one not in app.parent_addresses(engine.store))
+        known = app.parent_addresses(engine.store)
+        new = tuple(one for one in told.addresses if is_address(one) and one not in known)
         await engine.writer.call(partial(_keep, app, by=above.node, new=new))
         return new
     return ()
@@ -203,6 +203,5 @@ class Watch:
             self._since_ms, self._given = now_ms, {}
         given = self._given.get(node, 0)
         if given >= ANSWERS_MAX:
-            rest_ms = self._since_ms + HOUR_MS - now_ms
-            raise Unavailable(NO_ROOM, retry_after_ms=rest_ms, seconds=-(-rest_ms // 1000))
+            raise busy(self._since_ms + HOUR_MS - now_ms)
         self._given[node] = given + 1

@@ -46,6 +46,14 @@ class Unavailable(FednodeError):
         self.retry_after_ms = retry_after_ms
 
 
+BUSY = "FN-4508"
+
+
+def busy(retry_ms: int) -> Unavailable:
+    """FN-4508: a peer has no room for this one now, and says in how many milliseconds to come again."""
+    return Unavailable(BUSY, retry_after_ms=retry_ms, seconds=-(-retry_ms // 1000))
+
+
 class StoreError(FednodeError):
     """This node's own store or home is in trouble: stop writing, and load again from disk."""
 
