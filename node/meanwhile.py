@@ -6,7 +6,8 @@ Rules
    in the same transaction: so every node agrees, whatever its program, and the late one is listed as a conflict.
 2. What was made again counts where it stood first; what was said once more counts there, too, and not twice.
 3. Under `field` only those fields are said once more that the late change would take.
-4. What is said once more stands twice: who erases the one erases the other (`node.stripping`, rule 7).
+4. What is said once more stands twice: who erases the one erases the other, whoever wrote that (`node.stripping`, rule
+   7). Of a dataset that only flows down what a node above wrote is left: it must be erased there (`node.erasing`).
 5. Where what won is of a level that wins anyway (`authority`), nothing needs to be said.
 
 >>> # stands = Meanwhile(projector).over(held, changes); [one.change for one in stands]

@@ -12,9 +12,9 @@ Rules
    it holds, for only that node knows which changes these are.
 5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
 6. Evidence of what was refused loses its bodies with what they hold; the signed heads stay.
-7. A change that this node made again in a later life is there twice. Only this node knows that it is the same, so it
-   erases the other, too, by an erase of its own, in the transaction that learns of the first (`copies`,
-   `Writer._erase_copies`).
+7. A change that this node made again in a later life is there twice, and so is what it said once more (that may be
+   another's: `node.meanwhile`). Only this node knows that it is the same, so it erases the other, too, by an erase of
+   its own, in the transaction that learns of the first (`copies`, `Writer._erase_copies`).
 
 >>> # stripping.begin(); stripping.learn(tx, name, first, columns); writer.append_system(tx, *receipt) for each receipt
 """
@@ -103,7 +103,7 @@ class Stripping:
         now_ms = max(self._now_ms(), milliseconds(int(self._store.meta("hlc", 0))))
         areas: dict[str, list[Change]] = {}
         for receipt in self._receipts.values():
-            area = self._area(receipt.log)
+            area = self.area_of(receipt.log)
             area = area if area and covers(self._trust.me.scope, area) else self._trust.area
             areas.setdefault(area, []).append(receipt.change(self._trust.node, now_ms))
         self._receipts.clear()
@@ -136,7 +136,8 @@ class Stripping:
             erased = tuple(self._due(held.name, held.first, held.first + held.count))
             self._tell(Receipt(held.name, held.first, held.count, len(columns.leaves), erased))
 
-    def _area(self, log: LogName) -> str:
+    def area_of(self, log: LogName) -> str:
+        """The area whose records a log's are; "" where nothing is known of its origin."""
         origin = self._trust.directory.get(log.origin)
         return log.audience or (origin.scope[0] if origin else "")
 
@@ -275,7 +276,7 @@ class Stripping:
     def _readers(self, log: LogName, key_ids: tuple[bytes, ...]) -> list[Reader]:
         """The readers whose keys are still in force, in the order in which they were."""
         directory = self._trust.directory
-        target = directory.node_covering(self._area(log)) if self._area(log) else None
+        target = directory.node_covering(self.area_of(log)) if self.area_of(log) else None
         nodes = {
             one.node: one
             for end in (log.origin, self._trust.node, target.node if target else "")

@@ -50,7 +50,7 @@ from fednode.sync.errors import PeerError, Refused
 from fednode.sync.feed import Side
 from fednode.sync.identity import covers
 from fednode.sync.log import cut, extend
-from fednode.sync.strip import erase_change
+from fednode.sync.strip import erase_change, may_erase
 from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signed, verify, verify_first_parent
 from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
@@ -196,14 +196,11 @@ class Writer:
         self.rewrapping.tell(tx)
 
     def _erase_copies(self, tx: Transaction) -> None:
-        """What was erased is erased in the other life, too, in which it stands."""
-        me = self.trust.me
+        """What was erased is erased at its other place, too, whoever wrote it there first."""
         while places := self.stripping.copies():
             found: dict[LogName, list[Change]] = {}
             for log, seq, place in dict.fromkeys(places):
-                declared, area = self.trust.dataset(log.dataset), log.audience or self.trust.area
-                if declared is not None and me.level in declared.writers and log.origin == me.node:
-                    name = self.trust.log_name(log.dataset, area)
+                if (name := self._erases_in(log)) is not None:
                     found.setdefault(name, []).append(erase_change(log, seq, f"the same as {place}"))
             for name, changes in found.items():
                 declared = self.trust.dataset(name.dataset)
@@ -212,6 +209,18 @@ class Writer:
                     self._extend(tx, name, changes, *readers)
             if not found:
                 break
+
+    def _erases_in(self, log: LogName) -> LogName | None:
+        """This node's log for an erase of what stands in another; None where it may not erase that, or the erase would
+        not reach whoever wrote it (`node.erasing`, rule 1)."""
+        me, declared = self.trust.me, self.trust.dataset(log.dataset)
+        if declared is None or me.level not in declared.writers:
+            return None
+        if declared.flow == "down" and log.origin != me.node:
+            return None
+        if not may_erase(me, log, log.dataset, self.trust.directory):
+            return None
+        return self.trust.log_name(log.dataset, self.stripping.area_of(log))
 
     def tell_stripped(self, after: int) -> None:
         """Write the receipts of what was stripped since an arrival number behind the fence."""

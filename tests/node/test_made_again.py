@@ -114,6 +114,12 @@ def holders(app: App, key: str) -> list[tuple[str, int]]:
     return sorted(found)
 
 
+def contents(app: App) -> list[bytes]:
+    """The payloads that stand in the logs that a node reads."""
+    columns = [app.store.columns(held) for held in app.store.segments(0, 1_000)]
+    return [payload for each in columns if each is not None for payload in each.payloads]
+
+
 def erase(app: App, log: LogName, seq: int) -> None:
     app.new_writer(app.store).local(DATASET, "1301", [erase_change(log, seq, "court order")])
 
@@ -324,6 +330,44 @@ def test_what_was_said_once_more_goes_with_what_it_repeats(late: Late) -> None:
     late.new.new_writer(late.new.store).local(late.rule, "1301", [erase_change(correction, 0, "court order")])
     bring(late.row, late.new, "parent", late.province)
     assert said(late.province, late.rule) == {"id": "1", "a": "late"}
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_regression_what_was_said_once_more_goes_with_what_it_repeats_of_a_node_above(late: Late) -> None:
+    """Found by the simulator (promoting, small, seeds 760 and 986): the province's correction stood over the late
+    write, and was said once more by the city; the province erased that place alone, and its own went on saying the
+    same."""
+    put(late.old, late.rule, {"a": "late"})
+    late.promote()
+    put(late.province, late.rule, {"a": "correction"})
+    bring(late.row, late.province, "1301", late.new)
+    late.found()
+    assert said(late.province, late.rule) == {"id": "1", "a": "correction"}
+    first, again = LogName("hebei", "13", 1, late.rule, "1301"), LogName("hebei", "1301", 2, late.rule)
+    assert late.new.store.first_of(again, 1) == [(first, 0)]
+    late.province.new_writer(late.province.store).local(late.rule, "1301", [erase_change(again, 1, "court order")])
+    bring(late.row, late.province, "1301", late.new)
+    bring(late.row, late.new, "parent", late.province)
+    for one in (late.province, late.new):
+        assert said(one, late.rule) == {"id": "1", "a": "late"}
+        assert [held for held in contents(one) if b"correction" in held] == []
+        assert one.store.refused() == []
+
+
+def test_where_a_node_erases_what_has_a_second_place(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its log of the same area, whoever wrote the first; not what is outside its scope, nor what flows down only."""
+    city = row.apps[1]
+    writer, declared = city.new_writer(city.store), city.trust.dataset(DATASET)
+    assert declared is not None
+    above, other = (LogName("hebei", "13", 1, DATASET, audience) for audience in ("1301", "1302"))
+    below = LogName("hebei", "130102", 1, DATASET)
+    assert writer._erases_in(above) == FIRST
+    assert writer._erases_in(below) == LogName("hebei", "1301", 1, DATASET, "130102")
+    assert writer._erases_in(other) is None
+    down = msgspec.structs.replace(declared, flow="down")
+    monkeypatch.setattr(city.trust, "dataset", lambda _: down)
+    assert writer._erases_in(above) is None
+    assert writer._erases_in(FIRST) == FIRST
 
 
 # ---------------------------------------------------------------- who is who, and who may have sealed again
