@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -52,6 +53,7 @@ CONNECT_S = 10.0
 JOIN_S = 30.0
 NEVER_MS = 2**31 - 1
 IDLE_MS = 120_000  # a connection without a session
+SWAP_S = 0.25  # a thousand times what gRPC takes from its question to its use of the answer
 HANDSHAKE_MS = 30_000  # of TLS; a slow line takes some seconds
 ENROL_AGE_MS = 60_000  # a connection to the enrolment port, whatever is asked on it: anybody may open one
 ENROL_CALLS_MAX = 64
@@ -430,12 +432,14 @@ async def _start(server: grpc.aio.Server, address: str, tls: grpc.ServerCredenti
 
 
 class _Shown:
-    """What a port shows: gRPC asks at each connection (`changed`). A configuration is handed out where it is another
-    one, and never else: it would end every TLS session that a child goes on with, and gRPC 1.85 swaps it while other
-    handshakes may be reading it. Two strangers who connected at the same moment ended the process in that way."""
+    """What a port shows: gRPC asks at each connection (`changed`), one connection at a time, in a thread of its own. A
+    configuration is handed out where it is another one, and never else: it would end every TLS session that a child
+    goes on with, and gRPC 1.85 swaps it while other handshakes may be reading it. Two strangers who connected at the
+    same moment ended the process in that way. Where it is another one, those who were answered before have long read
+    theirs when it is swapped (`SWAP_S`), and nobody else is let on meanwhile."""
 
-    def __init__(self, credentials: Callable[[], Credentials]) -> None:
-        self._credentials = credentials
+    def __init__(self, credentials: Callable[[], Credentials], wait: Callable[[float], object]) -> None:
+        self._credentials, self._wait = credentials, wait
         self._now = credentials()
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
@@ -448,16 +452,17 @@ class _Shown:
         if now == self._now:
             return None
         self._now = now
+        self._wait(SWAP_S)
         return self.configuration()
 
 
 class Server:
     """The two ports of a node that has children. `credentials` is asked again for each new connection: certificates
-    rotate live.
+    rotate live. `wait`: seconds, in a thread of gRPC's.
     """
 
-    def __init__(self, credentials: Callable[[], Credentials]) -> None:
-        self._credentials = credentials
+    def __init__(self, credentials: Callable[[], Credentials], wait: Callable[[float], object] = time.sleep) -> None:
+        self._credentials, self._wait = credentials, wait
         self._servers: list[grpc.aio.Server] = []
         self.port = self.enrol_port = 0
 
@@ -473,7 +478,7 @@ class Server:
         on_join: OnJoin,
     ) -> None:
         """Raises StoreError FN-7620 when a port is taken."""
-        shown = _Shown(self._credentials)
+        shown = _Shown(self._credentials, self._wait)
         mutual = grpc.dynamic_ssl_server_credentials(
             shown.configuration(), shown.changed, require_client_authentication=True
         )
@@ -481,7 +486,7 @@ class Server:
         server.add_generic_rpc_handlers((_exchange_handler(on_exchange, on_succeed, on_hand_over, on_where),))
         self.port = await _start(server, listen, mutual)
         self._servers.append(server)
-        shown_to_all = _Shown(self._credentials)
+        shown_to_all = _Shown(self._credentials, self._wait)
         plain = grpc.dynamic_ssl_server_credentials(shown_to_all.configuration(), shown_to_all.changed)
         enrol = grpc.aio.server(options=_ENROL_SERVER, maximum_concurrent_rpcs=ENROL_CALLS_MAX)
         enrol.add_generic_rpc_handlers((_enrol_handler(on_chain, on_join),))

@@ -88,15 +88,18 @@ class Engine(Hooks):
         self._progress = asyncio.Event()
 
     def close(self) -> None:
+        self._end_threads()
+        self.store.close()
+
+    def _end_threads(self) -> None:
         self.writer.stop()
         self.health.close()
-        self.store.close()
 
     def moved(self) -> None:
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         self._progress.set()
         self._pass_on()
-        # while it stops, the store is closed in another thread
+        # while it stops, the store is closed
         may_have_grown = (lambda _link: False) if self._stopping else self._waking.look()
         for session in list(self.sessions):
             if session.peer is not None and (error := self._out_of_force(session.peer, session.link)) is not None:
@@ -110,7 +113,7 @@ class Engine(Hooks):
 
     def _moved_on(self) -> None:
         """What can wait until the sessions have written what they were woken for."""
-        if not self._stopping:  # the store is closed in another thread then
+        if not self._stopping:  # the store is closed then
             self.health.note()
         if not self._stopping and due(self.store):
             # step by step: others write in between, and each step that moves something comes by here
@@ -439,10 +442,13 @@ class Engine(Hooks):
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Wait for what `soon` started, then close: in another thread, while the writer's last words come in here."""
+        """Wait for what `soon` started, then close: the writer ends in another thread, while its last words come in
+        here; the store that the loop reads is closed by the loop, for SQLite ends the process where it is read and
+        closed at the same moment."""
         self._stopping = True
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.close)
+        await asyncio.to_thread(self._end_threads)
+        self.store.close()
 
     async def _refused(self, peer: str, error: Exception) -> None:
         """One side refused the other; where that is alarming, the levels above hear of it, too."""

@@ -66,7 +66,7 @@ class Scrubber:
                     self._kept = self._store.meta(scrub.META)
                     self._scrub.state = scrub.load(self._store)
                 last_ms = self._scrub.state.last_ended_ms
-                problems = await asyncio.to_thread(self._scrub.step, now_ms, self._may_go_on)
+                problems = await self._in_a_thread(now_ms)
                 ended = self._scrub.state.last_ended_ms != last_ms
                 if problems or ended or abs(now_ms - self._saved_ms) >= SAVE_MS:
                     self._saved_ms = now_ms
@@ -75,6 +75,16 @@ class Scrubber:
                 self._mend([(one.log, one.first) for one in problems if one.code == mending.DAMAGED])
             except FednodeError as error:
                 log.error("scrub", extra={"code": error.code, "params": dict(error.params)})
+
+    async def _in_a_thread(self, now_ms: int) -> list[Problem]:
+        """A step. Who schedules jobs takes them away at a stop, but no thread ends by that: it is waited for, for its
+        store is closed next, and SQLite ends the process where it is read meanwhile."""
+        work = asyncio.ensure_future(asyncio.to_thread(self._scrub.step, now_ms, self._may_go_on))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
 
     def _may_go_on(self) -> bool:
         return not self._stopping.wait(REST_S) and not self._writer.busy()

@@ -131,7 +131,8 @@ async def test_regression_what_a_port_shows_is_replaced_only_where_it_is_another
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The enrolment port was given a new TLS configuration at each connection, and the other at its first: gRPC swaps
-    it while other handshakes may be reading it. Some hundred who asked to join ended the process (SIGSEGV)."""
+    it while other handshakes may be reading it. Some hundred who asked to join ended the process (SIGSEGV). Where it is
+    another one, whoever was answered before has read it first."""
     asked: list[Any] = []
     real = carrier.grpc.dynamic_ssl_server_credentials
 
@@ -144,13 +145,17 @@ async def test_regression_what_a_port_shows_is_replaced_only_where_it_is_another
 
     monkeypatch.setattr(carrier.grpc, "dynamic_ssl_server_credentials", recorded)
     now = [app.credentials()]
-    server = carrier.Server(lambda: now[0])
+    waited: list[float] = []
+    server = carrier.Server(lambda: now[0], waited.append)
     await server.start("127.0.0.1:0", "127.0.0.1:0", never, never, never, never, never, never)
     try:
         assert [fetch() for fetch in asked * 3] == [None] * 6
+        assert waited == []
         now[0] = replace(now[0], issuers=now[0].root)
         assert all(fetch() is not None for fetch in asked)
+        assert waited == [carrier.SWAP_S] * 2
         assert [fetch() for fetch in asked * 3] == [None] * 6
+        assert len(waited) == 2
     finally:
         await server.stop(0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,40 @@ async def test_the_daemon_keeps_the_place_when_it_stops(tmp_path: Path) -> None:
         await mesh.halt(node)
         assert scrub.load(node.app.store) == scrub.State()
         assert node.app.store.meta(scrub.META) is not None
+
+
+@pytest.mark.asyncio
+async def test_regression_a_step_taken_away_is_waited_for_before_its_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a stop APScheduler cancels the jobs that run, but a step is in a thread of its own: its store was closed while
+    it was reading, which ends the process (SIGSEGV in pysqlite3)."""
+    async with Mesh(tmp_path) as mesh:
+        node = await mesh.found()
+        await mesh.halt(node)
+        writer = WriterThread(node.app.new_writer, lambda: None)
+        scrubber = Scrubber(node.app, writer)
+        reading, go_on = asyncio.Event(), threading.Event()
+        loop, read = asyncio.get_running_loop(), list[object]()
+
+        def step(*_: object) -> list[audit.Problem]:
+            loop.call_soon_threadsafe(reading.set)
+            go_on.wait(60)
+            read.append(scrubber._store.meta(scrub.META))
+            return []
+
+        monkeypatch.setattr(scrubber._scrub, "step", step)
+        job = asyncio.create_task(scrubber.step())
+        await reading.wait()
+        job.cancel()
+        closing = asyncio.create_task(scrubber.close())
+        try:
+            for _ in range(10):
+                await writer.call(lambda _writer: None)
+            assert not closing.done()
+        finally:
+            go_on.set()
+            await closing
+            writer.stop()
+        assert len(read) == 1, "the store was open"
+        assert job.cancelled()
