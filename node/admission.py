@@ -198,10 +198,10 @@ def hello(
     )
 
 
-def protocol(store: Store, node: str) -> int:
-    """The version to speak to a peer that does not answer at once (a bundle): what it spoke when it was last met, the
-    oldest when it never was."""
-    return min(int(store.meta(f"protocol/{node}", versions.SPOKEN.low)), versions.SPOKEN.high)
+def protocol(store: Store, node: str, unmet: int = versions.SPOKEN.low) -> int:
+    """The version to speak to a peer that does not answer at once (a bundle): what it spoke when it was last met,
+    `unmet` (the oldest) when it never was."""
+    return min(int(store.meta(f"protocol/{node}", unmet)), versions.SPOKEN.high)
 
 
 def check_child(trust: Trust, shown: Identity, greeting: wire.Hello, judge: Judge) -> Identity:
@@ -353,8 +353,7 @@ def enter(
     start = greeting.have.lsn if sound else 0
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
-    takes_all = from_parent or identity.stands_for == trust.node
-    ahead = urgent.who_is_who(store, trust.me, peer.acked) if takes_all and not restoring else ()
+    ahead = () if restoring else urgent.who_is_who(store, trust.me, peer.acked)
     admitted = Admission(start, acks, reply, told, None if from_parent else peer.witnessed, ahead=ahead)
     return Entry(peer, link, admitted, half, owed)
 

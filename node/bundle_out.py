@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
-from fednode.node import acks, admission, fence, stick, whereabouts, witness
+from fednode.node import acks, admission, fence, stick, urgent, whereabouts, witness
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -32,7 +32,7 @@ from fednode.sync.bundle import Opening
 from fednode.sync.effects import Item
 from fednode.sync.enrol import renewal_due
 from fednode.sync.errors import PeerError, Refused
-from fednode.sync.side import PULL_BYTES
+from fednode.sync.side import HURRY_SINCE, PULL_BYTES
 
 if TYPE_CHECKING:
     from fednode.node.app import App
@@ -184,6 +184,7 @@ class _Content:
         if standing is not None:
             yield frames.of(wire.Fenced(standing.code, standing.heads))
         yield from frames.acks(self._outcomes(store, self._peer))
+        yield from frames.items(self._ahead(store), ahead=True)
         after, upto, drained = self.exported.after, self.exported.upto, False
         before = set(store.damaged)
         feed = self._feed(store)
@@ -194,6 +195,16 @@ class _Content:
             after = items[-1].lsn if items else upto
         self.exported.damaged = len(store.damaged - before)
         yield from self._witnessed(frames)
+
+    def _ahead(self, store: Store) -> tuple[Item, ...]:
+        """As in an exchange (`admission.enter`). A successor has met nobody yet: whom it does not know is taken for
+        one that knows what goes ahead. One that does not takes it as well, but may count as held what lies before it,
+        should the power go in the middle of that import, and the stick be lost."""
+        if admission.protocol(store, self._identity.node, HURRY_SINCE) < HURRY_SINCE:
+            return ()
+        found = urgent.who_is_who(store, self._app.trust.me, self.exported.after)
+        self.exported.segments += len(found)
+        return found
 
     def _feed(self, store: Store) -> Callable[..., tuple[list[Item], bool]]:
         """As in an exchange (`admission.feeds`)."""

@@ -9,8 +9,9 @@ Rules
    what is urgent a beginning is taken, in arrival order, each with what precedes it.
 4. Nodes that only carry a dataset cannot see its erases: there they keep their turn.
 5. What is held back goes nowhere: segments of an earlier life that are made again in this one. Where those say who is
-   who, what came since from the nodes that they enrol, or give a new life, stands before what says it again: to the
-   parent, and to a standby, that goes ahead of all else, however little waits (`who_is_who`).
+   who, what came since from the nodes that they enrol, or give a new life, stands before what says it again: that goes
+   ahead of all else, however little waits (`who_is_who`); to children, too, for what standbys write of themselves goes
+   down.
 
 >>> by_log(LogName.parse("hebei/13/1/sys.nodes"), 5000), by_log(LogName.parse("hebei/13/1/shop"), 1)
 (True, False)

@@ -84,10 +84,11 @@ class Frames:
         while some := tuple(islice(rest, wire.OUTCOMES_MAX)):
             yield self.of(wire.Ack(some))
 
-    def items(self, items: Sequence[Item]) -> Iterator[bytes]:
-        """A stretch of the feed: the chunks that an exchange would send, with all the credit that they need."""
+    def items(self, items: Sequence[Item], *, ahead: bool = False) -> Iterator[bytes]:
+        """A stretch of the feed: the chunks that an exchange would send, with all the credit that they need. `ahead`:
+        it goes ahead of its turn, and comes in its turn once more."""
         outbox = Outbox(credit=sum(len(item.data) for item in items))
-        outbox.add(items)
+        (outbox.add_ahead if ahead else outbox.add)(items)
         for message in outbox.take():
             yield self.of(message)
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from fednode.crypto import canonical, certs, checkpoint, issuing
-from fednode.node import bundle_out, bundles, succession, urgent
+from fednode.node import admission, bundle_out, bundles, succession, urgent
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.projection import Projector
@@ -20,7 +20,7 @@ from fednode.node.rows import Row as Record
 from fednode.node.writer import Link
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
-from fednode.sync.change import DELETE, NODES, UPSERT, Change, LogName
+from fednode.sync.change import DELETE, NODES, RECEIPTS, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.effects import Commit
 from fednode.sync.enrol import Joined, Token
@@ -33,6 +33,7 @@ from sticks import REAL, Row, carry, only
 
 DATASET = "latest"
 LAST: dict[str, int] = {}  # the stamp of the last change of a record in this file
+WRITTEN_AS_STANDBY = LogName("hebei", "1301-s1", 1, RECEIPTS)
 FIRST, AGAIN = (LogName("hebei", "1301", life, DATASET) for life in (1, 2))
 
 
@@ -401,6 +402,49 @@ def test_regression_who_is_who_goes_ahead_where_it_was_made_again(row: Row) -> N
     assert [str(seg.parse(one.data).header.log) for one in ahead] == [f"hebei/1301/2/{NODES}"] * len(ahead)
     assert len(ahead) > 0
     assert urgent.who_is_who(successor.store, successor.trust.me, ahead[-1].lsn) == ()
+
+
+@pytest.fixture
+def unheard_of(row: Row) -> tuple[Row, App]:
+    """The row, and the city's successor, which had written something of itself as a standby that nobody but the city
+    had heard of."""
+    province, _, county, standby = row.apps
+    standby.new_writer(standby.store).local(RECEIPTS, "1301", [Change(b"it stripped something", b"{}")])
+    with standby.store.write() as tx:
+        of_nodes = "log_id in (select id from log where origin = '1301' and dataset = 'sys.nodes')"
+        tx.execute(f"update segment set first_time = null, first_signature = null where {of_nodes}")
+    successor = promote(row, standby, province)
+    assert county.trust.directory.get("1301-s1") is None
+    return row, successor
+
+
+def test_regression_who_is_who_goes_ahead_to_a_child_too(unheard_of: tuple[Row, App]) -> None:
+    """Found by the simulator (promoting, small, seed 972): what a standby writes of itself goes down to the children of
+    its primary; one that had never heard of that standby refused it (FN-5411) when it was promoted."""
+    row, successor = unheard_of
+    county = row.apps[2]
+    peer = county.store.peer("1301")
+    assert peer is not None
+    hello = admission.hello(county.trust, county.store, county.now_ms(), "test", peer, None)
+    writer, now_ms = successor.new_writer(successor.store), successor.now_ms()
+    entry = admission.enter(writer, county.trust.me, hello, False, now_ms, "test")
+    county.trust.hear([successor.trust.me.der])
+    feed, _ = admission.feeds(successor.store, successor.trust, entry.link)
+    ahead = [Commit(one.lsn, one.data, one.first_parent, ahead=True) for one in entry.admission.ahead]
+    in_turn = [Commit(one.lsn, one.data, one.first_parent) for one in feed(0, 1 << 20)[0] if one.data]
+    link = Link(successor.trust.me, peer.id, successor.store.store_id, True, 0)
+    outcomes = county.new_writer(county.store).incoming([(link, one) for one in (*ahead, *in_turn)])
+    assert [done.refused for _, done in outcomes] == [""] * len(outcomes)
+    assert county.store.log_state(WRITTEN_AS_STANDBY).size == 1
+
+
+def test_regression_who_is_who_goes_ahead_by_stick_too(unheard_of: tuple[Row, App]) -> None:
+    """The same to a child, and to the level above, that the successor has never met."""
+    row, successor = unheard_of
+    province, _, county, _ = row.apps
+    assert bring(row, successor, "130102", county).refused == []
+    assert bring(row, successor, "parent", province).refused == []
+    assert [one.store.log_state(WRITTEN_AS_STANDBY).size for one in (county, province)] == [1, 1]
 
 
 def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:

@@ -331,9 +331,20 @@ class SimNode:
 
     def _watch_refusals(self) -> None:
         for one in self.writer.refusals:
-            self.world.refusals.append((self.id, one.peer, one.code, one.log))
+            self.world.refusals.append((self.id, one.peer, one.code, self._about(one.log)))
         self.writer.refusals.clear()
         self.watch_alarms()
+
+    def _about(self, place: str) -> str:
+        """The log that a refusal is about; where the peer said it, it names an arrival number of this store's (seed
+        176), which may be a segment's that was stripped, and announced (small, promoting, seed 612). In the end another
+        store may go by this node's name."""
+        if not place.startswith("lsn:"):
+            return place
+        sql = """select l.name from log l join segment s on s.log_id = l.id where s.lsn = ?1 union
+            select l.name from log l join segment s on s.log_id = l.id join resealed r on r.segment_lsn = s.lsn
+            where r.lsn = ?1 union select l.name from log l join late t on t.log_id = l.id where t.lsn = ?1"""
+        return "".join(name for (name,) in self.store.rows(sql, int(place.removeprefix("lsn:"))))
 
     def watch_alarms(self) -> None:
         """What the writer found goes up as alerts, as the daemon does it, and ends the session where it must."""
