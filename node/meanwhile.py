@@ -5,7 +5,8 @@ Rules
    moment in which it was written first. Where something else wins then, this node says that once more right behind it,
    in the same transaction: so every node agrees, whatever its program, and the late one is listed as a conflict.
 2. What was made again counts where it stood first; what was said once more counts there, too, and not twice.
-3. Under `field` only those fields are said once more that the late change would take.
+3. Under `field` only those fields are said once more that the late change would take. What is made again now or next
+   is not said once more: it says itself what it says.
 4. What is said once more stands twice: who erases the one erases the other, whoever wrote that (`node.stripping`, rule
    7). Of a dataset that only flows down what a node above wrote is left: it must be erased there (`node.erasing`).
 5. Where what won is of a level that wins anyway (`authority`), nothing needs to be said.
@@ -72,14 +73,19 @@ class Meanwhile:
             return None
         best, payload, _ = judged
         if declared.merge == "field":
-            return self._fields(declared, best, payload, late, {places[at]: row for at, row in first.items()})
-        at = self._store.held_back_at(best.log, best.seq)
-        if at is not None and at >= held.lsn:  # it is one of those that are made again, now or next
+            versions = {places[at]: row for at, row in first.items()}
+            return self._fields(declared, held, best, payload, late, versions)
+        if self._comes(best, held):
             return None
         higher = self._projector.version(best).rank > self._projector.rank(self._trust.me)
         if declared.merge == "authority" and higher:
             return None
         return Stands(Change(key, payload or b"", best.op, best.hlc), [places[(best.log, best.seq)]])
+
+    def _comes(self, row: Row, held: Held) -> bool:
+        """Whether a version is one of those that are made again, now or next."""
+        at = self._store.held_back_at(row.log, row.seq)
+        return at is not None and at >= held.lsn
 
     def _repeats(self, place: Place, there: set[Place]) -> bool:
         """Whether a version is the making again of another that is there."""
@@ -88,6 +94,7 @@ class Meanwhile:
     def _fields(
         self,
         declared: Dataset,
+        held: Held,
         best: Row,
         payload: bytes | None,
         late: Sequence[Change],
@@ -98,15 +105,28 @@ class Meanwhile:
         after = merge.overlay([(UPSERT, record), *told])
         taken = {name for name in record.keys() | after.keys() if record.get(name) != after.get(name)}
         key = late[0].key
+        if payload is None:
+            return Stands(Change(key, b"", DELETE, best.hlc), []) if taken and not self._comes(best, held) else None
+        fields = {place: self._said(row) for place, row in versions.items()}
+        taken = {name for name in taken if not self._comes(self._teller(name, versions, fields), held)}
         if not taken:
             return None
-        if payload is None:
-            return Stands(Change(key, b"", DELETE, best.hlc), [])
         said = {name: record.get(name) for name in (*declared.key, *sorted(taken))}
-        places = []
-        for place, row in versions.items():
-            content = self._projector.payload(row)
-            fields = msgspec.json.decode(content) if content is not None else {}
-            if any(name in fields and fields[name] == record.get(name) for name in taken):
-                places.append(place)
+        places = [
+            place
+            for place, row in versions.items()
+            if any(name in fields[place] and fields[place][name] == record.get(name) for name in taken)
+            and not self._comes(row, held)
+        ]
         return Stands(Change(key, canonical.dumps(said), UPSERT, best.hlc), places)
+
+    def _said(self, row: Row) -> dict[str, Any]:
+        """The fields that a version names."""
+        content = self._projector.payload(row)
+        found: dict[str, Any] = msgspec.json.decode(content) if content is not None else {}
+        return found
+
+    def _teller(self, name: str, versions: Mapping[Place, Row], fields: Mapping[Place, Mapping[str, Any]]) -> Row:
+        """By which version a field is what it is: the last that names it, or that empties the record."""
+        telling = [row for place, row in versions.items() if row.op == DELETE or name in fields[place]]
+        return max(telling, key=lambda row: merge.order("field", self._projector.version(row)))

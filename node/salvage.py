@@ -4,6 +4,7 @@ Rules
 1. Nothing is taken that does not verify: the hash of its bytes, the signatures, and for what others wrote every gate.
 2. This node's own changes that are in no log of the new store (the tail that its parent never had, a fork's branch) are
    made again as changes of the new incarnation, in their old order. A `base` that names such a change follows it.
+   What was made again, or said once more (`node.meanwhile`), stands: of its segment the rest is made again.
    The two places of each are kept (`made_again`): who erases the one erases the other, too (`node.stripping`, rule 7).
 3. What others wrote below this node goes in as it came.
 4. It may be cut off anywhere and run again: what was done is marked in the transaction that did it.
@@ -140,23 +141,25 @@ class Salvage:
         if columns is None:
             self.found.unreadable += 1
             return
-        left = [i for i in range(len(columns)) if i not in columns.leaves]
-        changes = [
-            Change(
-                columns.keys[i], columns.payloads[i], columns.ops[i], self._stamps.get(columns.base(i), columns.base(i))
-            )
-            for i in left
-        ]
         name, again = held.name, self._store.made_again(held.name, held.first, held.count)
-        if changes and not again:
+        there = [i for i in range(len(columns)) if i not in columns.leaves]
+        left = [i for i in there if held.first + i not in again]
+        if left:
             if held.lsn <= done:
                 return  # it was refused then
-            again = self._again(held, columns, changes, [held.first + i for i in left])
+            again = self._again(held, columns, self._changes(columns, left), [held.first + i for i in left])
         elif held.lsn > done:  # somebody else did it, or nothing is left of it
             with self._store.write() as tx:
                 tx.set_meta(META, held.lsn)
         self._remember(columns, held.first, again)
-        self._list(name, changes)
+        self._list(name, [columns.keys[i].decode() for i in there])
+
+    def _changes(self, columns: Columns, positions: list[int]) -> list[Change]:
+        found = []
+        for i in positions:
+            base = columns.base(i)
+            found.append(Change(columns.keys[i], columns.payloads[i], columns.ops[i], self._stamps.get(base, base)))
+        return found
 
     def _again(
         self, held: Held, columns: Columns, changes: list[Change], seqs: list[int]
@@ -193,11 +196,11 @@ class Salvage:
             if there is not None and known is not None:
                 self._stamps[columns.hlcs[seq - first]] = known.hlcs[at - there.first]
 
-    def _list(self, name: LogName, changes: list[Change]) -> None:
-        self.found.appended += len(changes)
+    def _list(self, name: LogName, keys: list[str]) -> None:
+        self.found.appended += len(keys)
         room = LISTED_MAX - len(self.found.again)
         area = name.audience or self._trust.area
-        self.found.again += [Again(name.dataset, area, one.key.decode()) for one in changes[:room]]
+        self.found.again += [Again(name.dataset, area, key) for key in keys[:room]]
 
     # ------------------------------------------------------------ what others wrote
 

@@ -234,8 +234,11 @@ class Transaction:
         self._c.execute("update peer set witnessed = ? where id = ?", (number, peer_id))
 
     def hold_back(self, lsn: int) -> None:
-        """A segment of an earlier life that goes nowhere: its changes are made again in this one."""
+        """A segment of an earlier life that goes nowhere: its changes are made again in this one. What came later may
+        have been made again before it."""
         self._c.execute("insert or ignore into held_back values (?)", (lsn,))
+        if int(self.store.meta("salvaged", 0)) >= lsn:
+            self.set_meta("salvaged", lsn - 1)
         self._c.execute("delete from resealed where segment_lsn = ?", (lsn,))
 
     def made_again(self, log: LogName, positions: Sequence[int], new: LogName, new_first: int) -> None:

@@ -320,6 +320,38 @@ def test_field_by_field_a_late_write_takes_only_what_nobody_set_after_it(late: L
     assert said(late.province, late.rule) == {"id": "1", "a": "correction", "b": "first", "c": "late"}
 
 
+@pytest.mark.parametrize("late", ["field"], indirect=True)
+def test_regression_what_is_made_again_next_is_not_said_once_more(late: Late) -> None:
+    """Found by the simulator (promoting, small, seed 796): of two late segments the first was followed by what the
+    second says of the same field. Then the second was taken for made again, and all else in it was lost."""
+    put(late.old, late.rule, {"a": "late", "c": "late"})
+    late.promote()
+    put(late.new, late.rule, {"c": "correction"})
+    contents = [{"id": "1", "a": "later"}, {"id": "2", "a": "other"}]
+    changes = [Change(one["id"].encode(), canonical.dumps(one)) for one in contents]
+    late.old.new_writer(late.old.store).local(late.rule, "1301", changes)
+    late.found()
+    assert said(late.province, late.rule) == {"id": "1", "a": "later", "b": "first", "c": "correction"}
+    assert len(holders(late.province, "2")) == 1
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_regression_of_a_segment_what_was_not_said_once_more_is_made_again(late: Late) -> None:
+    """The same in another way: what stood over a late change was in a segment with another record, and is of an earlier
+    life later (the successor goes on in a new one, and the level above has not got that segment)."""
+    late.promote()
+    put(late.old, late.rule, {"a": "late"})
+    changes = [Change(key.encode(), canonical.dumps({"id": key})) for key in ("1", "2")]
+    late.new.new_writer(late.new.store).local(late.rule, "1301", changes)
+    correction = late.new.store.lsn
+    late.found()
+    assert len(late.new.store.made_again(AGAIN, 0, 2)) == 1
+    with late.new.store.write() as tx:
+        tx.hold_back(correction)
+    succession.make_again(late.new, late.new.new_writer(late.new.store), [correction])
+    assert set(late.new.store.made_again(AGAIN, 0, 2)) == {0, 1}
+
+
 @pytest.mark.parametrize("late", ["latest"], indirect=True)
 def test_what_was_said_once_more_goes_with_what_it_repeats(late: Late) -> None:
     """An erase of the correction takes both places of it, and the late write shows."""
