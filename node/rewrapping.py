@@ -11,6 +11,8 @@ Rules
 3. When nothing of a log is unreadable any more, the log is whole: from then on its root is checked here.
 4. Behind the fence nothing is given, nor while there is little room on the disk (`fednode.node.room`).
 5. What is given is in the audit: to whom, how many segments (`on_given`).
+6. A successor may be behind those below it and hold what was written by a catalog that it has not got yet. Who may read
+   that it learns with the catalog: then it is due to those who lack it.
 
 >>> # rewrapping.learned(tx, name, columns); rewrapping.arrived(...); while rewrapping.step(): pass
 """
@@ -39,7 +41,7 @@ from fednode.node.tree import frontier_at
 from fednode.node.trust import Trust
 from fednode.sync import rewrap
 from fednode.sync import segment as seg
-from fednode.sync.change import NODES, UPSERT, Columns, LogName
+from fednode.sync.change import CATALOG, NODES, UPSERT, Columns, LogName
 from fednode.sync.errors import PeerError
 from fednode.sync.rewrap import KEY_ID_BYTES, Rewrap
 from fednode.sync.verify import Context, check_content
@@ -47,6 +49,7 @@ from fednode.sync.verify import Context, check_content
 STEP_SEGMENTS = 200
 STEP_KEYS = 100
 _SEEDED = "rewrap_seeded"
+_LATER = "rewrap_later"  # node -> the first segment that it may be given, or may not: the catalog will say (rule 6)
 
 
 def due(store: Store) -> bool:
@@ -86,6 +89,8 @@ class Rewrapping:
     def learned(self, tx: Transaction, name: LogName, columns: Columns) -> None:
         """A segment of `sys.nodes` is about to be believed: a key that was never seen makes its node one to whom
         something may be due."""
+        if name.dataset == CATALOG:
+            self._now_due(tx)
         if name.dataset != NODES:
             return
         if not self._store.meta(_SEEDED):
@@ -127,6 +132,31 @@ class Rewrapping:
             if other.node != one.node and self._renewed(other):
                 sql = "update rewrap_key set upto = ?, after_lsn = 0, given = 0 where key_id = ? and node = ?"
                 tx.execute(sql, upto, key_id(other), other.node)
+
+    def _later(self, tx: Transaction, node: str, lsn: int) -> None:
+        """Rule 6: whether a node may read a segment is not known yet."""
+        waiting = self._waiting()
+        if lsn < waiting.get(node, lsn + 1):
+            tx.set_meta(_LATER, msgspec.json.encode({**waiting, node: lsn}).decode())
+
+    def _waiting(self) -> dict[str, int]:
+        return msgspec.json.decode(self._store.meta(_LATER, "{}"), type=dict[str, int])
+
+    def _now_due(self, tx: Transaction) -> None:
+        """Rule 6: a catalog has come."""
+        waiting = self._waiting()
+        if not waiting:
+            return
+        tx.set_meta(_LATER, "{}")
+        for node, lsn in waiting.items():
+            taker = self._trust.directory.get(node)
+            if taker is not None:
+                tx.execute("insert or ignore into rewrap_key (key_id, node) values (?, ?)", key_id(taker), node)
+                tx.execute(
+                    """update rewrap_key set after_lsn = iif(upto is null, ?1, min(after_lsn, ?1)),
+                       given = iif(upto is null, 0, given), upto = ?2 where key_id = ?3 and node = ?4""",
+                    *(lsn - 1, self._store.lsn, key_id(taker), node),
+                )
 
     def _renewed(self, one: Identity) -> bool:
         """Whether a node had other keys in an earlier life."""
@@ -233,6 +263,8 @@ class Rewrapping:
         sha256, content_key, made = SUITE_1.hash(held.raw), self._store.unstash(held.content_key), 0
         for key, one in lacking:
             if not self._trust.might_read(one, held.name, columns.schema_version):
+                if columns.schema_version > self._trust.catalog_version:
+                    self._later(tx, one.node, lsn)
                 continue
             if rewraps.find(tx.connection, held.name, held.first, one.node, key) is not None:
                 continue

@@ -20,7 +20,7 @@ from fednode.node.rows import Row as Record
 from fednode.node.writer import Link
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
-from fednode.sync.change import DELETE, NODES, RECEIPTS, UPSERT, Change, LogName
+from fednode.sync.change import CATALOG, DELETE, NODES, RECEIPTS, UPSERT, Change, LogName
 from fednode.sync.clock import milliseconds
 from fednode.sync.effects import Commit
 from fednode.sync.enrol import Joined, Token
@@ -537,3 +537,22 @@ def test_regression_what_a_successor_cosigned_counts_at_its_old_primary_too(row:
     assert everywhere["13"] > taken
     assert [one.store.refused() for one in (province, successor, county, old)] == [[], [], [], []]
     assert verify_store(old.store, old.trust).problems == []
+
+
+def test_regression_a_standby_is_given_what_was_written_by_a_catalog_that_came_to_its_primary_later(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 982): a city's successor did not know yet by which catalog the
+    county below had written, so it gave the key to nobody; the old city, its standby, never read that."""
+    province, city, county, standby = row.apps
+    province.new_writer(province.store).local(CATALOG, "13", [Change(b"catalog", catalog(2).to_json())])
+    carry(row, city, province)
+    carry(row, county, city)
+    successor = promote(row, standby, province)
+    bring(row, successor, "130102", county)
+    write(county, "new", area="130102")
+    old = come_back(row, city, successor)
+    carry(row, county, successor)
+    assert (county.trust.catalog_version, successor.trust.catalog_version) == (2, 1)
+    carry(row, successor, province)
+    bring(row, successor, "standby", old)
+    assert [log for log, _ in holders(old, "new")] == [f"hebei/130102/1/{DATASET}"]
+    assert [one.store.refused() for one in (province, successor, county, old)] == [[], [], [], []]
