@@ -73,8 +73,7 @@ class Meanwhile:
             return None
         best, payload, _ = judged
         if declared.merge == "field":
-            versions = {places[at]: row for at, row in first.items()}
-            return self._fields(declared, held, best, payload, late, versions)
+            return self._fields(declared, held, best, payload, late, {places[at]: row for at, row in first.items()})
         if self._comes(best, held):
             return None
         higher = self._projector.version(best).rank > self._projector.rank(self._trust.me)

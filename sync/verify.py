@@ -15,8 +15,8 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  7. the origin signed the checkpoint at its end
  8. the sealer signed the envelope: the origin, or who stripped it on its way here (`fednode.sync.strip`)
  9. the first parent's cosignature verifies; a segment of somebody further away must carry one, and so must one of an
-    earlier life, whoever brings it: what its first parent has not seen by then is no history. To a first parent it need
-    carry none; what that cosigned already, perhaps in an earlier life, stands as it was
+    earlier life (else it is no history), whoever brings it, but for this node's own from below. To a first parent it
+    need carry none: what that cosigned before, in any life, stands. Where none is needed, one that is false is none
 10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
 11. it opens (when this node is a reader); count, stamps and what is stripped agree with the header, stamps rise
 12. the leaves recomputed from the body lead to the very root that was signed
@@ -263,16 +263,16 @@ def _witnessed(
     earlier = origin.incarnation < said
     first_hand = side is Side.BELOW and origin.issuer == context.me.node and not earlier and not context.restoring
     late = side is Side.SELF and not context.restoring  # an old primary's: kept, and made again in this life
-    if given is None:
-        if late or first_hand:  # the first parent cosigns when it stores
-            return None
+    if given is None and not (late or first_hand):  # the first parent cosigns when it stores
         if earlier and origin.issuer != ROOT:  # above the province there is nobody to cosign
             raise PeerError("FN-5412", node=origin.node, theirs=origin.incarnation, ours=said)
         if side is not Side.ABOVE:
             raise PeerError("FN-6408", log=str(header.log), first=header.first)
+    if given is None:
         return None
     mine = earlier or context.restoring or late or first_hand
-    with suppress(*((PeerError,) if first_hand else ())):  # what it cosigned in an earlier life stands, as above it
+    needs_none = first_hand or (late and not context.from_parent)
+    with suppress(*((PeerError,) if needs_none else ())):  # what it cosigned in an earlier life stands, as above it
         return verify_first_parent(directory, header.log, header.end, header.root, given, context.me.node, mine=mine)
     return None
 

@@ -140,6 +140,15 @@ def _late(world: World, ones: tuple[str, str], what: str) -> bool:
     return bool(others) and all(_again(world, one, log) >= held > 0 for one in others)
 
 
+def _follows(world: World, ones: tuple[str, str], what: str) -> bool:
+    """Whether what one refused follows, in its log, what it had refused of the same peer, and might (`_late`): nothing
+    can be taken in without what precedes it (small, promoting, seed 927: the old primary had written three times)."""
+    before = any(
+        code == "FN-5412" and {node, peer} == {*ones} and log == what for node, peer, code, log in world.refusals
+    )
+    return before and _late(world, ones, what)
+
+
 def _refusals(world: World) -> None:
     for node, peer, code, what in world.refusals:
         about_revoked = any(one in (node, peer) or f"/{one}/" in what or one in what for one in world.revoked)
@@ -150,6 +159,7 @@ def _refusals(world: World) -> None:
         expected = expected or (code in EXPECTED_OF_THE_SUCCEEDED and bool(world.promoted & {node, peer}))
         expected = expected or any(one in (node, peer) or f"/{one}/" in what for one in world.liars)
         expected = expected or (code == "FN-5412" and _late(world, (node, peer), what))
+        expected = expected or (code == "FN-6413" and _follows(world, (node, peer), what))
         assert expected, f"{node} refused {peer}: {code} {what}"
 
 
