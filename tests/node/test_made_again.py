@@ -16,6 +16,7 @@ from fednode.node import admission, bundle_out, bundles, succession, urgent
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.projection import Projector
+from fednode.node.rows import Peer
 from fednode.node.rows import Row as Record
 from fednode.node.writer import Link
 from fednode.proto import fednode_pb2 as pb
@@ -450,16 +451,21 @@ def unheard_of(row: Row) -> tuple[Row, App]:
     return row, successor
 
 
+def let_in(county: App, successor: App) -> tuple[Peer, admission.Entry]:
+    """The county dials the city's successor: that one's row there, and how it was let in."""
+    peer = county.store.peer("1301")
+    assert peer is not None
+    hello = admission.hello(county.trust, county.store, county.now_ms(), "test", peer, None)
+    writer, now_ms = successor.new_writer(successor.store), successor.now_ms()
+    return peer, admission.enter(writer, county.trust.me, hello, False, now_ms, "test")
+
+
 def test_regression_who_is_who_goes_ahead_to_a_child_too(unheard_of: tuple[Row, App]) -> None:
     """Found by the simulator (promoting, small, seed 972): what a standby writes of itself goes down to the children of
     its primary; one that had never heard of that standby refused it (FN-5411) when it was promoted."""
     row, successor = unheard_of
     county = row.apps[2]
-    peer = county.store.peer("1301")
-    assert peer is not None
-    hello = admission.hello(county.trust, county.store, county.now_ms(), "test", peer, None)
-    writer, now_ms = successor.new_writer(successor.store), successor.now_ms()
-    entry = admission.enter(writer, county.trust.me, hello, False, now_ms, "test")
+    peer, entry = let_in(county, successor)
     county.trust.hear([successor.trust.me.der])
     feed, _ = admission.feeds(successor.store, successor.trust, entry.link)
     ahead = [Commit(one.lsn, one.data, one.first_parent, ahead=True) for one in entry.admission.ahead]
@@ -468,6 +474,16 @@ def test_regression_who_is_who_goes_ahead_to_a_child_too(unheard_of: tuple[Row, 
     outcomes = county.new_writer(county.store).incoming([(link, one) for one in (*ahead, *in_turn)])
     assert [done.refused for _, done in outcomes] == [""] * len(outcomes)
     assert county.store.log_state(WRITTEN_AS_STANDBY).size == 1
+
+
+def test_regression_who_is_who_goes_ahead_whatever_the_child_s_predecessor_had(unheard_of: tuple[Row, App]) -> None:
+    """Found by the simulator (promoting, small, seed 938): the old county had met the city's successor; to its own
+    successor only that went ahead which the old one had not acknowledged, and it came before what precedes it."""
+    row, successor = unheard_of
+    with successor.store.write() as tx:
+        tx.raise_acked(tx.ensure_peer("130102", admission.CHILD).id, successor.store.lsn)
+    _, entry = let_in(row.apps[2], successor)
+    assert [seg.parse(one.data).header.first for one in entry.admission.ahead][:1] == [0]
 
 
 def test_regression_who_is_who_goes_ahead_by_stick_too(unheard_of: tuple[Row, App]) -> None:
