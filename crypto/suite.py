@@ -13,7 +13,8 @@ Rules
 6. Two libraries verify Ed25519, and OpenSSL's verdict is what counts, so that every node judges alike. libsodium takes
    half the time and is asked first: it accepts nothing that OpenSSL would refuse (as of 1.0.20: no cofactor, S below
    the order, no R or key of small order). What it refuses, OpenSSL decides. A libsodium that accepts more, as RFC 8032
-   section 5.1.7 allows, is not used at all (`_is_strict` asks it about such a signature).
+   section 5.1.7 allows, is not used at all (`_is_strict` asks it about such a signature). It signs, too: a key has one
+   signature of a message (RFC 8032 section 5.1.6), whoever makes it.
 
 >>> SUITE_1.hash(b"")[:4].hex(), suite(1) is SUITE_1
 ('e3b0c442', True)
@@ -36,7 +37,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM
 from cryptography.hazmat.primitives.hpke import Suite as HpkeSuite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from nacl.bindings import crypto_sign_open
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
 from fednode.crypto.errors import IntegrityError
@@ -137,6 +138,13 @@ def _private(seed: bytes) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 
+@lru_cache(maxsize=64)
+def _signing(seed: bytes) -> bytes:
+    """A private key as libsodium takes it: the seed, and the public key made of it."""
+    secret: bytes = crypto_sign_seed_keypair(seed)[1]
+    return secret
+
+
 class Suite:
     """One set of algorithms. All lengths in bytes."""
 
@@ -186,7 +194,8 @@ class Suite:
     @staticmethod
     def sign(seed: bytes, message: bytes) -> bytes:
         """A signature (64)."""
-        return _private(seed).sign(message)
+        signed: bytes = crypto_sign(message, _signing(seed))
+        return signed[:SIGNATURE_BYTES]
 
     @staticmethod
     def verify(public: bytes, message: bytes, signature: bytes) -> None:

@@ -82,10 +82,16 @@ class Engine(Hooks):
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self._heard = app.trust.heard
-        self.writer = WriterThread(app.new_writer, self.moved, self._alarmed, app.tracer)
+        self.writer = WriterThread(self._new_writer, self.moved, self._alarmed, app.tracer)
         self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
         self.where = whereabouts.Watch(self, self.clock_ms)
         self._progress = asyncio.Event()
+
+    def _new_writer(self) -> Writer:
+        """In the writer's thread. What is due to later readers it gives when its answers are out (`_moved_on`)."""
+        writer = self.app.new_writer()
+        writer.gives = False
+        return writer
 
     def close(self) -> None:
         self._end_threads()

@@ -144,6 +144,7 @@ class Writer:
         self.on_late: Callable[[list[int]], None] = lambda lsns: None
         self.stripping = Stripping(store, trust, keys, now_ms, rng)
         self.rewrapping = Rewrapping(store, trust, keys, self.stripping)
+        self.gives = True  # False: somebody else sees to what is due to readers that came later
 
     # ------------------------------------------------------------ own changes
 
@@ -241,8 +242,9 @@ class Writer:
     def _give(self) -> None:
         """Some of what is due to readers that came later. What was asked for is done and on disk: trouble of this is
         for the next time."""
-        with suppress(FednodeError):
-            self.rewrapping.step()
+        if self.gives:
+            with suppress(FednodeError):
+                self.rewrapping.step()
 
     def append_system(self, tx: Transaction, dataset: str, area: str, changes: Sequence[Change]) -> list[int]:
         """Extend one of this node's sealed system logs inside a running transaction of this writer's store, so that an

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 import fednode.crypto.suite as suites
 from fednode.crypto.errors import IntegrityError
@@ -150,6 +150,13 @@ def test_every_real_key_is_accepted() -> None:
         seed = hashlib.sha256(bytes((n,))).digest()
         SUITE_1.check_public(SUITE_1.public_of(seed))
         SUITE_1.check_seal_public(SUITE_1.seal_public_of(seed))
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 4_096])
+def test_two_libraries_sign_alike(size: int) -> None:
+    message = bytes(range(256)) * 16
+    expected = Ed25519PrivateKey.from_private_bytes(SEED).sign(message[:size])
+    assert SUITE_1.sign(SEED, message[:size]) == expected
 
 
 def test_a_signature_holds_for_its_key_and_message_alone() -> None:
