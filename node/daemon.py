@@ -21,7 +21,7 @@ import fednode
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import carrier, heap, poke, succession, switchover, tracing
+from fednode.node import asking, carrier, heap, poke, succession, switchover, tracing
 from fednode.node.alerting.daily import Alerts
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
@@ -65,6 +65,7 @@ class Daemon:
         self._alerts = Alerts(app, self.engine)
         self.keeper = Keeper(app, self.engine, self.projector.wake)
         self.server = carrier.Server(app.credentials)
+        self._asked = asking.Listener(app, self.engine, self.projector, self._poked)
         self._stop = asyncio.Event()
         self._data_version = -1
         self._started = self._serving = False
@@ -111,6 +112,7 @@ class Daemon:
             self._jobs.start()
             if app.trust.parent is not None:
                 self._dialing = asyncio.create_task(self._dialer.run())
+            await self._asked.open()
             settled(app.home.log_db)
             heap.settle()
             ready(self.server.port, self.server.enrol_port)
@@ -119,6 +121,7 @@ class Daemon:
         finally:
             self._jobs.stop()
             listener.close()
+            await self._asked.close()
             await self._shut()
             heap.unsettle()
 

@@ -72,16 +72,31 @@ class Report:
     sent: int = 0
     acked: int = 0
     received: int = 0
-    refused: list[tuple[str, str]] = field(default_factory=list)  # (by whom, code)
+    refused: list[tuple[str, str]] = field(default_factory=list)  # (by whom, code): the last `REFUSED_MAX`
+    refusals: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     half_there: wire.Partial | None = None  # what the peer had half received of the last session
     advanced: bool = False  # with the parent: what is half here or there is not what the last one left
 
     def refuse(self, by: str, code: str) -> None:
-        """Something was refused; the first `REFUSED_MAX` are named."""
-        if len(self.refused) < REFUSED_MAX:
-            self.refused.append((by, code))
+        """Something was refused."""
+        self.refusals += 1
+        self.refused.append((by, code))
+        del self.refused[:-REFUSED_MAX]
+
+    def since(self, then: Report) -> Report:
+        """What was moved since it was as in the copy `then`."""
+        refusals = self.refusals - then.refusals
+        return Report(
+            self.sent - then.sent,
+            self.acked - then.acked,
+            self.received - then.received,
+            self.refused[max(0, len(self.refused) - refusals) :],
+            refusals,
+            self.bytes_sent - then.bytes_sent,
+            self.bytes_received - then.bytes_received,
+        )
 
 
 class Session:
@@ -104,6 +119,7 @@ class Session:
         self.shown = ""  # who the peer is by its certificate, before it is let in
         self.link: Link | None = None
         self.errand = False  # outside the sync windows, with what is urgent
+        self.address = ""  # where the parent was dialled
         self.seat = 0  # of whom this node serves (node/turns)
         self.over = asyncio.Event()  # `run` has ended: the Bye is on the line
         self._stream, self._writer, self._store, self.now_ms = stream, writer, store, now_ms
@@ -171,6 +187,11 @@ class Session:
                 self.over.set()
 
     @property
+    def settled(self) -> bool:
+        """Whether all that the peer has answered is stored."""
+        return not self._acks and not self._acking
+
+    @property
     def ended(self) -> fx.Close | None:
         """How it ended; known before `run` returns, and where that is cancelled."""
         return self._closed.result() if self._closed.done() and not self._closed.cancelled() else None
@@ -222,6 +243,12 @@ class Session:
     def wake(self) -> None:
         """The feed may have grown."""
         self._handle(self.exchange.wake(self.now_ms()))
+
+    def sound(self, log: str) -> int:
+        """Sound the line (`Side.sound`)."""
+        number, effects = self.exchange.sound(log, self.now_ms())
+        self._handle(effects)
+        return number
 
     # ------------------------------------------------------------ tasks
 
@@ -523,6 +550,7 @@ _DO: dict[type, Callable[[Session, Any], None]] = {
     fx.PeerFenced: Session._do_hook,
     fx.Behind: Session._do_hook,
     fx.Places: Session._do_hook,
+    fx.Sounded: Session._do_hook,
     fx.Alert: Session._do_hook,
     fx.Close: Session._do_close,
 }

@@ -321,7 +321,7 @@ class Engine(Hooks):
         exchange.tells_health = restoring is None  # who takes its history back has nothing to say yet
         if errand:
             session.errand, exchange.hurry_from = True, -1
-        session.shown = parent.node
+        session.shown, session.address = parent.node, address
         close, report = await self._run(session)
         there, here = session.report.half_there, self.store.partial(parent.node)
         halves = (there, (here.lsn, len(here.data)) if here else None)
@@ -470,6 +470,8 @@ class Engine(Hooks):
     def effect(self, session: Session, effect: fx.Effect) -> None:
         if isinstance(effect, fx.PeerClock):
             self._clock(session, effect)
+        elif isinstance(effect, fx.Sounded):
+            self._progress.set()
         elif isinstance(effect, fx.Behind):
             self.lags.heard(session, effect.lag, effect.records)
         elif isinstance(effect, fx.Places):

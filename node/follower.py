@@ -81,6 +81,9 @@ class Follower:
         self._app, self._busy = app, busy
         self._wanted = threading.Event()
         self._stopping = False
+        self.applied = 0  # changes of records, since it began
+        self.upto = 0  # all that was stored up to this arrival number is in the tables
+        self.stuck = False
         self._thread = threading.Thread(target=self._run, name="fednode-projector", daemon=True)
         self._thread.start()
 
@@ -112,6 +115,7 @@ class Follower:
         """One step. Whether there may be more."""
         with self._app.tracer.span("projection") as span:
             changes, more = projector.step()
+            self.applied += changes
             span.set(changes=changes)
             if not changes:
                 span.drop()
@@ -128,7 +132,7 @@ class Follower:
                 code = error.code if isinstance(error, FednodeError) else sqlite.trouble(error, "state.db").code
                 if code != told:  # it is tried again for as long as it takes, and said once
                     log.error("projection stopped", extra={"code": code, "reason": str(error)})
-                told = code
+                told, self.stuck = code, True
                 self._wanted.wait(AFTER_TROUBLE_S)
             else:
                 told = ""
@@ -145,9 +149,11 @@ class Follower:
             if self._stopping:
                 return
             self._give_way()
+            upto = projector.store.lsn
             if self._step(projector):
                 delay_s = TEXT_DELAY_S
                 continue
+            self.upto, self.stuck = upto, False
             if self._wanted.wait(delay_s):
                 continue
             if projector.index_fields() or projector.index_text(steps=1) or self._clean(projector):

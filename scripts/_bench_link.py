@@ -1,4 +1,4 @@
-"""scripts/bench link: a village's line. Prints one JSON document; takes three to four minutes, in real time.
+"""scripts/bench link: a village's line. Prints one JSON document; takes four to five minutes, in real time.
 
 Two processes on loopback, mutual TLS, durable at both ends, as in `scripts/bench hop`, with the line of
 `tests/lib/shaper` between them:
@@ -23,9 +23,12 @@ are what the line carried, both ways: TLS and HTTP/2 in, TCP and IP headers and 
     open_nothing_...        an idle session for 20 s, in which both sides say once that there is nothing new: bytes of
                   both directions; a dial is among them where the line was cut meanwhile
     resumed_...   1,000 more by a dial that goes on with a TLS session, as every dial of a daemon but its first
-    nothing_...   `fednode sync` with nothing to say: bytes (bar 3,000), round trips of 600 ms on a line that only
-                  delays, with and
-                  without the one that opens the TCP connection (bar 3)
+    nothing_...   `fednode sync` with nothing to say, by a dial of its own: bytes, round trips of 600 ms on a line that
+                  only delays, with and
+                  without the one that opens the TCP connection
+    beside_...    the same beside a daemon that has a session open, in that: bytes of both directions (bar 3,000), round
+                  trips that were waited for (bar 3), connections; the median of `TIMES`. `..._command_bytes`: of the
+                  whole command, until what the audit says of it is acknowledged, too
     rsync_...     the child's log.db with the first 1,000 licences, by `rsync -z` to a copy from before them, over the
                   same line, again after each cut; where rsync is or can be installed (root on Debian or Ubuntu)
 """
@@ -37,6 +40,7 @@ import asyncio
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,12 +57,13 @@ from _bench_hop import Node, listening, note, one_value, until
 import sample_data
 from fednode.node.app import App
 from fednode.node.ingest.source import open_source
-from fednode.node.syncing import sync_once
+from fednode.node.syncing import DAEMONS, sync_now, sync_once
 from fednode.sync.exchange import BEAT_MS
 from ports import free_port
 from shaper import Line, Shaper
 
 DATASET = "admin-licence"
+TIMES = 5
 RATE, DELAY_S, LOSS, CUT_S = 8000.0, 0.3, 0.05, 60.0
 SEALED_OF_ALL = (
     "select coalesce(sum(length(s.data)), 0) from segment s join log l on l.id = s.log_id"
@@ -198,6 +203,68 @@ async def nothing(folder: Path, port: int) -> dict[str, Any]:
     return {**figures, "nothing_round_trips": trips, "nothing_round_trips_after_tcp": round(trips - 1, 2)}
 
 
+async def beside(folder: Path, port: int) -> dict[str, Any]:
+    """`fednode sync` with nothing to say beside a daemon with an open session. Round trips as in `nothing`."""
+    took: dict[float, float] = {}
+    figures: dict[str, Any] = {}
+    for delay_s in (0.0, DELAY_S):
+        async with Shaper("127.0.0.1", port, Line(delay_s=delay_s)) as line:
+            address = f"127.0.0.1:{line.port}"
+            child = Node("daemon", folder / "1301", FEDNODE_PARENT_ADDRESSES=address)
+            app = App.open(folder / "1301", replace(listening("1301"), parent_addresses=(address,)))
+            try:
+                await open_session(app)
+                connections = line.connections
+                found = [await once_beside(app, line) for _ in range(TIMES)]
+                took[delay_s] = statistics.median(seconds for seconds, _, _ in found)
+                figures["beside_bytes"] = statistics.median(moved for _, moved, _ in found)
+                figures["beside_frame_bytes"] = statistics.median(frames for _, _, frames in found)
+                figures["beside_command_bytes"] = await command_beside(folder, line)
+                figures["beside_connections"] = line.connections - connections
+            finally:
+                app.close()
+                await asyncio.to_thread(child.end)
+    trips = (took[DELAY_S] - took[0.0]) / (2 * DELAY_S)
+    return {**figures, "beside_ms_at_once": round(1000 * took[0.0]), "beside_round_trips": round(trips, 2)}
+
+
+async def open_session(app: App) -> None:
+    """Until the daemon has one, and it is quiet."""
+    for _ in range(60):
+        await asyncio.sleep(1)
+        if (await sync_now(app)).over == DAEMONS:
+            await asyncio.sleep(5)
+            return
+    raise RuntimeError("the daemon has no session")
+
+
+async def once_beside(app: App, line: Shaper) -> tuple[float, int, int]:
+    """Seconds; bytes of the line, of frames."""
+    before, start = line.bytes_up + line.bytes_down, time.monotonic()
+    report = await sync_now(app)
+    took = time.monotonic() - start
+    if report.over != DAEMONS:
+        raise RuntimeError("the command has dialled")
+    await asyncio.sleep(1)
+    return took, line.bytes_up + line.bytes_down - before, report.bytes_sent + report.bytes_received
+
+
+async def command_beside(folder: Path, line: Shaper) -> int:
+    """The whole command, a process of its own, and what its entry in the audit costs the line."""
+    before = line.bytes_up + line.bytes_down
+    config = listening("1301")
+    settings = {"FEDNODE_LISTEN": config.listen, "FEDNODE_PARENT_ADDRESSES": f"127.0.0.1:{line.port}"}
+    command = (str(Path(sys.executable).with_name("fednode")), "--home", str(folder / "1301"), "--json", "sync")
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, **settings}
+    )
+    out, _ = await process.communicate()
+    if json.loads(out)["sync"]["over"] != DAEMONS:
+        raise RuntimeError("the command has dialled")
+    await asyncio.sleep(5)
+    return line.bytes_up + line.bytes_down - before
+
+
 async def resumed(folder: Path, port: int, count: int) -> dict[str, Any]:
     """By hand, after `nothing`, whose TLS session this process still has."""
     address = listening("1301")
@@ -268,6 +335,7 @@ async def link(folder: Path, first: int, more: int) -> dict[str, Any]:
             result |= {"packets_lost": shaper.lost, "connections": shaper.connections}
         result |= await nothing(folder, port)
         result |= await resumed(folder, port, first)
+        result |= await beside(folder, port)
     finally:
         await asyncio.to_thread(parent.end)
     result |= await rsync(folder)

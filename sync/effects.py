@@ -228,6 +228,11 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class Sounded:
+    """The peer has answered a sounding (`Side.sound`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     code: str
     params: dict[str, Any]
@@ -245,5 +250,5 @@ class Close:
 
 Effect = (
     Send | Admit | Pull | Hurry | Again | Commit | PullWitnessed | Learn | PullHealth | HearHealth | PullHoldings
-    | Compare | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Behind | Places | Alert | Close
+    | Compare | Acked | PeerClock | RenewAsked | RenewAnswered | PeerFenced | Behind | Places | Sounded | Alert | Close
 )  # fmt: skip

@@ -49,6 +49,7 @@ from fednode.sync.effects import (
     Places,
     RenewAnswered,
     RenewAsked,
+    Sounded,
 )
 from fednode.sync.errors import PeerError, Unavailable
 from fednode.sync.side import HURRY_SINCE, UNACKED_MAX, WANTS_MAX, Side
@@ -331,6 +332,8 @@ class Exchange(Side):
         return self._look_up()
 
     def _on_missing(self, missing: wire.Missing, now_ms: int) -> list[Effect]:
+        if self._echoes(missing):
+            return [Sounded()]
         self._inbox.missing(missing.log, missing.first)
         return [Alert("FN-6412", {"log": missing.log, "first": missing.first}), *self._finish_once(now_ms)]
 

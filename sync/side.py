@@ -16,6 +16,8 @@ Rules
 7. How this node and those below it are (`Health`) goes to a parent that says that it takes it (`Hello.health`): with
    the ticks, when it is news (`news`), and as the last word of a session that ends by itself. The driver says what is
    ripe. Nobody waits for an answer; it costs credit, and without credit it stays here.
+8. A side may sound a session that is open (`sound`): it wants a segment that no log has (`NOWHERE`). The peer, of
+   whatever version, says that it is missing, behind all that it had sent before: the line is alive, and that has come.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ AGAIN_BYTES_MAX = 4 * 1024 * 1024
 WANTS_MAX = 10_000  # that wait to be looked up
 UNACKED_MAX = 20_000  # then no more of the feed is read: late cosignatures cost the peer no credit
 LOGS_MAX = 1_000_000  # that a peer may say it holds
+NOWHERE = 1 << 48  # no log has so many changes
+SOUNDINGS_MAX = 64  # that wait for their answer
 
 
 class Side:
@@ -83,6 +87,8 @@ class Side:
         self._hurried = 0  # up to where the feed was looked through for what is urgent
         self._hurrying, self._urgent = False, True
         self._in_vain = 0  # how often the peer asked for what this side no longer holds
+        self._soundings = 0
+        self._sounding: set[int] = set()  # those that were not answered yet
         self._wanted: dict[wire.Want, None] = {}  # by the peer, not looked up yet
         self._early: list[bytes] = []
         self._early_bytes = 0
@@ -118,6 +124,33 @@ class Side:
         """Whether both sides have said all that they have, and all of it is answered."""
         told = self._drained and self._outbox.empty and not self._outbox.unacked and not self._wanted
         return told and not self._inbox.busy
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether each side has said in its greeting that it sends, and takes."""
+        mine, theirs = self._hello, self._peer
+        return mine is not None and theirs is not None and mine.feeds and mine.wants and theirs.feeds and theirs.wants
+
+    @property
+    def answered(self) -> bool:
+        """Whether all that this side has is said and answered, but for what the peer cannot take without what is lost
+        here."""
+        outbox = self._outbox
+        told = self._drained and outbox.empty and not self._wanted
+        return told and len(outbox.unacked) <= self._in_vain
+
+    @property
+    def heard_out(self) -> bool:
+        """Whether the peer has said that it has nothing more (and it was not for want of credit that it said no more),
+        and nothing of it, no certificate either, is waited for."""
+        inbox = self._inbox
+        return inbox.idle and not inbox.waiting and inbox.allowed > 0 and not self._renewing
+
+    @property
+    def underway(self) -> tuple[int, int]:
+        """Bytes that wait to be sent, and those of what is half here."""
+        half = self._inbox.half
+        return self._outbox.bytes_waiting, len(half.data) if half is not None else 0
 
     def silent_ms(self, now_ms: int) -> int:
         """Since when the peer was not heard."""
@@ -217,6 +250,27 @@ class Side:
             return []
         self._hello = replace(hello, addresses=standbys, issuers=issuers)
         return [self._send(wire.Beat(now_ms, self._lag, standbys, issuers=issuers), now_ms)]
+
+    # ------------------------------------------------------------ sounding
+
+    def sound(self, log: str, now_ms: int) -> tuple[int, list[Effect]]:
+        """Rule 8, with the name of a log of this node. The number for `echoed`; 0: not now. `Sounded` comes of it."""
+        if self.state is not State.OPEN or len(self._sounding) >= SOUNDINGS_MAX:
+            return 0, []
+        self._soundings += 1
+        self._sounding.add(self._soundings)
+        return self._soundings, [self._send(wire.Want(log, NOWHERE + self._soundings, restore=True), now_ms)]
+
+    def echoed(self, number: int) -> bool:
+        """Whether a sounding was answered."""
+        return number not in self._sounding
+
+    def _echoes(self, missing: wire.Missing) -> bool:
+        number = missing.first - NOWHERE
+        if number not in self._sounding:
+            return False
+        self._sounding.discard(number)
+        return True
 
     # ------------------------------------------------------------ how nodes are
 

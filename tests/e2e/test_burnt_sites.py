@@ -20,7 +20,7 @@ def test_the_site_that_took_over_burns_down_too(tmp_path: Path) -> None:
         for one in (first, second):
             allowed(nodes, "13", one)
         nodes.until("the county knows both", lambda: knows(nodes, "130102", first, second))
-        nodes.run("130102", "sync")  # its parent tells where they are
+        nodes.run("130102", "sync", "--limit", "0")  # a greeting: its parent tells where they are
         fill(nodes, "130102", BEFORE, 1, "130102")
         nodes.until("all have it", lambda: nodes.records(first)[0] == nodes.records(second)[0] == BEFORE)
 
@@ -31,7 +31,7 @@ def test_the_site_that_took_over_burns_down_too(tmp_path: Path) -> None:
         third = nodes.standby(first)
         nodes.until("it has all", lambda: nodes.records(third)[0] == 2 * BEFORE)
         nodes.until("the county knows them", lambda: knows(nodes, "130102", second, third))
-        nodes.run("130102", "sync")
+        nodes.run("130102", "sync", "--limit", "0")
 
         nodes.kill(first, signal.SIGKILL)
         fill(nodes, "130102", BEFORE, 3, "130102")

@@ -110,6 +110,9 @@ def test_release_0_1_and_today_exchange_in_both_directions_and_upgrade(
     nodes.run(PROVINCE, "catalog", "publish", *(["--shipped"] if older == PROVINCE else [plain(tmp_path)]))
     nodes.found(CITY, "city", "石家庄市", PROVINCE)
     exchanged(nodes, tmp_path, 1)
+    if older == PROVINCE:  # a parent of 0.1 answers a sounding, too
+        moved = nodes.run(CITY, "sync")["sync"]
+        assert (moved["over"], moved["pending"]) == ("daemon", 0)
     nodes.kill(older, signal.SIGTERM)
     del nodes.environment[older]  # upgraded
     nodes.start(older)
