@@ -8,7 +8,9 @@ Rules
 2. What is believed is a log's size together with its root there. What does not fit (a fork) counts as not held: it is
    sent, and found by whoever verifies it.
 3. No signature is missed by what is not sent. Of its own logs a node also sends again what has no first parent's
-   cosignature: the outcome brings it. Of all others whoever is a witness says it of the head that it holds.
+   cosignature: the outcome brings it. Of all others whoever is a witness says it of the head that it holds. What this
+   life has from below, and its parent has not acknowledged, is sent to the parent though that holds it: a first parent
+   may have cosigned it once more (`node.witness`, rule 5).
 4. Announcements of stripped segments and late cosignatures are all sent: who holds a segment may not have heard of
    them.
 5. What the peer holds counts as acknowledged up to the first thing that it lacks; that may be less than before, for the
@@ -118,7 +120,7 @@ def compare(writer: Writer, link: Link, part: fx.Compare) -> None:
     if not part.last:
         return
     upto = store.lsn
-    missing = sorted(lsn for lsn in _missing(store, writer.trust, link) if lsn <= upto)
+    missing = sorted({lsn for lsn in _missing(store, writer.trust, link) if lsn <= upto})
     link.told = {}
     with store.write() as tx:
         acked = missing[0] - 1 if missing else upto
@@ -174,6 +176,21 @@ def _missing(store: Store, trust: Trust, link: Link) -> Iterator[int]:
             *(log_id, told, own),
         )
         yield from (lsn for (lsn,) in rows)
+    if link.from_parent:
+        yield from _from_below(store, trust, link)
+
+
+def _from_below(store: Store, trust: Trust, link: Link) -> Iterator[int]:
+    """What came from children in this life, and the parent, whichever store that had, has not acknowledged."""
+    rows = store.rows(
+        """select s.lsn from segment s join log l on l.id = s.log_id join peer p on p.id = s.peer
+           where p.role = 'child' and l.up = 1 and s.lsn not in (select lsn from held_back)
+           and s.lsn > (select acked from peer where id = ?1)
+           and s.lsn > (select coalesce(min(o.lsn), 0) from segment o join log m on m.id = o.log_id
+                        where m.origin = ?2 and m.incarnation = ?3 and o.first = 0)""",
+        *(link.peer_id, trust.node, trust.me.incarnation),
+    )
+    yield from (lsn for (lsn,) in rows)
 
 
 def _feed_logs(store: Store, trust: Trust, link: Link) -> list[tuple[int, str, int]]:

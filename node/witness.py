@@ -12,6 +12,9 @@ Rules
    lives. Another node's word is not needed.
 4. What is told of a head that is not here yet waits for it (`early`, at most `EARLY_MAX`, the newest): a parent tells
    once, and to a successor it may do so before the segment has come from below.
+5. A first parent's cosignature lies with its segment, and is not kept here. But one that was succeeded may have given
+   two, and a stamp must count everywhere alike: it counts as it stands higher up. Whoever is shown another one from
+   below keeps its own, to be told there, for good (`Keeper.stand`); it takes the place of what they have.
 
 >>> best([Given(3, "13", 1, b"", 1), Given(3, "1301", 1, b"", 2), Given(7, "1301", 1, b"", 3)], ["13", "1301"])
 3
@@ -89,6 +92,12 @@ def above(trust: Trust, name: LogName) -> list[str]:
     return [one.node for one in trust.directory.path(writer.issuer)]
 
 
+def stands(trust: Trust, name: LogName, given: Sequence[Given]) -> list[Given]:
+    """What is kept by rule 5, at the nodes above a log's writer."""
+    names = above(trust, name)
+    return [one for one in given if one.witness == names[-1]] if trust.node in names else []
+
+
 # ---------------------------------------------------------------- keeping
 
 
@@ -112,6 +121,12 @@ class Keeper:
         if self._c.execute("insert or ignore into witness values (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
             self._moved[log_id] = name
             self._number_again(log_id, size, given.witness)
+
+    def stand(self, name: LogName, size: int, given: Cosignature) -> None:
+        """A first parent's cosignature that counts (rule 5); the first parent stands in it."""
+        other = (self._tx.store.log_id(name), size, given.witness, given.signature)
+        self._c.execute("delete from witness where log_id = ? and size = ? and witness = ? and signature <> ?", other)
+        self.keep(name, size, given)
 
     def _place(self, name: LogName) -> tuple[int, str | None] | None:
         """The log's number, and which child holds it: "" for those to whom it flows down, None for nobody."""
@@ -145,7 +160,7 @@ class Keeper:
         parent = self._trust.parent
         for log_id, name in self._moved.items():
             given, names = kept(self._tx.store, log_id), above(self._trust, name)
-            keep = {(one.size, one.witness) for one in shown(given, names)}
+            keep = {(one.size, one.witness) for one in (*shown(given, names), *stands(self._trust, name, given))}
             if parent is not None and names[:1] != [parent.node]:  # somebody higher may sign those, too
                 signed = max((one.size for one in given if one.witness != parent.node), default=0)
                 waiting = sorted(one.size for one in given if one.witness == parent.node and one.size > signed)
@@ -195,10 +210,12 @@ def owed(store: Store, trust: Trust, child: Identity, after: int) -> tuple[Witne
         if not inside and not goes_down_to(down, child.scope):
             continue
         signed: dict[int, list[Cosignature]] = {}
-        for one in shown(kept(store, log_id), names):
+        given = kept(store, log_id)
+        first = stands(trust, LogName.parse(name), given) if inside else []
+        for one in dict.fromkeys((*shown(given, names), *first)):
             if after < one.number <= upto:
                 signed.setdefault(one.size, []).append(Cosignature(one.time_s, one.signature, one.witness))
-                ripe = ripe or one.witness == names[0]
+                ripe = ripe or one.witness == names[0] or one in first
         heads += [WitnessedHead(name, size, tuple(given)) for size, given in sorted(signed.items())]
     return Witnessed(upto, tuple(heads)), ripe
 
@@ -241,12 +258,24 @@ def take(tx: Transaction, trust: Trust, told: Witnessed) -> Iterator[tuple[Witne
                 _wait(tx, head, known)
             continue
         there = checkpoint.Checkpoint(str(name), head.size, place[2])
+        mine = name.origin == trust.node or trust.node in names
         for given in known:
-            if cosigned(there, trust.directory.lives(given.witness), given):
-                keeper.keep(name, head.size, given)
-            else:
+            if not cosigned(there, trust.directory.lives(given.witness), given):
                 yield head, PeerError("FN-6414", log=head.log, witness=given.witness)
+            elif mine and lsn is not None and given.witness == names[-1]:
+                _stand(tx, trust, keeper, name, head.size, lsn, given)
+            else:
+                keeper.keep(name, head.size, given)
     keeper.settle()
+
+
+def _stand(
+    tx: Transaction, trust: Trust, keeper: Keeper, name: LogName, size: int, lsn: int, given: Cosignature
+) -> None:
+    """Rule 5."""
+    tx.set_first_parent(lsn, given, tell=bool(trust.directory.standbys_of(trust.node)), instead=True)
+    if name.origin != trust.node:
+        keeper.stand(name, size, given)
 
 
 def _wait(tx: Transaction, head: WitnessedHead, given: Sequence[Cosignature]) -> None:

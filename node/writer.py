@@ -537,7 +537,22 @@ class Writer:
         own = self._cosign(clock, header)
         if first_hand:
             tx.set_first_parent(there[0], own)
+        elif commit.first_parent is not None and there[4] is not None and not link.peer.stands_for:
+            self._stands(tx, header, there[4], commit.first_parent)
         return Done(commit.lsn, own, at=there[0])
+
+    def _stands(self, tx: Transaction, header: seg.Header, mine: Cosignature, theirs: Cosignature) -> None:
+        """Where a first parent has cosigned a segment twice, and those below have another one than was taken here, they
+        are told (`node.witness`, rule 5)."""
+        same = (mine.time_s, mine.signature) == (theirs.time_s, theirs.signature)
+        directory = self.trust.directory
+        if same or self.trust.node not in [one.node for one in directory.path(header.log.origin)[:-1]]:
+            return
+        with suppress(PeerError):  # they have none that holds
+            given = verify_first_parent(directory, header.log, header.end, header.root, theirs, self.trust.node)
+            keeper = Keeper(tx, self.trust)
+            keeper.stand(header.log, header.end, replace(mine, witness=given.witness))
+            keeper.settle()
 
     def _fork(self, tx: Transaction, link: Link, commit: Commit, held: Held) -> Done:
         header = held.envelope.header

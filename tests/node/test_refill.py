@@ -361,6 +361,37 @@ def test_regression_what_a_first_parent_s_predecessor_cosigned_stands(chain: Cha
     other.store.close()
 
 
+@pytest.mark.parametrize("met", [False, True], ids=["compared afterwards", "compared before"])
+def test_regression_what_a_first_parent_cosigned_twice_counts_as_above_it(
+    chain: Chain, tmp_path: Path, met: bool
+) -> None:
+    """Simulator, promoting, small, seed 874: a township cosigned what a village had written, whose clock was ahead, and
+    passed it on; it failed before the village had heard of that. Its successor cosigned it, later: at the two the
+    change counted as of another moment than above them, and won there alone."""
+    village, township, county = chain[VILLAGE], chain[TOWNSHIP], chain["130102"]
+    other = successor(township, tmp_path / "other")
+    village.now_ms += 86_400_000
+    write(village, "a")
+    unheard = village.copy(tmp_path / "unheard")
+    exchange(village, township)
+    exchange(township, county)
+    first = county.store.first_parent(county.held(LOG, 0).lsn)
+    other.now_ms += 60_000
+    if met:
+        exchange(other, county)
+    exchange(unheard, other)
+    assert unheard.store.first_parent(unheard.held(LOG, 0).lsn) == other.store.first_parent(other.held(LOG, 0).lsn)
+    assert other.store.first_parent(other.held(LOG, 0).lsn) != first
+    for _ in range(2):  # it is found, and then told
+        exchange(other, county)
+    exchange(unheard, other)
+    for node in (county, other, unheard):
+        assert node.store.first_parent(node.held(LOG, 0).lsn) == first, node.node
+        assert node.refusals() == set()
+    for node in (other, unheard):
+        node.store.close()
+
+
 def test_regression_what_was_held_before_is_acknowledged_when_a_standby_has_it(chain: Chain, tmp_path: Path) -> None:
     """It was told to whoever asked again, without a look at where it lies."""
     village, township = chain[VILLAGE], chain[TOWNSHIP]
