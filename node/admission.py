@@ -354,7 +354,7 @@ def enter(
     if from_parent and store.meta(RESTORED_STORE) == greeting.store:
         start = max(start, int(store.meta(RESTORED_LSN)))  # that much came from it
     # not after `acked`: who went by this peer's name before may have acknowledged more (small, promoting, seed 938)
-    ahead = () if restoring else urgent.who_is_who(store, trust.me, start)
+    ahead = () if from_parent and restoring else urgent.who_is_who(store, trust.me, start)
     admitted = Admission(start, acks, reply, told, None if from_parent else peer.witnessed, ahead=ahead)
     return Entry(peer, link, admitted, half, owed)
 

@@ -16,11 +16,14 @@ from fednode.node.demotion import ISSUERS, REACHED_LAST, SUCCESSORS
 from fednode.node.recovery import Recovery, Result
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync.catalog import Catalog
+from fednode.sync.change import RECEIPTS, Change, LogName
 from fednode.sync.enrol import Token
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.strip import erase_change
 from mesh import Mesh, Running, configuration
 from standbys import DATASET, county_with_villages, held_by, promote, standby_of, waiting, with_standby, write_some
+
+OF_STANDBY = LogName("hebei", "130102-s1", 1, RECEIPTS)
 
 # ---------------------------------------------------------------- promotion
 
@@ -241,6 +244,29 @@ async def test_who_has_a_life_that_its_parent_s_successor_never_heard_of_is_invi
 def _last_error(node: Running, peer: str) -> str | None:
     found = node.app.store.peer(peer)
     return found.last_error if found else None
+
+
+async def test_who_takes_its_history_back_from_a_successor_hears_first_who_is_who(tmp_path: Path) -> None:
+    """Regression: what the standby had written of itself came before the successor's word of who that was, and was
+    refused (FN-5411). To others the word goes ahead (seed 972 of the simulator, promoting, small)."""
+    later_ms = 0
+    async with Mesh(tmp_path, lambda: real_clock() + later_ms) as mesh:
+        _, county, township, standby = await with_standby(mesh)
+        writer = standby.app.new_writer()
+        writer.local(RECEIPTS, "130102", [Change(b"it stripped something", b"{}")])
+        writer.store.close()
+        await mesh.until(lambda: county.app.store.log_state(OF_STANDBY).size == 1)
+        await mesh.halt(county)
+        await mesh.halt(standby)
+        with standby.app.store.write() as tx:  # it has not heard that the city has them
+            of_nodes = "log_id in (select id from log where origin = '130102' and dataset = 'sys.nodes')"
+            tx.execute(f"update segment set first_time = null, first_signature = null where {of_nodes}")
+        later_ms = 10_000  # a cosignature's time is in whole seconds, rounded up
+        await promote(mesh, standby)
+        township.app.home.write_addresses((standby.app.config.listen,))
+        await recovered(mesh, township)
+        await mesh.until(lambda: township.app.store.log_state(OF_STANDBY).size == 1)
+        assert township.app.store.refused() == []
 
 
 # ---------------------------------------------------------------- the old primary comes back

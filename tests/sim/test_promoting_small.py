@@ -6,7 +6,9 @@ after what it had written. 46: what a child gave back it had stripped itself (FN
 acknowledged of a child that was revoked later was refused by its successor (FN-5420). 88: a successor was taken for a
 copy of its old primary, which the level above had met since (FN-5514). 291: two cosignatures of one change, and so two
 winners. 332: the same at an old primary that comes back with its own. 337: two neighbours burn within half a minute,
-and the lower one's successor is invited anew, as FN-5519 says.
+and the lower one's successor is invited anew, as FN-5519 says. 760: what stood over a late write and was said once
+more was erased in one place alone. 972: a standby's own log came to a child before the word of who that standby was
+(FN-5411).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 760, 972)
 
 
 @pytest.mark.sim

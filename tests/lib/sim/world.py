@@ -331,6 +331,8 @@ class SimNode:
 
     def _watch_refusals(self) -> None:
         for one in self.writer.refusals:
+            if one.by_peer and not self.up:  # the power went in that transaction: it is told again
+                continue
             self.world.refusals.append((self.id, one.peer, one.code, self._about(one.log)))
         self.writer.refusals.clear()
         self.watch_alarms()
