@@ -282,8 +282,9 @@ class Rewrapping:
         return [(key, one) for key, one, giver in by if giver is not None and giver.node == self._trust.node]
 
     def _route(self, taker: Identity) -> dict[str, Any]:
-        """Which way to a node (as `rewraps.add` takes it)."""
-        if taker.node == self._trust.node:
+        """Which way to a node (as `rewraps.add` takes it). This node's standbys are given theirs by name
+        (`Store.feed_all`): their area is this node's, and a child may have all of that for its own."""
+        if self._trust.node in (taker.node, taker.stands_for):
             return {"up": False, "down": ""}
         if any(step.node == self._trust.node for step in self._trust.directory.path(taker.node)):
             return {"up": False, "down": taker.scope[0]}
@@ -318,7 +319,7 @@ class Rewrapping:
         FN-5442 (it comes from the wrong side), FN-6411."""
         taker = rewrap.check(found, self._trust.directory, self._trust.dataset)
         route = self._route(taker)
-        if context.from_parent if route["up"] else (not context.from_parent and route["down"]):
+        if context.from_parent if route["up"] else (not context.from_parent and (route["down"] or peer == taker.node)):
             raise PeerError("FN-5442", node=taker.node, peer=peer, log=str(found.log))
         there = self._store.digest(found.log, found.first)
         if there not in (None, found.sha256):

@@ -57,6 +57,7 @@ from fednode.sync.enrol import Token
 
 FEDNODE = Path(sys.executable).with_name("fednode")
 CITY, STANDBY = "1301", "1301-s1"
+CHILDREN_MAX = 100
 WRITE_AT_ONCE = 10_000
 PROCESSES = 4  # for the counties' daemons
 QUIET = ("blank off", "late off")  # a hundred daily surveys, all in the first minute, would be what is measured
@@ -81,7 +82,8 @@ class Children(_bench_hop.Node):
 
 
 def county(number: int) -> str:
-    return f"1301{number:02}" if number < 100 else f"1301{number}"
+    """Its id, and its area: each has one of its own, as in a province."""
+    return f"1301{number:02}"
 
 
 def settings(home: Path) -> dict[str, str]:
@@ -178,7 +180,7 @@ async def found(folder: Path, count: int, records: int) -> None:
     parent.event("ready", 30)
     city = await App.join(folder / CITY, listening(CITY), token)
     await sync_once(city)
-    tokens = [city.invite(county(number), "county", f"county {number}", (CITY,)) for number in range(count)]
+    tokens = [city.invite(one, "county", f"county {one}", (one,)) for one in map(county, range(count))]
     city.close()
     serving = Node("daemon", folder / CITY)
     serving.event("ready", 30)
@@ -363,6 +365,8 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="where to make the folder of the nodes (a real disk; default: TMPDIR)")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     given = parser.parse_args()
+    if not 0 < given.children <= CHILDREN_MAX:
+        parser.error(f"--children: 1 to {CHILDREN_MAX}, an area for each")
     folder = Path(tempfile.mkdtemp(prefix="fednode-bench-", dir=given.dir))
     (folder / "children").mkdir()
     (folder / "hop").mkdir()

@@ -450,6 +450,45 @@ def test_a_waiting_one_of_a_giver_that_was_revoked_since_opens_nothing(county: N
     assert county.columns(LOG) is None
 
 
+STANDBY = "130102-s1"
+BESIDE = Place(
+    WORLD.keys(STANDBY),
+    (
+        WORLD.certificate(STANDBY, level="county", parent=COUNTY, scope=(COUNTY,), standby=True),
+        *WORLD.places[COUNTY].chain,
+    ),
+)
+
+
+@pytest.fixture
+def primary(tmp_path: Path, nodes: list[Node]) -> Node:
+    """The county, which reads what the village wrote, and has a standby since."""
+    node = Node(COUNTY, tmp_path / "primary")
+    nodes.append(node)
+    assert refusals(node.take(TOWNSHIP, *HISTORY)) == {""}
+    node.enrol(BESIDE)
+    return node
+
+
+def test_regression_keys_for_a_standby_go_to_no_child_that_has_all_of_its_area(primary: Node) -> None:
+    """A hundred children with the scope of their parent were sent each key that was for its standby, refused it as one
+    that came from the wrong side (FN-5442), and kept it as evidence; their parent kept that they had refused."""
+    assert primary.given == [(STANDBY, 3)]
+    to_the_standby = [one.data for one in primary.store.feed_all(STANDBY, 0, PULL_BYTES)[0]]
+    assert len([raw for raw in to_the_standby if rewrap.is_rewrap(raw)]) == 3
+    to_a_child = [one.data for one in primary.store.feed_down((COUNTY,), 0, PULL_BYTES)[0]]
+    assert [raw for raw in to_a_child if rewrap.is_rewrap(raw)] == []
+    assert COUNTY not in primary.store.grown_down(0)
+
+
+def test_a_key_for_a_standby_is_taken_from_either_side_but_not_from_itself(primary: Node) -> None:
+    made = WORLD.segment(VILLAGE, [shop("x", VILLAGE)], hlc=HLC)
+    theirs = given_by(PROVINCE, BESIDE, made.raw, made.content_key)
+    assert refusals(primary.take(STANDBY, theirs)) == {"FN-5442"}
+    assert refusals(primary.take(CITY, theirs)) == {""}
+    assert refusals(primary.take(TOWNSHIP, given_by(TOWNSHIP, BESIDE, made.raw, made.content_key))) == {""}
+
+
 def test_one_that_comes_from_the_side_of_its_reader_is_refused(city: Node, own: tuple[bytes, bytes]) -> None:
     raw, key = own
     city.trust.directory = knowing(WORLD, LOST)
