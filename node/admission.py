@@ -34,7 +34,7 @@ from fednode.node.fence import Place
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
-from fednode.node.transaction import Transaction
+from fednode.node.transaction import ROUTES, Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import frames, versions, wire
@@ -413,10 +413,10 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
     that it holds is left out (`node.refill`)."""
     if link.from_parent:
         up = partial(store.feed_up, lives=(link.peer.node, link.gives_back))
-        return _refilled(link, up), _again(up)
+        return _refilled(store, link, up), _again(up)
     if link.peer.stands_for == trust.node:
         everything = partial(store.feed_all, link.peer.node)
-        return _refilled(link, everything), _again(everything)
+        return _refilled(store, link, everything), _again(everything)
     scope = link.peer.scope
     back = protocol(store, link.peer.node) >= HANDED_BACK_SINCE
 
@@ -433,10 +433,12 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         )
         return store.feed_down(scope, after, size, log, first, until, also, only, back)
 
-    return _refilled(link, down), _again(down)
+    return _refilled(store, link, down), _again(down)
 
 
-def _refilled(link: Link, feed: Callable[..., tuple[list[Item], bool]]) -> Feed:
+def _refilled(store: Store, link: Link, feed: Callable[..., tuple[list[Item], bool]]) -> Feed:
+    onward = _onward(store, feed)
+
     def next_items(after: int, bytes_max: int) -> tuple[list[Item], bool]:
         refill = link.refill
         if refill is not None and after < refill.upto:
@@ -444,7 +446,28 @@ def _refilled(link: Link, feed: Callable[..., tuple[list[Item], bool]]) -> Feed:
             if items:
                 return items, False
             after = refill.upto
-        return feed(after, bytes_max)
+        return onward(after, bytes_max)
+
+    return next_items
+
+
+def _onward(store: Store, feed: Feed) -> Feed:
+    """The same, at the cost of what has come since the last look. A peer's cursor stands at the last item that was for
+    it, and what came after that may be long: a standby holds all that its primary does, and sends up only what it
+    writes itself. What was looked at is looked at again only while something of it is damaged, or where logs go other
+    ways since."""
+    after_it = upto = 0  # between the two nothing is for this peer
+    routes: object = None
+
+    def next_items(after: int, bytes_max: int) -> tuple[list[Item], bool]:
+        nonlocal after_it, upto, routes
+        now = store.metas("lsn", ROUTES)
+        if now.get(ROUTES) != routes:
+            after_it, upto, routes = 0, 0, now.get(ROUTES)
+        items, drained = feed(upto if after_it <= after < upto else after, bytes_max)
+        if drained and not store.damaged:
+            after_it, upto = items[-1].lsn if items else after, int(now["lsn"])
+        return items, drained
 
     return next_items
 

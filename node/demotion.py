@@ -19,6 +19,7 @@ import msgspec
 from fednode.node import fence
 from fednode.node.store import Store
 from fednode.node.trust import Trust
+from fednode.sync.change import LogName
 from fednode.sync.feed import Route
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ def begin(app: App) -> None:
     """Once this home's certificate is a standby's: what it holds goes up to its successor, the fence is taken away."""
     trust = app.trust
     with app.store.write() as tx:
-        for log_id, name, _ in app.store.logs():
-            path = [one.node for one in trust.directory.path(name.origin)]
-            up = trust.me.stands_for in path and name.origin != trust.node
-            tx.set_route(log_id, Route(up, ""))
+        tx.set_routes((log_id, Route(_gives_up(trust, name), "")) for log_id, name, _ in app.store.logs())
         tx.set_meta(LATE_UPTO, app.store.lsn)
         tx.set_meta(REACHED_LAST, None)
         tx.set_meta(SUCCESSORS, None)
@@ -63,6 +61,12 @@ def begin(app: App) -> None:
         tx.set_meta(FOUND, None)
         tx.set_meta(HANDING, None)
         fence.lift(tx)
+
+
+def _gives_up(trust: Trust, name: LogName) -> bool:
+    """Whether a log goes up to the successor: what this node's, or came from below it, in its life as a primary."""
+    path = [one.node for one in trust.directory.path(name.origin)]
+    return trust.me.stands_for in path and name.origin != trust.node
 
 
 def settle(store: Store, trust: Trust, tx: Transaction) -> None:
@@ -78,5 +82,4 @@ def settle(store: Store, trust: Trust, tx: Transaction) -> None:
 
 def reroute(store: Store, trust: Trust, tx: Transaction) -> None:
     """The route of every log anew: this node is another one than when they came."""
-    for log_id, name, _ in store.logs():
-        tx.set_route(log_id, trust.route(name))
+    tx.set_routes((log_id, trust.route(name)) for log_id, name, _ in store.logs())

@@ -6,7 +6,7 @@ ended, all of it is on disk. The rules are the store's (`fednode.node.store`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.merkle import TreeNode
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CHAIN_BYTES = 8
 EVIDENCE_ROWS_MAX = 10_000  # of one peer
 EVIDENCE_BYTES_MAX = 16 * 1024 * 1024
+ROUTES = "routes"  # how often logs were sent other ways than they came with (meta)
 EVIDENCE = "evidence/"  # in `meta`, with the peer: what is kept of it
 
 
@@ -147,9 +148,11 @@ class Transaction:
             raise StoreError("FN-7611", log=str(name), size=before.size)
         return int(row[0])
 
-    def set_route(self, log_id: int, route: Route) -> None:
-        """Which way a log goes on from here, from now on."""
-        self._c.execute("update log set up = ?, down = ? where id = ?", (int(route.up), route.down, log_id))
+    def set_routes(self, routes: Iterable[tuple[int, Route]]) -> None:
+        """Which way logs go on from here, from now on."""
+        for log_id, route in routes:
+            self._c.execute("update log set up = ?, down = ? where id = ?", (int(route.up), route.down, log_id))
+        self.set_meta(ROUTES, int(self.store.meta(ROUTES, 0)) + 1)
 
     # ------------------------------------------------------------ peers
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,6 +193,64 @@ def test_a_child_that_takes_its_history_back_gets_its_own_and_what_is_below_it(s
         feed, again = admission.feeds(store, trust(world), one)
         assert [str(seg.parse(item.data).header.log) for item in feed(0, PULL_BYTES)[0]] == expected
         assert [item.lsn for item in again(below, 0, 1 << 40)] == ([2] if one is restoring else [])
+
+
+def steps_of(store: Store, work: Callable[[], object]) -> int:
+    """Of SQLite's machine."""
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    store.connection.set_progress_handler(step, 1)
+    try:
+        work()
+    finally:
+        store.connection.set_progress_handler(None, 0)
+    return taken
+
+
+def test_regression_what_is_not_for_a_peer_is_looked_at_once(store: Store, world: World) -> None:
+    """A standby sends up what it writes itself alone, and holds all that its primary does: whenever something came it
+    looked through all that had come since it wrote last."""
+    append(store, world, "1301", Route(True, ""))
+    feed, _ = admission.feeds(store, trust(world), link(world, "13"))
+    assert [item.lsn for item in feed(0, PULL_BYTES)[0]] == [1]
+    taken = []
+    for held in range(50):
+        append(store, world, "130102", Route(False, ""), dataset=f"d{held}")
+        taken.append(steps_of(store, lambda: feed(1, PULL_BYTES)))
+    assert taken[1:] == taken[1:2] * 49
+    append(store, world, "1301", Route(True, ""), dataset="shop2")
+    assert [item.lsn for item in feed(1, PULL_BYTES)[0]] == [52]
+    assert [item.lsn for item in feed(0, PULL_BYTES)[0]] == [1, 52]
+    assert feed(52, PULL_BYTES) == ([], True)
+
+
+def test_what_was_looked_at_is_looked_at_again_where_logs_go_other_ways(store: Store, world: World) -> None:
+    append(store, world, "130102", Route(False, ""))
+    feed, _ = admission.feeds(store, trust(world), link(world, "13"))
+    assert feed(0, PULL_BYTES) == ([], True)
+    with store.write() as tx:
+        tx.set_routes([(1, Route(True, ""))])
+    assert [item.lsn for item in feed(0, PULL_BYTES)[0]] == [1]
+
+
+def test_what_was_damaged_is_looked_at_again_until_it_is_mended(store: Store, world: World) -> None:
+    append(store, world, "130102", Route(True, ""))
+    feed, _ = admission.feeds(store, trust(world), link(world, "13"))
+    (raw,) = store.rows("select data from segment")[0]
+    with store.write() as tx:
+        tx.execute("update segment set data = ?", raw[:-1] + bytes((raw[-1] ^ 1,)))
+    assert feed(0, PULL_BYTES) == ([], True)
+    store.damaged.clear()  # whoever mends it has taken it from there
+    assert feed(0, PULL_BYTES) == ([], True)
+    with store.write() as tx:
+        tx.execute("update segment set data = ?", raw)
+    store.damaged.clear()
+    assert [item.lsn for item in feed(0, PULL_BYTES)[0]] == [1]
 
 
 def trust(world: World) -> Trust:
