@@ -19,6 +19,7 @@ from fednode.node import asking, engine, syncing
 from fednode.node.cli import invoke
 from fednode.node.driver import REFUSED_MAX, Report, Session
 from fednode.sync.change import NODES, Change
+from fednode.sync.effects import Done
 from fednode.sync.errors import Unavailable
 from mesh import Mesh, Running
 from ports import free_port
@@ -181,6 +182,30 @@ async def test_what_the_parent_refuses_is_told(place: Place, monkeypatch: pytest
     assert (await syncing.sync_now(app)).refused == [], "once"
 
 
+async def test_what_is_not_acknowledged_is_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent has answered the sounding, and takes its time with the rest."""
+    held: list[Callable[[], None]] = []
+    answer, until = Session.answer, engine.Engine.until
+    looks = 0
+
+    def hold(self: Session, reports: Sequence[Done]) -> None:
+        (answer(self, reports) if self.exchange.dials else held.append(lambda: answer(self, reports)))
+
+    async def looked(self: engine.Engine, holds: Callable[[], bool], seconds: float) -> bool:
+        nonlocal looks
+        looks += bool(held) and place.dialled[0].exchange.echoed(1)
+        while looks >= 3 and held:
+            held.pop(0)()
+        return await until(self, holds, seconds)
+
+    monkeypatch.setattr(Session, "answer", hold)
+    monkeypatch.setattr(engine.Engine, "until", looked)
+    monkeypatch.setattr(asking, "LOOK_S", 0.05)
+    when_asked(monkeypatch, lambda: place.save("k"))
+    report = await syncing.sync_now(place.city.app)
+    assert (report.over, report.pending, looks >= 3) == ("daemon", 0, True)
+
+
 async def test_two_at_once_are_both_answered(place: Place) -> None:
     place.save("k")
     one, other = await asyncio.gather(syncing.sync_now(place.city.app), syncing.sync_now(place.city.app))
@@ -250,6 +275,8 @@ async def test_a_line_that_is_silent_is_not_waited_for(place: Place, monkeypatch
     """A NAT forgot it; the daemon has not noticed yet."""
     monkeypatch.setattr(asking, "SILENT_MS_MAX", 50)
     monkeypatch.setattr(asking, "LOOK_S", 0.05)
+    place.line.forget()
+    assert (await syncing.sync_now(place.city.app)).over == "own", "though nothing waits to go up"
     place.line.forget()
     place.save("k")
     report = await syncing.sync_now(place.city.app)
