@@ -44,7 +44,7 @@ import _bench_data
 import _bench_hop
 import msgspec
 from _bench_hop import listening, machine, note, one_value, until
-from _bench_node import DATASET, change, say
+from _bench_node import DATASET, say
 
 from fednode.node import shipped
 from fednode.node.app import App
@@ -133,8 +133,14 @@ async def children(homes: list[Path]) -> None:
     say("ended")
 
 
+def registered(one: dict[str, str], area: str) -> Change:
+    """A change as an import writes it, of an organisation of a county's area."""
+    row = dict(sorted({**one, "area": area}.items()))
+    return Change(row["uscc"].encode(), msgspec.json.encode(row))
+
+
 def write(app: App, r: random.Random) -> None:
-    app.new_writer(app.store).local(DATASET, app.trust.area, [change(r)])
+    app.new_writer(app.store).local(DATASET, app.trust.area, [registered(_bench_data.row(r), app.trust.area)])
     app.poke()
 
 
@@ -199,8 +205,7 @@ def fill(app: App, rows: Any, count: int) -> None:
     left = count
     while left:
         part = [next(rows) for _ in range(min(left, WRITE_AT_ONCE))]
-        changes = [Change(one["uscc"].encode(), msgspec.json.encode(dict(sorted(one.items())))) for one in part]
-        writer.local(DATASET, app.trust.area, changes)
+        writer.local(DATASET, app.trust.area, [registered(one, app.trust.area) for one in part])
         left -= len(part)
 
 
