@@ -22,6 +22,7 @@ from typing import Any
 from fednode.crypto import checkpoint
 from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.merkle import Frontier, TreeNode, verify_consistency
+from fednode.node import schema, sqlite, sums
 from fednode.node.checker import Checker, Seen, cosigned
 from fednode.node.room import if_room
 from fednode.node.store import Store
@@ -34,6 +35,9 @@ from fednode.sync.wire import Cosignature
 RUN_CHANGES = 10_000  # about this much goes to a core at a time
 SEGMENT_CHANGES = 100  # a segment costs as much as this many changes, whatever it holds: its signatures
 PLACES = 256
+KEPT, SUMS, SHAPE = "FN-6635", "FN-6637", "FN-6638"
+_ASTRAY = """from tree t left join log l on l.id = t.log_id
+    where l.id is null or t.level not between 0 and 62 or t.idx < 0 or t.idx >= l.size >> t.level"""
 _LOG = """select id, name, size, root, frontier, last_hlc, coalesce((select s.first + s.count from segment s
     where s.log_id = log.id order by s.first desc limit 1), 0) from log"""
 
@@ -154,7 +158,7 @@ class Fold:
 
     def kept_problems(self) -> list[Problem]:
         """What was found of kept nodes so far. It says nothing of the log itself."""
-        return [Problem(str(self.log.name), *span, "FN-6635") for span in spans(self.altered)]
+        return [Problem(str(self.log.name), *span, KEPT) for span in spans(self.altered)]
 
     def finish(self) -> None:
         """The log's row against its last segment; what was found of kept nodes."""
@@ -249,13 +253,19 @@ def verified(store: Store, log: Log) -> Edge:
         return Edge()
 
 
-def mend(store: Store, altered: Iterable[tuple[int, list[TreeNode]]]) -> None:
-    """Put kept nodes of logs' trees right: they are only a projection, and what they should be was just found out."""
+def mend(store: Store, altered: Iterable[tuple[int, list[TreeNode]]], problems: Iterable[Problem] = ()) -> None:
+    """Put kept nodes of logs' trees right: they are only a projection, and what they should be was just found out.
+    Those that stand nowhere (`strays`) go."""
     todo = [(log_id, nodes) for log_id, nodes in altered if nodes]
-    if todo:
+    astray = any(one.code == KEPT and not one.end for one in problems)
+    if todo or astray:
         with store.write() as tx:
             for log_id, nodes in todo:
                 tx.keep_nodes(log_id, nodes)
+            if astray:
+                tx.execute(
+                    f"delete from tree where (log_id, level, idx) in (select t.log_id, t.level, t.idx {_ASTRAY})"
+                )
 
 
 def remember(store: Store, edges: Iterable[tuple[Log, Edge]]) -> None:
@@ -300,8 +310,8 @@ def _size_now(store: Store, log: Log) -> int:
 
 
 def strays(store: Store) -> Iterator[Problem]:
-    """Rows that belong to nothing: segments of no log, or of another than their index says, and late cosignatures that
-    no segment has."""
+    """Rows that belong to nothing: segments of no log, or of another than their index says, late cosignatures that no
+    segment has, and nodes of trees where no leaf is."""
     for log_id, first, end in store.rows(
         """select log_id, min(first), max(first + count) from segment where log_id not in (select id from log)
            group by log_id"""
@@ -322,6 +332,23 @@ def strays(store: Store) -> Iterator[Problem]:
               or s.first_time is null or s.first_time > t.time_s"""
     ):
         yield Problem(name, first, end, "FN-6634")
+    with sqlite.told(store.path):
+        if schema.shape(store.connection) != schema.log_shape():
+            yield Problem(store.path.name, 0, 0, SHAPE)
+    for (name,) in store.rows(f"select distinct coalesce(l.name, '#' || t.log_id) {_ASTRAY}"):
+        yield Problem(name, 0, 0, KEPT)
+
+
+def summed(store: Store, key: str) -> Iterator[Problem]:
+    """One of the sums over what nothing else proves (`node.sums`)."""
+    if not sums.holds(store, key):
+        table, first, end = sums.names(key)
+        yield Problem(f"{store.path.name}/{table}", first, end, SUMS)
+
+
+def explained(problems: Iterable[Problem]) -> bool:
+    """Whether something else was found that may be why sums do not hold. They are looked at when that is mended."""
+    return any(one.code not in (KEPT, SUMS) for one in problems)
 
 
 # ---------------------------------------------------------------- all of it
@@ -372,11 +399,17 @@ class Audit:
         for fold in folds.values():
             fold.finish()
             report.problems += witnesses(self._store, self.checker, fold)
+        wrong: list[str] = []
         if not self._only:
             report.problems += strays(self._store)
+            for key in [] if explained(report.problems) else sums.keys(self._store):
+                found = list(summed(self._store, key))
+                report.problems += found
+                wrong += [key] if found else []
         report.logs = len(folds)
         if self._keep:
-            mend(self._store, [(fold.log.id, fold.altered) for fold in folds.values()])
+            mend(self._store, [(fold.log.id, fold.altered) for fold in folds.values()], report.problems)
+            sums.take(self._store, wrong)
             remember(self._store, [(fold.log, fold.good) for fold in folds.values()])
         return report
 

@@ -31,9 +31,9 @@ from pathlib import Path
 
 import msgspec
 
-from fednode.crypto.certs import Identity
 from fednode.node import erasures, sqlite
 from fednode.node.erasures import Forgotten
+from fednode.node.judging import Judge, Versions
 from fednode.node.rows import Held, Row
 from fednode.node.schema import migrate, state_migrations
 from fednode.node.store import Store
@@ -51,8 +51,9 @@ INDEX_ROWS_MIN = 10_000  # up to here looking at every record takes some 20 ms
 _CJK = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 _encode = msgspec.json.Encoder().encode
 
+FULL_TEXT = """create virtual table if not exists record_fts
+    using fts5(text, content='', contentless_delete=1, tokenize='unicode61')"""
 ROW_VALUES = 5
-Versions = dict[tuple[int, int], Row]  # by their places: the number of a log, and the number there
 BLOCKS = (1_000, 100, 10, 1)  # rows for each statement: each size is compiled once
 
 
@@ -76,19 +77,43 @@ def fts_phrase(text: str) -> str:
     return '"' + fts_text(text.replace("\0", " ")).replace('"', '""') + '"'
 
 
-class Projector:
+def time_index_sql(dataset: str, number: int) -> str:
+    """The index by time of a dataset that has this number in state.db."""
+    return f'create index if not exists "time:{dataset}" on record (effective) where dataset = {number}'
+
+
+def field_index_sql(declared: Dataset, field: Field, number: int) -> str:
+    """The index on a field of a dataset that has this number in state.db."""
+    return f"""create index if not exists "field:{declared.name}:{field.code}" on record (payload ->> '$.{field.code}')
+                where dataset = {number}"""
+
+
+def searched(trust: Trust, numbers: Mapping[str, int]) -> dict[int, list[str]]:
+    """The fields of datasets that full text is made of, by the numbers that datasets have in state.db."""
+    declared = trust.catalog.datasets.values() if trust.catalog is not None else ()
+    found = {numbers.get(one.name): [field.code for field in one.fields if field.search] for one in declared}
+    return {number: codes for number, codes in found.items() if number is not None and codes}
+
+
+def indexed_text(codes: Sequence[str], payload: str) -> str:
+    """What full text has of a record."""
+    record = msgspec.json.decode(payload)
+    return fts_text(" ".join(str(record[code]) for code in codes if code in record))
+
+
+class Projector(Judge):
     """state.db of one node. Not thread-safe: one for each thread; several processes may share the file. `upto`: it goes
     no further than this arrival number, where one is given."""
 
     def __init__(self, path: Path, store: Store, trust: Trust) -> None:
-        self.path, self.store, self.trust = path, store, trust
+        super().__init__(store, trust)
+        self.path = path
         self.upto: int | None = None
         self._profile = at = store.profile
         self.connection = sqlite.connect(
             path, synchronous="NORMAL", cache_kib=at.state_cache_kib, wal_pages=at.state_wal_pages, secure=False
         )
         migrate(self.connection, state_migrations, path)
-        self._logs: dict[int, LogName] = {}
         self._views = self._indexed = -1
         self._forgot: dict[tuple[str, int], Forgotten] = {}
         self._missed: list[tuple[LogName, int]] = []
@@ -101,7 +126,8 @@ class Projector:
         """A state.db of another store, or of another history of this one (restored, copied), is made again. One that is
         older than the checksum is believed by its number."""
         meta = dict(self.connection.execute("select key, value from meta where key in ('store_id', 'lsn', 'chain')"))
-        there = meta.get("store_id") == self.store.store_id and meta["lsn"] <= self.store.lsn
+        lsn = meta.get("lsn")
+        there = meta.get("store_id") == self.store.store_id and isinstance(lsn, int) and lsn <= self.store.lsn
         if not there or meta.get("chain") not in (None, self.store.chain_at(meta["lsn"])):
             self._clear()
 
@@ -218,21 +244,13 @@ class Projector:
         """The number of a dataset. One of the system's is listed by time: it gets its index before it has records."""
         number = self._id("dataset", "name", name.dataset)
         if name.is_system:
-            self.connection.execute(
-                f'create index if not exists "time:{name.dataset}" on record (effective) where dataset = {number}'
-            )
+            self.connection.execute(time_index_sql(name.dataset, number))
         return number
-
-    def _area_of(self, name: LogName) -> str:
-        if name.audience:
-            return name.audience
-        origin = self.trust.directory.life(name.origin, name.incarnation)
-        return origin.scope[0] if origin else name.origin
 
     def _apply(self, held: Held, columns: Columns) -> int:
         name = held.name
         self._logs[held.log_id] = name
-        dataset, area = self._dataset(name), self._id("area", "code", self._area_of(name))
+        dataset, area = self._dataset(name), self._id("area", "code", self.area_of(name))
         declared = self.trust.dataset(name.dataset)
         rule = declared.merge if declared else "latest"
         keys = [key.decode() for key in columns.keys]
@@ -300,27 +318,6 @@ class Projector:
         self._supersede(dataset, area, new, True)
         self._mark_conflicts(dataset, area, key, rule, row)
         return row
-
-    def rank(self, node: Identity | None) -> int:
-        """The rank of a node's level in the merge."""
-        directory = self.trust.directory
-        return len(directory.levels) - directory.rank(node.level) if node else 0
-
-    def version(self, row: Row) -> merge.Version:
-        """A version as the merge sees it."""
-        name = self.log_name(row.log)
-        rank = self.rank(self.trust.directory.life(name.origin, name.incarnation))
-        return merge.Version(
-            *(row.effective, row.hlc, name.origin, name.incarnation, row.seq, rank, row.op, row.base),
-            place=row.log,
-            audience=name.audience,
-        )
-
-    def log_name(self, log_id: int) -> LogName:
-        """The name of a log by its number here."""
-        if log_id not in self._logs:
-            self._logs = {one: name for one, name, _ in self.store.logs()}
-        return self._logs[log_id]
 
     def _put(self, dataset: int, area: int, row: Row, *, insert: bool) -> Row:
         payload = row.payload.decode() if row.payload is not None else None
@@ -401,47 +398,11 @@ class Projector:
         self._drop_superseded(dataset, area, row.key, best.log, best.seq)
         return self._put(dataset, area, chosen, insert=False)
 
-    def judge(self, rule: str, versions: Versions) -> tuple[Row, bytes | None, set[tuple[int, int]]] | None:
-        """What versions of a record say: the one that wins, the record's payload, and which of them are conflicts. None
-        where there is none, or what they said is stripped: no record."""
-        alive = dict(versions)
-        told: dict[tuple[int, int], bytes | None] = {}
-        while alive:
-            winner, conflicts = merge.resolve(rule, [self.version(one) for one in alive.values()])
-            best = alive[(winner.place, winner.seq)]
-            for one in (best,) if rule != "field" else list(alive.values()):
-                told[(one.log, one.seq)] = payload = self.payload(one)
-                if payload is None and one.op == UPSERT:
-                    del alive[(one.log, one.seq)]
-            if (best.log, best.seq) in alive:
-                whole = self._overlay(list(alive.values()), told) if rule == "field" else told[(best.log, best.seq)]
-                return best, whole, {(one.place, one.seq) for one in conflicts}
-        return None
-
     def _drop_superseded(self, dataset: int, area: int, key: str, log: int, seq: int) -> None:
         self.connection.execute(
             "delete from superseded where dataset = ? and area = ? and key = ? and log = ? and seq = ?",
             (dataset, area, key, log, seq),
         )
-
-    def payload(self, row: Row) -> bytes | None:
-        """The payload of any version, out of the log; None for a deletion, and for what was stripped."""
-        if row.op != UPSERT:
-            return None
-        held = self.store.segment_at(row.log, row.seq)
-        columns = self.store.columns(held) if held else None
-        if held is None or columns is None:
-            raise StoreError("FN-7614", log=row.log, seq=row.seq)
-        position = row.seq - held.first
-        return None if position in columns.leaves else columns.payloads[position]
-
-    def _overlay(self, versions: Sequence[Row], payloads: Mapping[tuple[int, int], bytes | None]) -> bytes | None:
-        ordered = sorted(versions, key=lambda one: merge.order("field", self.version(one)))
-        fields = [(one.op, msgspec.json.decode(payloads[(one.log, one.seq)] or b"{}")) for one in ordered]
-        record = merge.overlay(fields)
-        if not record and ordered[-1].op == DELETE:
-            return None
-        return msgspec.json.encode(dict(sorted(record.items())))
 
     # ------------------------------------------------------------ forgetting
 
@@ -505,7 +466,7 @@ class Projector:
         log_id = self.store.log_id(log)
         if log_id is None:
             return
-        dataset, area = self._id("dataset", "name", log.dataset), self._id("area", "code", self._area_of(log))
+        dataset, area = self._id("dataset", "name", log.dataset), self._id("area", "code", self.area_of(log))
         declared = self.trust.dataset(log.dataset)
         rule = declared.merge if declared else "latest"
         self.unclean = 1
@@ -538,7 +499,7 @@ class Projector:
         if columns is None or held.name.is_open or held.bound is None:
             return
         dataset = self._id("dataset", "name", held.name.dataset)
-        area = self._id("area", "code", self._area_of(held.name))
+        area = self._id("area", "code", self.area_of(held.name))
         declared = self.trust.dataset(held.name.dataset)
         rule = declared.merge if declared else "latest"
         for position, hlc in enumerate(columns.hlcs):
@@ -636,10 +597,8 @@ class Projector:
         return made
 
     def _index_field(self, declared: Dataset, field: Field) -> None:
-        self.connection.execute(
-            f"""create index if not exists "field:{declared.name}:{field.code}" on record (payload ->> '$.{field.code}')
-                where dataset = {self._id("dataset", "name", declared.name)}"""
-        )
+        number = self._id("dataset", "name", declared.name)
+        self.connection.execute(field_index_sql(declared, field, number))
 
     def index_text(self, steps: int | None = None) -> int:
         """Bring full text up to date, at most `steps` transactions. Returns the number of records indexed."""
@@ -657,10 +616,8 @@ class Projector:
         if not fields:
             return 0
         with sqlite.transaction(self.connection, self.path) as c:
-            c.execute(
-                """create virtual table if not exists record_fts
-                   using fts5(text, content='', contentless_delete=1, tokenize='unicode61')"""
-            )
+            c.execute(FULL_TEXT)
+            self._text_shape(fields)
             row = c.execute("select value from meta where key = 'text_id'").fetchone()
             last = int(row[0]) if row else 0
             columns = "id, dataset, op, payload"
@@ -678,22 +635,25 @@ class Projector:
             seen = {one[0] for one in stale}
             for one, dataset, op, payload in [*stale, *(r for r in new if r[0] not in seen)]:
                 if dataset in fields and op == UPSERT:
-                    record = msgspec.json.decode(payload)
-                    text = " ".join(str(record[code]) for code in fields[dataset] if code in record)
-                    rows.append((one, fts_text(text)))
+                    rows.append((one, indexed_text(fields[dataset], payload)))
             c.executemany("insert or replace into record_fts (rowid, text) values (?, ?)", rows)
             if new:
                 c.execute("insert or replace into meta values ('text_id', ?)", (new[-1][0],))
         return len(new) + len(stale)
 
     def _search_fields(self) -> dict[int, list[str]]:
-        catalog = self.trust.catalog
-        if catalog is None:
-            return {}
-        found = {}
-        for declared in catalog.datasets.values():
-            codes = [field.code for field in declared.fields if field.search]
-            row = self.connection.execute("select id from dataset where name = ?", (declared.name,)).fetchone()
-            if codes and row:
-                found[int(row[0])] = codes
-        return found
+        return searched(self.trust, dict(self.connection.execute("select name, id from dataset").fetchall()))
+
+    def _text_shape(self, fields: dict[int, list[str]]) -> None:
+        """Where the catalog wants other fields of a dataset in full text than it was made of, it is made anew, in the
+        running transaction. One that is older than this is believed."""
+        c, shape = self.connection, _encode({str(number): codes for number, codes in fields.items()}).decode()
+        row = c.execute("select value from meta where key = 'text_shape'").fetchone()
+        made_of = msgspec.json.decode(row[0], type=dict[int, list[str]]) if row else {}
+        if any(fields.get(number) != codes for number, codes in made_of.items()):
+            c.execute("delete from meta where key = 'text_id'")
+            c.execute("delete from stale_text")
+            c.execute("drop table record_fts")
+            c.execute(FULL_TEXT)
+        if row is None or row[0] != shape:
+            c.execute("insert or replace into meta values ('text_shape', ?)", (shape,))

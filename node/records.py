@@ -649,7 +649,7 @@ def digest_of(connection: sqlite.Connection, dataset: str | None = None, within:
     for key, number, place, payload in connection.execute(
         "select key, dataset, area, payload from record where op = 1 order by key"
     ):
-        name, code = datasets.get(number), areas[place]
+        name, code = datasets.get(number), areas.get(place, "")
         if name is None or not code.startswith(within):
             continue
         if waiting and waiting[0][0] != key:

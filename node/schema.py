@@ -28,7 +28,10 @@ accounts.db `account` operators of the console, `session` who is signed in (`nod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +362,26 @@ def m001_accounts(db: Database) -> None:
         "create index session_account on session (account)",
     ):
         db.conn.execute(statement)
+
+
+def shape(connection: Connection) -> set[tuple[str, ...]]:
+    """What a database says of itself: kind, name, table and text of each table, index, view."""
+    rows = connection.execute("select type, name, tbl_name, coalesce(sql, '') from sqlite_master")
+    return {(*rest, re.sub("[ \n]+", " ", sql)) for *rest, sql in rows if not str(rest[1]).startswith("sqlite_stat")}
+
+
+def fresh(migrations: Migrations) -> Connection:
+    """An empty database of this shape, in memory."""
+    connection = connect(Path(":memory:"), synchronous="NORMAL")
+    migrations.apply(Database(connection))
+    return connection
+
+
+@cache
+def log_shape() -> frozenset[tuple[str, ...]]:
+    """The shape of log.db."""
+    with closing(fresh(log_migrations)) as connection:
+        return frozenset(shape(connection))
 
 
 def applied(connection: Connection) -> list[str]:

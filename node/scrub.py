@@ -7,7 +7,8 @@ Rules
 3. Where it stands (`State`) is a value that the caller keeps, so a restart goes on. The root that it goes on from is
    compared with what the origin signed there; when it does not agree, the log is taken from its first change again.
 4. A problem is told once a round, and the round goes on.
-5. After the logs, what state.db says is compared with them (`node.table_scrub`).
+5. After the logs, what state.db says is compared with them (`node.table_scrub`), then the sums over what is in no log
+   (`node.sums`).
 
 >>> due(total=1_000, started_ms=0, now_ms=DAY_MS, days=10)
 100
@@ -20,24 +21,28 @@ from collections.abc import Callable
 import msgspec
 
 from fednode.crypto.merkle import TreeNode
-from fednode.node import audit
+from fednode.node import audit, sqlite, sums
 from fednode.node.audit import Edge, Fold, Problem, Report
 from fednode.node.checker import Checker
 from fednode.node.store import Store
-from fednode.node.table_scrub import Tables
+from fednode.node.table_scrub import UNREADABLE, Tables
 from fednode.node.tree import KeptNodes
 from fednode.sync.identity import Directory
 
 DAY_MS = 86_400_000
 STEP_MS = 200
 PROBLEMS_MAX = 100
+WHOLE_BYTES = 256 * 1024 * 1024  # a larger file is looked at as a whole by `fednode doctor` alone
+SQLITE_STEPS = 200_000  # of SQLite's machine, before it rests
+LOOK_MS = 20_000
 META = "scrub"
 
 
 class State(msgspec.Struct):
     """Where the scrub stands: the log under way, its edge there, whether a problem was found in it; and how the round
-    goes, and the last one went; `row`, `rows`: of the record table, the last that was looked at, and how many were.
-    Times are 0 for never, the log 0 where a round begins."""
+    goes, and the last one went; `row`, `rows`: of the record table, the last that was looked at, and how many were;
+    `compared`: all of it was, and what else is in no log; `sums`: how many of those were looked at. Times are 0 for
+    never, the log 0 where a round begins."""
 
     log_id: int = 0
     edge: Edge = Edge()
@@ -51,6 +56,8 @@ class State(msgspec.Struct):
     last_problems: int = 0
     row: int = 0
     rows: int = 0
+    sums: int = 0
+    compared: bool = False
 
 
 def load(store: Store) -> State:
@@ -87,7 +94,8 @@ class Scrub:
         self._store, self._directory, self._me, self._days, self._clock_ms = store, directory, me, days, clock_ms
         self._tables = tables
         self.state = load(store)
-        self.altered: list[tuple[int, list[TreeNode]]] = []  # for whoever may write: `audit.mend`
+        self.altered: list[tuple[int, list[TreeNode]]] = []  # for whoever may write: `audit.mend`,
+        self.wrong: list[str] = []  # and `sums.take`
 
     def step(self, now_ms: int, may_go_on: Callable[[], bool] = lambda: True) -> list[Problem]:
         """Do what is due, within `STEP_MS`. Returns the problems that were found."""
@@ -98,9 +106,12 @@ class Scrub:
         until, total = self._clock_ms() + STEP_MS, audit.size_of_all(store)
         total += self._tables.count() if self._tables is not None else 0
 
+        def may() -> bool:
+            return self._clock_ms() < until and may_go_on()
+
         def go_on() -> bool:
             enough = state.done + state.rows >= due(total, state.started_ms, now_ms, self._days)
-            return not enough and self._clock_ms() < until and may_go_on()
+            return not enough and may()
 
         while (log := audit.log_from(store, state.log_id)) is not None:
             if log.id != state.log_id:
@@ -118,8 +129,7 @@ class Scrub:
             report.problems += audit.witnesses(store, checker, fold)
             state.log_id, state.edge, state.broken = log.id + 1, Edge(), False
         else:
-            if self._compare(report, go_on):
-                report.problems += audit.strays(store)
+            if self._compare(report, go_on, may_go_on) and self._sums(report, may):
                 self._end(now_ms, len(state.problems) + len(report.problems))
         state.problems = (state.problems + report.problems)[:PROBLEMS_MAX]
         return report.problems
@@ -134,16 +144,49 @@ class Scrub:
                 self.state.done += place[2]
         return True
 
-    def _compare(self, report: Report, go_on: Callable[[], bool]) -> bool:
-        """Compare what is left of the tables, a few rows at least; whether that was all."""
+    def _compare(self, report: Report, go_on: Callable[[], bool], may_go_on: Callable[[], bool]) -> bool:
+        """Compare what is left of the tables, a few rows at least, then the rest; whether that was all."""
         tables, state = self._tables, self.state
-        while tables is not None:
+        while tables is not None and not state.compared:
             state.row, count, problems = tables.check(state.row)
             state.rows += count
             report.problems += problems
             if not state.row:
                 break
             if not go_on():
+                return False
+        if not state.compared:
+            self._rest(report, may_go_on)
+            state.compared = True
+        return True
+
+    def _rest(self, report: Report, may_go_on: Callable[[], bool]) -> None:
+        """What is not in the rows of tables, rows of log.db that belong to nothing, and SQLite's own look at both
+        files, where they are not too large: in one go."""
+        store, tables, until = self._store, self._tables, self._clock_ms() + LOOK_MS
+
+        def go_on() -> bool:
+            may_go_on()  # it rests
+            return self._clock_ms() < until
+
+        if store.path.stat().st_size <= WHOLE_BYTES:
+            with sqlite.told(store.path):
+                _, fault = sqlite.whole(store.connection, SQLITE_STEPS, go_on, full=True)
+            report.problems += [Problem(store.path.name, 0, 0, UNREADABLE)] if fault else []
+        if tables is not None:
+            report.problems += tables.rest()
+            report.problems += tables.whole(SQLITE_STEPS, go_on) if tables.size() <= WHOLE_BYTES else []
+        report.problems += audit.strays(store)
+
+    def _sums(self, report: Report, may: Callable[[], bool]) -> bool:
+        """What is left of the sums, one at least; whether that was all."""
+        state, keys = self.state, sums.keys(self._store)
+        while state.sums < len(keys) and not audit.explained([*state.problems, *report.problems]):
+            found = list(audit.summed(self._store, keys[state.sums]))
+            report.problems += found
+            self.wrong += [keys[state.sums]] if found else []
+            state.sums += 1
+            if len(sums.TABLES) <= state.sums < len(keys) and not may():  # the tables are small: in one go
                 return False
         return True
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import audit, mending, scrub
+from fednode.node import audit, mending, scrub, sums
 from fednode.node.audit import Problem
 from fednode.node.journal import DONE, FAILED
 from fednode.node.scrub import Scrub
@@ -48,7 +48,7 @@ class Scrubber:
         self._scrub = Scrub(
             *(self._store, app.trust.directory, app.trust.node, app.config.scrub_days),
             lambda: time.monotonic() * 1000,
-            Tables(self._store, app.home.state_db, app.trust.dataset),
+            Tables(self._store, app.home.state_db, app.trust),
         )
         self._turn = asyncio.Lock()
         self._stopping = threading.Event()
@@ -96,8 +96,10 @@ class Scrubber:
             log.error("damage", extra={"code": one.code, "log": one.log, "first": one.first, "end": one.end})
             told = {"log": one.log, "first": one.first, "end": one.end}
             journal.alert(one.code, self._app.trust.node, told)
-        audit.mend(writer.store, self._scrub.altered)
+        audit.mend(writer.store, self._scrub.altered, problems)
         self._scrub.altered.clear()
+        sums.take(writer.store, self._scrub.wrong)
+        self._scrub.wrong.clear()
         if ended:
             outcome, changes, bad = FAILED if state.last_problems else DONE, state.last_changes, state.last_problems
             journal.event("audit.scrub", outcome, changes=changes, problems=bad)

@@ -138,13 +138,14 @@ def _untouched(path: Path) -> str:
     return path.absolute().as_uri() + ("?mode=ro&immutable=1" if open_by_nobody else "?mode=ro")
 
 
-def whole(connection: Connection, steps: int, go_on: Callable[[], bool]) -> tuple[bool, str]:
-    """SQLite's own look at the shape of a database (`quick_check`): whether it came to the end, and the first thing
-    wrong, "" for nothing. `go_on` is asked every so many steps of SQLite's machine. Raises DatabaseError where it can
-    read nothing."""
+def whole(connection: Connection, steps: int, go_on: Callable[[], bool], *, full: bool = False) -> tuple[bool, str]:
+    """SQLite's own look at the shape of a database (`quick_check`; `full`: and at its indexes, `integrity_check`):
+    whether it came to the end, and the first thing wrong, "" for nothing. `go_on` is asked every so many steps of
+    SQLite's machine. Raises DatabaseError where it can read nothing."""
     connection.set_progress_handler(lambda: 0 if go_on() else 1, steps)
     try:
-        found = str(connection.execute("pragma quick_check(1)").fetchone()[0])
+        check = "integrity_check" if full else "quick_check"
+        found = str(connection.execute(f"pragma {check}(1)").fetchone()[0])
     except sqlite3.OperationalError as error:
         if "interrupted" not in str(error):
             raise

@@ -10,7 +10,8 @@ Rules
    range).
 5. Several processes may use one store (the daemon and a command beside it): nothing that matters is cached across
    transactions.
-6. Content keys are kept wrapped under the node's stash key, so that the disk alone reveals nothing.
+6. Sums over what nothing else proves are written in each transaction (`node.sums`).
+7. Content keys are kept wrapped under the node's stash key, so that the disk alone reveals nothing.
 
 >>> # store = Store.create(path, store_id=rng(16), stash_key=rng(32))
 >>> # with store.write() as tx: tx.append_own(own, route)
@@ -27,9 +28,9 @@ from typing import Any
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.merkle import Frontier
 from fednode.crypto.suite import SUITE_1
-from fednode.node import profile, resealed, rewraps, room, sqlite, urgent
+from fednode.node import profile, resealed, rewraps, room, sqlite, sums, urgent
 from fednode.node.rows import Backlog, Held, Peer
-from fednode.node.schema import log_migrations, migrate
+from fednode.node.schema import lacking, log_migrations, migrate
 from fednode.node.transaction import Transaction
 from fednode.node.upgrading import copy_before
 from fednode.sync import segment as seg
@@ -56,6 +57,7 @@ class Store:
         self.store_id: bytes = self.meta("store_id")
         self.damaged: set[tuple[str, int]] = set()  # what feeds met and passed over: (log, first)
         self.drawn = 0  # arrival numbers, in transactions of this object that are on disk
+        self._noted: sums.Noted | None = None  # with the first transaction
         self.room = room.NOWHERE  # whoever opens a home's store says where its room is,
         self.profile = profile.NORMAL  # and how much memory there is
 
@@ -68,6 +70,7 @@ class Store:
         migrate(connection, log_migrations, path)
         with sqlite.transaction(connection, path):
             connection.execute("insert into meta values ('store_id', ?), ('lsn', 0), ('hlc', 0)", (store_id,))
+        sums.begin(connection, path, anew=True)
         return cls(connection, path, stash_key)
 
     @classmethod
@@ -78,7 +81,9 @@ class Store:
         if not path.exists():
             raise StoreError("FN-7610", path=str(path))
         connection = sqlite.connect(path, synchronous="FULL")
+        changed = bool(lacking(connection, log_migrations, path))
         migrate(connection, log_migrations, path, copy_before)
+        sums.begin(connection, path, anew=changed)
         return cls(connection, path, stash_key)
 
     @classmethod
@@ -109,7 +114,7 @@ class Store:
         try:
             yield
         finally:
-            self._c = sqlite.connect(self.path, synchronous="FULL")
+            self._c, self._noted = sqlite.connect(self.path, synchronous="FULL"), None
 
     @property
     def stash_key(self) -> bytes:
@@ -130,9 +135,14 @@ class Store:
     def write(self) -> Iterator[Transaction]:
         """One durable transaction."""
         self.room.make_way()
+        if self._noted is None:
+            with sqlite.told(self.path):
+                self._noted = sums.Noted(self._c)
+        self._noted.forget()
         with sqlite.transaction(self._c, self.path):
             tx = Transaction(self, self._c)
             yield tx
+            self._noted.settle()
         self.drawn += tx.drawn
         if self.room.given_up:
             sqlite.truncate(self._c)  # what the write-ahead log takes is room as well

@@ -29,7 +29,7 @@ from fednode.crypto.certs import iso
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
 from fednode.crypto.merkle import Frontier
-from fednode.node import files, scrub, sqlite
+from fednode.node import files, scrub, sqlite, sums
 from fednode.node.admission import RESTORED_LSN, RESTORED_STORE
 from fednode.node.audit import verify_store
 from fednode.node.backup.checking import read
@@ -149,7 +149,7 @@ class Restoring:
             columns, marks = ", ".join(f'"{one}"' for one in table.columns), ", ".join("?" for _ in table.columns)
             sql = f'insert or replace into "{table.name}" ({columns}) values ({marks})'
             try:
-                connection.executemany(sql, table.rows)
+                connection.executemany(sql, sums.without(table.name, table.columns, table.rows))
             except (OverflowError, sqlite.Error) as error:
                 raise IntegrityError("FN-6647", file=entry.file) from error
 
