@@ -305,6 +305,6 @@ def transaction(connection: Connection, path: Path | str = "") -> Iterator[Conne
     except BaseException as error:
         if connection.in_transaction:
             connection.execute("rollback")
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, UNREADABLE):
             raise trouble(error, path) from error
         raise

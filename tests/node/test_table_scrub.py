@@ -22,6 +22,7 @@ from fednode.node.shipped import catalog
 from fednode.node.table_scrub import DIFFERS, UNREADABLE, Tables
 from fednode.node.writer_thread import WriterThread
 from fednode.sync.change import Change
+from fednode.sync.errors import StoreError
 from fednode.sync.strip import erase_change
 from sample_data import records
 
@@ -194,6 +195,14 @@ def test_a_word_that_a_search_would_miss_is_told_of(app: App, part: int) -> None
         assert {one.code for one in found(app)} & {DIFFERS, UNREADABLE}
     else:
         assert part in (6, 8, 11)
+
+
+def test_a_text_that_is_none_any_more_is_told_where_full_text_is_made(app: App) -> None:
+    """Regression (crash lab, flips, seed 11): it ended by a UnicodeDecodeError."""
+    alter(app, "update record set payload = cast(x'e9' || payload as text) where id = 50")
+    alter(app, "update meta set value = 49 where key = 'text_id'")
+    with closing(app.new_projector()) as projector, pytest.raises(StoreError, match=UNREADABLE):
+        projector.index_text()
 
 
 def test_a_rebuild_mends_full_text(app: App) -> None:

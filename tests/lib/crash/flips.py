@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,13 +28,14 @@ from fednode.node.scrub import DAY_MS, Scrub, State
 from fednode.node.table_scrub import Tables
 from sim.quick import remembered
 
+FAULT = "a fault of the program"
 OLDER = "nobody: an older store, whose end nobody else had seen"
 
 
 @dataclass
 class Tally:
     """How many flips were noticed by what. `silent`: (file, byte, bit, tables) of those that changed what is said and
-    were not. A log.db that is what it was after an earlier commit is none of them: nothing of it is wrong, and that
+    were not, or at which the program ended by a fault of its own. A log.db that is what it was after an earlier commit is none of them: nothing of it is wrong, and that
     its end is missing can be known only by who has seen that (docs/security.md)."""
 
     seen: Counter[str] = field(default_factory=Counter)
@@ -173,6 +175,9 @@ class Flipping:
             met = go_on(self._life, len(self._life.trace), self._home, self._folder) if base == LOG else []
         except (FednodeError, sqlite.Error) as error:
             return f"refused: {getattr(error, 'code', type(error).__name__)}", changed
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            traceback.print_exc()
+            return FAULT, f"{type(error).__name__}: {error}"
         if met:
             return "first contact", changed
         return OLDER if state in self._older else "silent", changed
@@ -208,7 +213,7 @@ def flip(life: Life, seed: int, count: int, *, jobs: int = 1) -> Tally:
                 at, bit = rng.randrange(len(flipping.image.files[name])), rng.randrange(8)
                 by, table = flipping.flip(name, at, bit)
                 tally.seen[by] += 1
-                if by == "silent":
+                if by in ("silent", FAULT):
                     tally.silent.append((name, at, bit, table))
             return tally
 
