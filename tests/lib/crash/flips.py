@@ -35,8 +35,9 @@ OLDER = "nobody: an older store, whose end nobody else had seen"
 @dataclass
 class Tally:
     """How many flips were noticed by what. `silent`: (file, byte, bit, tables) of those that changed what is said and
-    were not, or at which the program ended by a fault of its own. A log.db that is what it was after an earlier commit is none of them: nothing of it is wrong, and that
-    its end is missing can be known only by who has seen that (docs/security.md)."""
+    were not, or at which the program ended by a fault of its own. A log.db that is what it was after an earlier commit
+    is none of them: nothing of it is wrong, and that its end is missing can be known only by who has seen that
+    (docs/security.md)."""
 
     seen: Counter[str] = field(default_factory=Counter)
     silent: list[tuple[str, int, int, str]] = field(default_factory=list)
