@@ -255,7 +255,7 @@ def verified(store: Store, log: Log) -> Edge:
 
 def mend(store: Store, altered: Iterable[tuple[int, list[TreeNode]]], problems: Iterable[Problem] = ()) -> None:
     """Put kept nodes of logs' trees right: they are only a projection, and what they should be was just found out.
-    Those that stand nowhere (`strays`) go."""
+    Those that stand nowhere (`astray`) go."""
     todo = [(log_id, nodes) for log_id, nodes in altered if nodes]
     astray = any(one.code == KEPT and not one.end for one in problems)
     if todo or astray:
@@ -310,8 +310,8 @@ def _size_now(store: Store, log: Log) -> int:
 
 
 def strays(store: Store) -> Iterator[Problem]:
-    """Rows that belong to nothing: segments of no log, or of another than their index says, late cosignatures that no
-    segment has, and nodes of trees where no leaf is."""
+    """Rows that belong to nothing: segments of no log, or of another than their index says, and late cosignatures that
+    no segment has; and whether the schema is the one that this program makes."""
     for log_id, first, end in store.rows(
         """select log_id, min(first), max(first + count) from segment where log_id not in (select id from log)
            group by log_id"""
@@ -335,6 +335,10 @@ def strays(store: Store) -> Iterator[Problem]:
     with sqlite.told(store.path):
         if schema.shape(store.connection) != schema.log_shape():
             yield Problem(store.path.name, 0, 0, SHAPE)
+
+
+def astray(store: Store) -> Iterator[Problem]:
+    """Kept nodes of trees where no leaf is."""
     for (name,) in store.rows(f"select distinct coalesce(l.name, '#' || t.log_id) {_ASTRAY}"):
         yield Problem(name, 0, 0, KEPT)
 
@@ -347,7 +351,8 @@ def summed(store: Store, key: str) -> Iterator[Problem]:
 
 
 def explained(problems: Iterable[Problem]) -> bool:
-    """Whether something else was found that may be why sums do not hold. They are looked at when that is mended."""
+    """Whether something else was found that may be why sums do not hold, or nodes of trees stand
+    nowhere. They are looked at when that is mended."""
     return any(one.code not in (KEPT, SUMS) for one in problems)
 
 
@@ -402,10 +407,12 @@ class Audit:
         wrong: list[str] = []
         if not self._only:
             report.problems += strays(self._store)
-            for key in [] if explained(report.problems) else sums.keys(self._store):
-                found = list(summed(self._store, key))
-                report.problems += found
-                wrong += [key] if found else []
+            if not explained(report.problems):
+                report.problems += astray(self._store)
+                for key in sums.keys(self._store):
+                    found = list(summed(self._store, key))
+                    report.problems += found
+                    wrong += [key] if found else []
         report.logs = len(folds)
         if self._keep:
             mend(self._store, [(fold.log.id, fold.altered) for fold in folds.values()], report.problems)

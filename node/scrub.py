@@ -181,7 +181,11 @@ class Scrub:
     def _sums(self, report: Report, may: Callable[[], bool]) -> bool:
         """What is left of the sums, one at least; whether that was all."""
         state, keys = self.state, sums.keys(self._store)
-        while state.sums < len(keys) and not audit.explained([*state.problems, *report.problems]):
+        if audit.explained([*state.problems, *report.problems]):
+            return True
+        if not state.sums:
+            report.problems += audit.astray(self._store)
+        while state.sums < len(keys):
             found = list(audit.summed(self._store, keys[state.sums]))
             report.problems += found
             self.wrong += [keys[state.sums]] if found else []
