@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
@@ -18,6 +19,7 @@ import msgspec
 from fednode.crypto import certs, issuing
 from fednode.crypto.issuing import Grant
 from fednode.crypto.keys import SealKey, SigningKey, TlsKey
+from fednode.node import sums
 from fednode.node.home import NodeKeys
 from fednode.node.projection import Projector
 from fednode.node.store import Store
@@ -233,6 +235,19 @@ def blank(_mode: str) -> Path:
     return folder
 
 
+def _sums(mode: str, node: str) -> tuple[bytes, bytes]:
+    """The sum over `meta` (`node.sums`) of a store without a name, and of one with this node's."""
+    was = _sum_of_blank(mode)
+    nobody, named = (sums.row_hash("meta", ("store_id", one)) for one in (NOBODY, store_id_of(node)))
+    return was, ((int.from_bytes(was, "big") - nobody + named) % (1 << 64)).to_bytes(8, "big")
+
+
+@cache
+def _sum_of_blank(mode: str) -> bytes:
+    with closing(Store.read(blank(mode) / "log.db", stash_key=members()["13"].keys.stash_key)) as store:
+        return bytes(store.meta(f"{sums.SUM}meta"))
+
+
 def home_of(home: Path, member: Member, children: Sequence[Member]) -> None:
     """A node's home: a copy of what nobody has, with its name in it, its children enrolled, and the catalog published
     at the province."""
@@ -240,7 +255,12 @@ def home_of(home: Path, member: Member, children: Sequence[Member]) -> None:
     for name in ("log.db", "state.db"):
         data = (blank(mode()) / name).read_bytes()
         assert data.count(NOBODY) == 1
-        (home / name).write_bytes(data.replace(NOBODY, store_id_of(member.node)))
+        data = data.replace(NOBODY, store_id_of(member.node))
+        if name == "log.db":
+            was, now = _sums(mode(), member.node)
+            assert data.count(was) == 1
+            data = data.replace(was, now)
+        (home / name).write_bytes(data)
     if member.parent and not children:
         return
     store = Store.open(home / "log.db", stash_key=member.keys.stash_key)
