@@ -357,7 +357,7 @@ class _Batch:
         done = [report for _, report in self._writer.incoming([(self._link, commit) for commit in commits])]
         self._imported.segments += sum(commit.late is None for commit in commits)
         for one in done:
-            self.gap = self.gap or one.gap
+            self.gap = self.gap or (None if one.ahead else one.gap)
             if one.refused:
                 self._imported.refuse("us", one.refused)
                 if len(self._refused) < REFUSED_MAX:

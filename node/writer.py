@@ -55,6 +55,7 @@ from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signe
 from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
 RECENT_EVIDENCE_BYTES = 256 * 1024
+NOT_YET = frozenset({"FN-5411", "FN-5430", "FN-5431"})  # what it is about may just not be known: by who is who
 HOLES_MAX = 10_000  # of one session: what is left out beyond that stops the peer's cursor there
 
 
@@ -382,6 +383,8 @@ class Writer:
         except Held as held:
             return self._seen(tx, clock, link, commit, held)
         except PeerError as error:
+            if commit.ahead and error.code in NOT_YET:  # as a gap: it comes in its turn, and is judged then
+                return Done(commit.lsn, gap=Want(log, first))
             return self._refuse(tx, link, commit, log, first, error)
 
     def _seen(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, held: Held) -> Done:

@@ -495,6 +495,24 @@ def test_regression_who_is_who_goes_ahead_by_stick_too(unheard_of: tuple[Row, Ap
     assert [one.store.log_state(WRITTEN_AS_STANDBY).size for one in (county, province)] == [1, 1]
 
 
+def test_regression_what_goes_ahead_of_what_it_rests_on_is_taken_in_its_turn(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 405): what a successor said again went ahead to a child that had
+    not heard yet of whom it was about, which it refused (FN-5430; here FN-5431), with an alert."""
+    province, city, county, standby = row.apps
+    row.apps.append(row.join(city, "130104", "county"))
+    carry(row, city, province)
+    city.revoke("130104", "lost")
+    bring(row, city, "standby", standby)
+    successor = promote(row, standby, province)
+    ahead = urgent.who_is_who(successor.store, successor.trust.me, 0)
+    assert [str(seg.parse(one.data).header.log) for one in ahead] == [f"hebei/1301/2/{NODES}"] * len(ahead)
+    assert len(ahead) > 0
+    assert county.trust.directory.get("130104") is None
+    assert bring(row, successor, "130102", county).refused == []
+    county.trust.refresh(county.store)
+    assert county.trust.directory.is_revoked("130104")
+
+
 def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
     """Found by the simulator (promoting, small, seed 46): its parent's successor refused it (FN-5419), and all that
     followed in the log."""
