@@ -271,9 +271,11 @@ class Store:
         return lsn, sha256, end, data, None if time_s is None else Cosignature(time_s, signature)
 
     def places(self, log_id: int, after: int, limit: int) -> list[tuple[int, int, int]]:
-        """(lsn, first, count) of a log's segments whose first change comes after one, in order."""
+        """(lsn, first, count) of a log's segments whose first change comes after one, in order. What is no number is no
+        place: a gap."""
         rows = self._rows(
-            "select lsn, first, count from segment where log_id = ? and first > ? order by first limit ?",
+            """select lsn, first, count from segment where log_id = ? and first > ?
+               and typeof(first) = 'integer' and typeof(count) = 'integer' order by first limit ?""",
             log_id,
             after,
             limit,

@@ -230,3 +230,10 @@ def test_a_kept_node_that_stands_nowhere_is_told_of_and_goes(app: App, change: s
     assert [one.code for one in audit.verify_store(app.store, app.trust).problems] == [audit.KEPT]
     assert audit.verify_store(app.store, app.trust).problems == []
     assert app.store.rows("select count(*) from tree")[0][0] == rows - 1
+
+
+@pytest.mark.parametrize("column", ["count", "first"])
+def test_a_place_that_is_no_number_is_a_gap(app: App, column: str) -> None:
+    """Regression (crash lab, flips, seed 24): it ended by a TypeError, in the scrub as in `verify`."""
+    alter(app, f"update segment set {column} = x'05' where lsn = 1")
+    assert "FN-6602" in {one.code for one in audit.verify_store(app.store, app.trust).problems}
