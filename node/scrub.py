@@ -111,7 +111,10 @@ class Scrub:
 
         def go_on() -> bool:
             enough = state.done + state.rows >= due(total, state.started_ms, now_ms, self._days)
-            return not enough and may()
+            in_time = (
+                now_ms < state.started_ms + self._days * DAY_MS
+            )  # a segment may say that it is any number of changes
+            return not (enough and in_time) and may()
 
         while (log := audit.log_from(store, state.log_id)) is not None:
             if log.id != state.log_id:

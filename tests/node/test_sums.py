@@ -237,3 +237,16 @@ def test_a_place_that_is_no_number_is_a_gap(app: App, column: str) -> None:
     """Regression (crash lab, flips, seed 24): it ended by a TypeError, in the scrub as in `verify`."""
     alter(app, f"update segment set {column} = x'05' where lsn = 1")
     assert "FN-6602" in {one.code for one in audit.verify_store(app.store, app.trust).problems}
+
+
+def test_a_segment_that_says_it_is_longer_does_not_end_the_scrub(app: App) -> None:
+    """Regression (crash lab, flips, seed 24): a round that had come by more changes than there are never
+    ended."""
+    alter(app, "update segment set count = count + 4096 where lsn = 1")
+    scrub = Scrub(app.store, app.trust.directory, "13", 1, lambda: 0.0)
+    now_ms, found, steps = 1_780_000_000_000, [], 0
+    while not scrub.state.last_ended_ms:
+        found += scrub.step(now_ms)
+        now_ms, steps = now_ms + DAY_MS // 8, steps + 1
+        assert steps < 20
+    assert "FN-6604" in {one.code for one in found}
