@@ -32,6 +32,7 @@ SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 WAL_PAGES = 4_000  # checkpoint the write-ahead log every 16 MiB: at SQLite's 1,000 pages bulk loads run a third slower
 WAL_TRIES = 100
 JOURNAL_BYTES = 64 * 1024 * 1024
+STATEMENTS = 256  # prepared ones that a connection keeps: a daemon uses more than the 128 that are usual
 REWRITE_PAGES = 1_000
 OK, WAITS = 0, (5, 6)  # sqlite3_backup_step: SQLITE_BUSY, SQLITE_LOCKED
 OPENING_BYTES = 128 * 1024  # what opening a database needs: SQLite calls it an I/O error when that is not there
@@ -68,9 +69,13 @@ def connect(
     try:
         if readonly and not memory:
             uri = path.absolute().as_uri() + "?mode=ro"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+            )
         else:
-            connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                str(path), isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+            )
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute(f"pragma cache_size=-{cache_kib}")
         overwrite(connection, secure)
@@ -123,7 +128,9 @@ def look(path: Path) -> Connection:
     if version() < VERSION_MIN:
         raise StoreError("FN-7601", found=sqlite3.sqlite_version, needed=".".join(map(str, VERSION_MIN)))
     try:
-        connection = sqlite3.connect(_untouched(path), uri=True, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            _untouched(path), uri=True, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+        )
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute("select count(*) from sqlite_master").fetchone()
     except UNREADABLE as error:

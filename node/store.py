@@ -143,6 +143,7 @@ class Store:
             tx = Transaction(self, self._c)
             yield tx
             self._noted.settle()
+        self._noted.stand()
         self.drawn += tx.drawn
         if self.room.given_up:
             sqlite.truncate(self._c)  # what the write-ahead log takes is room as well

@@ -8,9 +8,11 @@ Rules
 2. What a transaction changes is noted by triggers that the writing connection alone has (TEMP: the schema of the file
    is as it was), and its sums are written in the same transaction (`Noted.settle`, by `Store.write`). Whatever writes
    past `Store.write` is noticed like a flipped bit.
-3. Left out is what is proved otherwise: the bytes of a segment and what its header says, the state of a log, nodes of
+3. The last arrival number and the clock change with every transaction: they have a sum of their own, `sum/now`, which
+   is written anew and not kept up.
+4. Left out is what is proved otherwise: the bytes of a segment and what its header says, the state of a log, nodes of
    trees, half a segment.
-4. A store without sums, and one with a new shape, gets them when it is opened, the order of arrival from there on
+5. A store without sums, and one with a new shape, gets them when it is opened, the order of arrival from there on
    (`begin`). One that does not hold is told (`holds`) and made again by whoever may write (`take`): what is there
    counts.
 
@@ -44,7 +46,10 @@ LEFT_OUT = {
     "log": ("size", "root", "frontier", "last_hlc"),
     "segment": ("last_hlc", "sha256", "content_key", "first_time", "first_signature", "data"),
 }
-_FUNCTION = "fednode_row"
+NOW = ("lsn", "hlc")  # keys of `meta` (rule 3)
+_FUNCTION, _PLUS = "fednode_row", "fednode_plus"
+_NOW = SUM + "now"
+_OTHERS = f"key not glob '{SUM}*' and {{0}}key not in {NOW}"  # of `meta`
 
 
 def without(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -77,7 +82,10 @@ class Noted:
     def __init__(self, connection: sqlite.Connection) -> None:
         self._c = connection
         self._changes: Counter[str] = Counter()
+        self._now: object = None  # as its sum has it
+        self._next: object = None
         connection.create_function(_FUNCTION, -1, self._note)
+        connection.create_function(_PLUS, 2, _plus)
         connection.execute("pragma recursive_triggers=on")  # else who replaces a row is told nothing of the old one
         for table in (*TABLES, *BY_ARRIVAL):
             self._watch(table, _columns(connection, table))
@@ -85,7 +93,7 @@ class Noted:
     def _watch(self, table: str, columns: list[str]) -> None:
         def call(row: str, sign: int) -> str:
             values = ", ".join(f'{row}."{name}"' for name in columns)
-            only = f" where {row}.key not glob '{SUM}*'" if table == "meta" else ""
+            only = f" where {row}." + _OTHERS.format(f"{row}.") if table == "meta" else ""
             return f"select {_FUNCTION}('{table}', {sign}, {values}){only};"
 
         of = ", ".join(f'"{name}"' for name in columns)
@@ -95,7 +103,8 @@ class Noted:
             (f"update of {of}", call("old", -1) + call("new", 1)),
         ):
             name = f"sum_{table}_{event[:6]}"
-            self._c.execute(f'create temp trigger "{name}" after {event} on main."{table}" begin {calls} end')
+            # a script: else these push what is used all the time out of the connection's prepared statements
+            self._c.executescript(f'create temp trigger "{name}" after {event} on main."{table}" begin {calls} end')
 
     def _note(self, table: str, sign: int, *values: Any) -> None:
         self._changes[_key(table, values)] += sign * row_hash(table, values)
@@ -108,19 +117,39 @@ class Noted:
         """Write the sums of what was changed, in the running transaction."""
         changes = {key: change for key, change in self._changes.items() if change}
         self._changes.clear()
-        row = self._c.execute("select value from meta where key = ?", (SINCE,)).fetchone() if changes else None
-        if row is None:
+        rows = dict(self._c.execute("select key, value from meta where key in (?, ?, ?)", (*NOW, SINCE)))
+        since = rows.pop(SINCE, None)
+        self._next = rows if since is not None else None
+        if since is None:
             return
+        if rows != self._now:
+            _put(self._c, _NOW, sum(row_hash("meta", row) for row in rows.items()))
         for key, change in changes.items():
-            if key.startswith(f"{SUM}#") and int(key[len(SUM) + 1 :]) < row[0] // RUN:
-                continue
-            found = self._c.execute("select value from meta where key = ?", (key,)).fetchone()
-            _put(self._c, key, (int.from_bytes(found[0], "big") if found else 0) + change)
+            if not key.startswith(f"{SUM}#") or int(key[len(SUM) + 1 :]) >= since // RUN:
+                _add(self._c, key, change)
+
+    def stand(self) -> None:
+        """What was settled last is on disk."""
+        self._now = self._next
+
+
+def _bytes(total: int) -> bytes:
+    return (total % (1 << 8 * BYTES)).to_bytes(BYTES, "big")
+
+
+def _plus(there: bytes, change: bytes) -> bytes:
+    return _bytes(int.from_bytes(there, "big") + int.from_bytes(change, "big"))
+
+
+def _add(connection: sqlite.Connection, key: str, change: int) -> None:
+    added = _bytes(change)
+    if not connection.execute(f"update meta set value = {_PLUS}(value, ?) where key = ?", (added, key)).rowcount:
+        _put(connection, key, change)
 
 
 def _put(connection: sqlite.Connection, key: str, total: int) -> None:
-    value = (total % (1 << 8 * BYTES)).to_bytes(BYTES, "big")
-    connection.execute("insert or replace into meta values (?, ?)", (key, value))
+    sql = "insert into meta values (?1, ?2) on conflict do update set value = ?2"
+    connection.execute(sql, (key, _bytes(total)))
 
 
 def begin(connection: sqlite.Connection, path: Any, *, anew: bool) -> None:
@@ -131,13 +160,13 @@ def begin(connection: sqlite.Connection, path: Any, *, anew: bool) -> None:
         c.execute(f"delete from meta where key = ? or key glob '{SUM}*'", (SINCE,))
         lsn = c.execute("select value from meta where key = 'lsn'").fetchone()[0]
         c.execute("insert into meta values (?, ?)", (SINCE, lsn // RUN * RUN))
-        for key in (*(SUM + table for table in TABLES), f"{SUM}#{lsn // RUN}"):
+        for key in (*(SUM + table for table in TABLES), _NOW, f"{SUM}#{lsn // RUN}"):
             _put(c, key, _total(c, key))
 
 
 def _total(connection: sqlite.Connection, key: str) -> int:
     """The sum of the rows that are there."""
-    name = key.removeprefix(SUM)
+    name = "meta" if key == _NOW else key.removeprefix(SUM)
     total = 0
     for table in BY_ARRIVAL if name.startswith("#") else (name,):
         columns = _columns(connection, table)
@@ -148,7 +177,7 @@ def _total(connection: sqlite.Connection, key: str) -> int:
                 (int(name[1:]) * RUN, int(name[1:]) * RUN + RUN),
             )
         elif name == "meta":
-            where = f"where key not glob '{SUM}*'"
+            where = f"where key in {NOW}" if key == _NOW else "where " + _OTHERS.format("")
         listed = ", ".join(f'"{one}"' for one in columns)
         for row in connection.execute(f'select {listed} from "{table}" {where}', some):
             total += row_hash(table, row)
@@ -163,7 +192,7 @@ def keys(store: Store) -> list[str]:
     own."""
     if store.meta(SINCE) is None:
         return []
-    due = [SUM + table for table in TABLES]
+    due = [*(SUM + table for table in TABLES), _NOW]
     return due + [key for (key,) in store.rows(f"select key from meta where key glob '{SUM}*'") if key not in due]
 
 
@@ -176,7 +205,7 @@ def holds(store: Store, key: str) -> bool:
             c.execute("begin")
         try:
             there = store.meta(key, bytes(BYTES) if key.startswith(f"{SUM}#") else None)
-            return known(key) and there == (_total(c, key) % (1 << 8 * BYTES)).to_bytes(BYTES, "big")
+            return known(key) and there == _bytes(_total(c, key))
         finally:
             if not inside:
                 c.execute("rollback")
@@ -186,14 +215,14 @@ def names(key: str) -> tuple[str, int, int]:
     """(table, from which arrival number, up to which) of a sum, for people."""
     name = key.removeprefix(SUM)
     if not (name.startswith("#") and known(key)):
-        return name, 0, 0
+        return "meta" if key == _NOW else name, 0, 0
     return "segment", int(name[1:]) * RUN, (int(name[1:]) + 1) * RUN
 
 
 def known(key: str) -> bool:
     """Whether there is such a sum at all."""
     name = key.removeprefix(SUM)
-    return name in TABLES or (name.startswith("#") and name[1:].isascii() and name[1:].isdigit())
+    return name in TABLES or key == _NOW or (name.startswith("#") and name[1:].isascii() and name[1:].isdigit())
 
 
 def take(store: Store, wrong: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +118,22 @@ def test_a_row_that_says_something_else_is_told_of(app: App, table: str, column:
     kind = str(next(row[2] for row in app.store.rows(f"pragma table_info({table})") if row[1] == column)).lower()
     alter(app, f"update {table} set {column} = {kinds.get(kind, 'value + 1')} where {where}")
     assert wrong(app.store) != []
+
+
+@pytest.mark.parametrize(("key", "value"), [("lsn", "value + 8"), ("hlc", "value - 1"), ("store_id", "x'00'")])
+def test_a_setting_that_says_something_else_is_told_of(app: App, key: str, value: str) -> None:
+    alter(app, f"update meta set value = {value} where key = '{key}'")
+    assert wrong(app.store) == ["sum/meta" if key == "store_id" else "sum/now"]
+
+
+def test_the_sum_of_a_transaction_that_failed_is_written_by_the_next_that_says_the_same(app: App) -> None:
+    """What changes with every transaction is compared with what stands, not with what was to stand."""
+    for fails in (True, False):
+        with suppress(StoreError), app.store.write() as tx:
+            tx.set_meta("hlc", 1 << 60)
+            app.store._noted.settle()  # type: ignore[union-attr]
+            tx.execute("insert into nowhere values (1)" if fails else "select 1")
+    assert wrong(app.store) == []
 
 
 def changed_and_failed(tx: Transaction) -> None:
