@@ -649,7 +649,10 @@ class Projector(Judge):
         running transaction. One that is older than this is believed."""
         c, shape = self.connection, _encode({str(number): codes for number, codes in fields.items()}).decode()
         row = c.execute("select value from meta where key = 'text_shape'").fetchone()
-        made_of = msgspec.json.decode(row[0], type=dict[int, list[str]]) if row else {}
+        try:
+            made_of = msgspec.json.decode(row[0], type=dict[int, list[str]]) if row else {}
+        except (msgspec.DecodeError, TypeError):
+            made_of = {-1: []}  # who knows
         if any(fields.get(number) != codes for number, codes in made_of.items()):
             c.execute("delete from meta where key = 'text_id'")
             c.execute("delete from stale_text")

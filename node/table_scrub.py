@@ -276,7 +276,7 @@ class Tables:
                 c.execute("begin")
                 of = c.execute("select value from meta where key = 'store_id'").fetchone()
                 return what(c) if of is not None and of[0] == self._store.store_id else nothing
-        except (sqlite.DatabaseError, UnicodeError, StoreError, ArithmeticError, LookupError, TypeError, ValueError):
+        except (sqlite.DatabaseError, StoreError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             return unreadable
 
 

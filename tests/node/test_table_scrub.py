@@ -205,6 +205,22 @@ def test_a_text_that_is_none_any_more_is_told_where_full_text_is_made(app: App) 
         projector.index_text()
 
 
+def test_a_payload_that_is_no_text_is_told_of(app: App) -> None:
+    """Regression (crash lab, flips, seed 32): the scrub ended by an AttributeError."""
+    alter(app, "update record set payload = 5 where id = 50")
+    alter(app, "update record set payload = x'05' where id = 51")
+    assert UNREADABLE in {one.code for one in found(app)} or DIFFERS in {one.code for one in found(app)}
+
+
+def test_full_text_that_was_made_of_who_knows_what_is_made_anew(app: App) -> None:
+    """Regression (crash lab, flips, seed 34): it ended by a DecodeError."""
+    alter(app, "update meta set value = replace(value, ',', ';') where key = 'text_shape'")
+    assert UNREADABLE in {one.code for one in found(app)}
+    with closing(app.new_projector()) as projector:
+        assert projector.index_text() >= COUNT - 1
+    assert found(app) == []
+
+
 def test_a_rebuild_mends_full_text(app: App) -> None:
     flip_text(app, 3)
     with closing(app.new_projector()) as projector:
