@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -76,6 +77,10 @@ def _columns(connection: sqlite.Connection, table: str) -> list[str]:
     return [name for name in there if name not in LEFT_OUT.get(table, ())]
 
 
+def _note(changes: Counter[str], table: str, sign: int, *values: Any) -> None:
+    changes[_key(table, values)] += sign * row_hash(table, values)
+
+
 class Noted:
     """What transactions of one connection change, until their sums are written."""
 
@@ -84,7 +89,8 @@ class Noted:
         self._changes: Counter[str] = Counter()
         self._now: object = None  # as its sum has it
         self._next: object = None
-        connection.create_function(_FUNCTION, -1, self._note)
+        # of the counts alone: a connection that held what holds it would not be closed when nobody has it any more
+        connection.create_function(_FUNCTION, -1, partial(_note, self._changes))
         connection.create_function(_PLUS, 2, _plus)
         connection.execute("pragma recursive_triggers=on")  # else who replaces a row is told nothing of the old one
         for table in (*TABLES, *BY_ARRIVAL):
@@ -105,9 +111,6 @@ class Noted:
             name = f"sum_{table}_{event[:6]}"
             # a script: else these push what is used all the time out of the connection's prepared statements
             self._c.executescript(f'create temp trigger "{name}" after {event} on main."{table}" begin {calls} end')
-
-    def _note(self, table: str, sign: int, *values: Any) -> None:
-        self._changes[_key(table, values)] += sign * row_hash(table, values)
 
     def forget(self) -> None:
         """A transaction begins: what another one would have changed was rolled back."""

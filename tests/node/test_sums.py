@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -184,6 +186,27 @@ def test_what_was_rolled_back_counts_for_nothing(app: App) -> None:
     with app.store.write() as tx:
         tx.execute("update peer set acked = 9")
     assert wrong(app.store) == []
+
+
+def test_regression_a_store_that_nobody_has_any_more_is_closed(tmp_path: Path) -> None:
+    """The connection held the function that counts, that held the connection: it stayed open, beside what was moved."""
+
+    def opened() -> int:
+        """How often this process has the store open."""
+        there = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        return there.count(str(path))
+
+    path = tmp_path.resolve() / "log.db"
+    gc.disable()
+    try:
+        store = Store.create(path, store_id=bytes(16), stash_key=bytes(32))
+        with store.write() as tx:
+            tx.set_meta("x", 1)
+        assert opened() == 1
+        del store, tx
+        assert opened() == 0
+    finally:
+        gc.enable()
 
 
 def test_several_write_one_after_the_other(app: App) -> None:

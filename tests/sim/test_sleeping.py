@@ -133,7 +133,11 @@ def test_a_copied_home_is_a_new_one(tmp_path: Path) -> None:
             if (
                 sql and sql.lower().startswith("create table") and not name.startswith("_")
             ):  # migrations say when they ran
-                assert copied.rows(f'select * from "{name}"') == made.rows(f'select * from "{name}"'), name
+                there, expected = (
+                    [row for row in store.rows(f'select * from "{name}"') if row[0] != "sum/_sqlite_migrations"]
+                    for store in (copied, made)
+                )
+                assert there == expected, name
         copied.close()
         made.close()
 

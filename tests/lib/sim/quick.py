@@ -95,7 +95,7 @@ _in_force = [""]
 
 
 def _mapped(*place: Any, **settings: Any) -> Any:
-    connection = _connect(*place, cached_statements=STATEMENTS, **settings)
+    connection = _connect(*place, **{**settings, "cached_statements": STATEMENTS})
     connection.execute(f"pragma mmap_size={MAPPED_BYTES}")
     return connection
 
