@@ -76,7 +76,7 @@ def test_both_logs_are_brought_into_their_databases_when_nothing_else_is_to_be_d
         connection, unclean, wakes = "state.db", 0, 0
 
         class store:
-            connection = "log.db"
+            connection, lsn = "log.db", 7
 
             @staticmethod
             def meta(_key: str, default: Any) -> Any:
