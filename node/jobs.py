@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import audit, drills, files, retention, scrub, sums
+from fednode.node import drills, files, retention, scrub
 from fednode.node.config import Config
 from fednode.node.erasing import clean
 from fednode.node.journal import DONE, FAILED, REFUSED
@@ -231,8 +231,7 @@ def _scrub(app: App) -> dict[str, Any]:
     one = scrub.Scrub(*place, lambda: monotonic() * 1000, tables)
     before = one.state.done
     problems = one.step(app.now_ms())
-    audit.mend(app.store, one.altered, problems)
-    sums.take(app.store, one.wrong)
+    one.mend(app.store, problems)
     scrub.save(app.store, one.state)
     for found in problems:
         told = {"log": found.log, "first": found.first, "end": found.end}

@@ -94,8 +94,8 @@ class Scrub:
         self._store, self._directory, self._me, self._days, self._clock_ms = store, directory, me, days, clock_ms
         self._tables = tables
         self.state = load(store)
-        self.altered: list[tuple[int, list[TreeNode]]] = []  # for whoever may write: `audit.mend`,
-        self.wrong: list[str] = []  # and `sums.take`
+        self.altered: list[tuple[int, list[TreeNode]]] = []  # until `mend`: kept nodes of trees,
+        self.wrong: list[str] = []  # and sums
 
     def step(self, now_ms: int, may_go_on: Callable[[], bool] = lambda: True) -> list[Problem]:
         """Do what is due, within `STEP_MS`. Returns the problems that were found."""
@@ -196,6 +196,13 @@ class Scrub:
             if len(sums.TABLES) <= state.sums < len(keys) and not may():  # the tables are small: in one go
                 return False
         return True
+
+    def mend(self, store: Store, problems: list[Problem]) -> None:
+        """Put right, in a store that may be written, what the steps found that is only derived; `problems`: theirs."""
+        audit.mend(store, self.altered, problems)
+        self.altered.clear()
+        sums.take(store, self.wrong)
+        self.wrong.clear()
 
     def _in_round(self, now_ms: int) -> bool:
         """Whether there is something to do in this round; begins one when it is time, or when the clock went back."""

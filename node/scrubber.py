@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fednode.crypto.errors import FednodeError
-from fednode.node import audit, mending, scrub, sums
+from fednode.node import mending, scrub
 from fednode.node.audit import Problem
 from fednode.node.journal import DONE, FAILED
 from fednode.node.scrub import Scrub
@@ -96,10 +96,7 @@ class Scrubber:
             log.error("damage", extra={"code": one.code, "log": one.log, "first": one.first, "end": one.end})
             told = {"log": one.log, "first": one.first, "end": one.end}
             journal.alert(one.code, self._app.trust.node, told)
-        audit.mend(writer.store, self._scrub.altered, problems)
-        self._scrub.altered.clear()
-        sums.take(writer.store, self._scrub.wrong)
-        self._scrub.wrong.clear()
+        self._scrub.mend(writer.store, problems)
         if ended:
             outcome, changes, bad = FAILED if state.last_problems else DONE, state.last_changes, state.last_problems
             journal.event("audit.scrub", outcome, changes=changes, problems=bad)

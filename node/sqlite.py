@@ -51,6 +51,11 @@ def version() -> tuple[int, ...]:
     return tuple(int(part) for part in sqlite3.sqlite_version.split("."))
 
 
+def _opened(place: str, *, uri: bool = False) -> Connection:
+    """In autocommit mode, for whichever thread. Raises what SQLite raises."""
+    return sqlite3.connect(place, uri=uri, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS)
+
+
 def connect(
     path: Path,
     *,
@@ -69,13 +74,9 @@ def connect(
     try:
         if readonly and not memory:
             uri = path.absolute().as_uri() + "?mode=ro"
-            connection = sqlite3.connect(
-                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
-            )
+            connection = _opened(uri, uri=True)
         else:
-            connection = sqlite3.connect(
-                str(path), isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
-            )
+            connection = _opened(str(path))
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute(f"pragma cache_size=-{cache_kib}")
         overwrite(connection, secure)
@@ -128,9 +129,7 @@ def look(path: Path) -> Connection:
     if version() < VERSION_MIN:
         raise StoreError("FN-7601", found=sqlite3.sqlite_version, needed=".".join(map(str, VERSION_MIN)))
     try:
-        connection = sqlite3.connect(
-            _untouched(path), uri=True, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
-        )
+        connection = _opened(_untouched(path), uri=True)
         connection.execute(f"pragma busy_timeout={BUSY_MS}")
         connection.execute("select count(*) from sqlite_master").fetchone()
     except UNREADABLE as error:

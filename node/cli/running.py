@@ -82,16 +82,14 @@ def sync(session: Session, up: bool, down: bool, limit: str | None) -> None:
     _logs(session)
     app = session.app()
     both = up == down
-    plain = not up and not down and limit is None
     try:
         rate = parse_rate(limit) if limit is not None else None
     except Unreadable as error:
         raise Refused("FN-2734", value=limit) from error
     try:
-        if plain:
-            report = asyncio.run(syncing.sync_now(app))
-        else:
-            report = asyncio.run(syncing.sync_once(app, up=both or up, down=both or down, limit=rate))
+        asked = up or down or limit is not None
+        once = syncing.sync_once(app, up=both or up, down=both or down, limit=rate) if asked else syncing.sync_now(app)
+        report = asyncio.run(once)
     except Unavailable as error:
         pending = _pending(app)
         error.params = {**error.params, "pending": pending}
