@@ -25,7 +25,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ STILL_S = 120.0
 LOOK_S = 1.0
 PROJECT_S = 10.0
 DONE, NOT_HERE, ENDED = "done", "not here", "ended"
+OWN, DAEMONS = "own", "daemon"  # whose session
 
 
 class Question(msgspec.Struct):
@@ -63,20 +64,39 @@ class Question(msgspec.Struct):
     addresses: list[str]
 
 
-class Answer(msgspec.Struct):
-    """`outcome`: `done`; or for who asked to dial: `not here`, or `ended`, given up before it was done. The rest: what
-    was moved since it was asked."""
+@dataclass(slots=True)
+class SyncReport:
+    """What one exchange moved. `pending`: changes saved here that the parent does not hold yet; `over`: over whose
+    session."""
 
-    outcome: str = NOT_HERE
     parent: str = ""
     address: str = ""
     sent: int = 0
     acked: int = 0
     received: int = 0
-    refused: list[tuple[str, str]] = []
+    refused: list[tuple[str, str]] = field(default_factory=list)
     bytes_sent: int = 0
     bytes_received: int = 0
+    pending: int = 0
     applied: int = 0
+    over: str = OWN
+
+    def add(self, moved: Report | SyncReport) -> None:
+        """What a session, or another report, counted."""
+        self.sent += moved.sent
+        self.acked += moved.acked
+        self.received += moved.received
+        self.refused += moved.refused
+        self.bytes_sent += moved.bytes_sent
+        self.bytes_received += moved.bytes_received
+
+
+class Answer(msgspec.Struct):
+    """`outcome`: `done`; or for who asked to dial: `not here`, or `ended`, given up before it was done. `report`: what
+    was moved since it was asked."""
+
+    outcome: str
+    report: SyncReport
 
 
 # ---------------------------------------------------------------- who asks
@@ -195,7 +215,7 @@ class Listener:
         engine, follower = self._engine, self._follower
         session = self._session(question.addresses)
         if session is None:
-            return Answer()
+            return Answer(NOT_HERE, SyncReport())
         then, applied, trust = replace(session.report), follower.applied, self._app.trust
         self._take_in()
         engine.renew_when_due()
@@ -204,11 +224,12 @@ class Listener:
         sounding = session.sound(str(trust.log_name(AUDIT, trust.area)))
         outcome = await self._met(session, sounding, last) if sounding else NOT_HERE
         if outcome == NOT_HERE:
-            return Answer()
+            return Answer(NOT_HERE, SyncReport())
         if outcome == DONE:
             await self._projected()
-        moved = session.report.since(then)
-        return _answer(outcome, session, moved, follower.applied - applied)
+        report = SyncReport(session.shown, session.address, applied=follower.applied - applied, over=DAEMONS)
+        report.add(session.report.since(then))
+        return Answer(outcome, report)
 
     async def _met(self, session: Session, sounding: int, last: int) -> str:
         """Wait until the session has exchanged all that there was. `last`: the arrival number when it was asked."""
@@ -240,18 +261,3 @@ class Listener:
         follower, upto = self._follower, self._engine.store.lsn
         follower.wake()
         await self._engine.until(lambda: follower.upto >= upto or follower.stuck, PROJECT_S)
-
-
-def _answer(outcome: str, session: Session, moved: Report, applied: int) -> Answer:
-    return Answer(
-        outcome,
-        session.shown,
-        session.address,
-        moved.sent,
-        moved.acked,
-        moved.received,
-        moved.refused,
-        moved.bytes_sent,
-        moved.bytes_received,
-        applied,
-    )

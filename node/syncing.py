@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fednode.node import admission, asking, carrier, erasing, poke, whereabouts
+from fednode.node.asking import SyncReport
 from fednode.node.dialer import EARLIER_LIFE
 from fednode.node.driver import Report
 from fednode.node.engine import Engine, code_of
@@ -30,36 +30,15 @@ if TYPE_CHECKING:
     from fednode.node.app import App
 
 
-OWN, DAEMONS = "own", "daemon"
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """What one exchange moved. `pending`: changes saved here that the parent does not hold yet; `over`: over whose
-    session."""
-
-    parent: str = ""
-    address: str = ""
-    sent: int = 0
-    acked: int = 0
-    received: int = 0
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    pending: int = 0
-    applied: int = 0
-    over: str = OWN
-
-
 async def sync_now(app: App) -> SyncReport:
     """One exchange with the parent, now: in the session that the daemon has open with it, or else as `sync_once`."""
     if app.trust.parent is None:
         raise StoreError("FN-7621")
     answer = await asking.ask(app.home.run_dir, app.parent_addresses())
-    moved = _told(answer) if answer is not None else SyncReport()
+    moved = answer.report if answer is not None else SyncReport()
     if answer is None or answer.outcome != asking.DONE:
         report = await sync_once(app)
-        _add(report, moved)  # in the daemon's session, before it ended
+        report.add(moved)  # in the daemon's session, before it ended
         report.applied += moved.applied
         return report
     app.trust.refresh(app.store)
@@ -67,21 +46,6 @@ async def sync_now(app: App) -> SyncReport:
     moved.pending = app.store.backlog_up(peer.acked if peer else 0).changes
     _project(app, moved)
     return moved
-
-
-def _told(answer: asking.Answer) -> SyncReport:
-    return SyncReport(
-        answer.parent,
-        answer.address,
-        answer.sent,
-        answer.acked,
-        answer.received,
-        answer.refused,
-        answer.bytes_sent,
-        answer.bytes_received,
-        applied=answer.applied,
-        over=DAEMONS,
-    )
 
 
 async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int | None = None) -> SyncReport:
@@ -186,7 +150,7 @@ async def _dial(app: App, addresses: Sequence[str], report: SyncReport, converse
             if error.retry_after_ms:
                 break
             continue
-        _add(report, moved)
+        report.add(moved)
         if close.error is None:
             return
         last = close.error
@@ -195,12 +159,3 @@ async def _dial(app: App, addresses: Sequence[str], report: SyncReport, converse
         if not isinstance(close.error, Unavailable) or close.error.retry_after_ms:
             break
     raise last
-
-
-def _add(report: SyncReport, moved: Report | SyncReport) -> None:
-    report.sent += moved.sent
-    report.acked += moved.acked
-    report.received += moved.received
-    report.refused += moved.refused
-    report.bytes_sent += moved.bytes_sent
-    report.bytes_received += moved.bytes_received

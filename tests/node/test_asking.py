@@ -408,7 +408,7 @@ async def test_soundings_without_an_answer_are_not_heaped_up(place: Place) -> No
     while session.sound("hebei/1301/1/sys.audit"):
         pass
     answer = await asking.ask(place.city.app.home.run_dir, (f"127.0.0.1:{place.line.port}",))
-    assert answer == asking.Answer()
+    assert answer == asking.Answer(asking.NOT_HERE, asking.SyncReport())
 
 
 # ---------------------------------------------------------------- bad daemons
@@ -427,7 +427,17 @@ async def says(data: bytes, reader: asyncio.StreamReader, writer: asyncio.Stream
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\n\n", b"\xff\n", b"{}x\n", b'{"outcome": 3}\n', b"[]\n", b"x" * (asking.ANSWER_BYTES_MAX + 1), b'{"outc'],
+    [
+        b"",
+        b"\n\n",
+        b"\xff\n",
+        b"{}x\n",
+        b'{"outcome": 3}\n',
+        b'{"outcome": "done"}\n',
+        b"[]\n",
+        b"x" * (asking.ANSWER_BYTES_MAX + 1),
+        b'{"outc',
+    ],
 )
 async def test_a_daemon_that_talks_garbage_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
