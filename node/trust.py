@@ -8,7 +8,8 @@ Rules
 3. Another process may append system logs; `refresh` costs two small queries when nothing came.
 4. That a node above goes on in a new life is also heard from the parent (`hear`), whose feed may have what was written
    in that life before it has the word of it. It is kept (`LATER_LIVES`) until a log here says it, and passed on in
-   greetings, so that every level below believes what it gets.
+   greetings, so that every level below believes what it gets. At a start the logs are read first: they may say who its
+   issuer is by now.
 5. The event loop, the writer and the projection share one: they take turns at following the logs, and look without.
 
 >>> # trust = Trust.load(store, chain=(own_der, ..., root_der), node="130102")
@@ -84,13 +85,8 @@ class Trust:
         with self._turn:
             found = store.metas("system_lsn", LATER_LIVES)
             upto = int(found.get("system_lsn", 0))  # what is committed after this is for the next call, or taken twice
-            told = str(found.get(LATER_LIVES) or "")
-            if told != self._heard_of:
-                self._heard_of = told
-                self.hear([bytes.fromhex(one) for one in told.split()])
-            if upto <= self._seen:
-                return False
-            for dataset in (NODES, CATALOG):
+            news = upto > self._seen
+            for dataset in (NODES, CATALOG) if news else ():
                 after = self._seen
                 while held := store.segments(after, READ_AT_ONCE, dataset=dataset):
                     for one in held:
@@ -99,8 +95,12 @@ class Trust:
                             raise StoreError("FN-7612", log=str(one.name))
                         self.take(one.name, columns)
                     after = held[-1].lsn
-            self._seen = upto
-            return True
+            self._seen = max(self._seen, upto)
+            told = str(found.get(LATER_LIVES) or "")
+            if told != self._heard_of:  # now: who could have said it may have been said in what was read just before
+                self._heard_of = told
+                self.hear([bytes.fromhex(one) for one in told.split()])
+            return news
 
     def reload(self, store: Store) -> None:
         """Forget and read again: after a transaction that was rolled back. Other threads see the old or the new,

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fednode.node import shipped, succession, syncing
-from fednode.node.app import App
+from chain import CITY, COUNTY, PROVINCE, WORLD, Node
+from fednode.crypto import certs, issuing
+from fednode.node import admission, shipped, succession, syncing
+from fednode.node.app import App, encoded
+from fednode.node.trust import Trust
 from fednode.sync.catalog import Catalog
+from fednode.sync.change import NODES, Change
+from fednode.sync.effects import Commit
+from fednode.sync.identity import LEVELS, node_payload
 from mesh import Mesh, Running
+from rekeyed import rekeyed
 from standbys import standby_of, with_standby, write_some
+from world import NOW_S
 
 
 async def succeed(mesh: Mesh, standby: Running) -> None:
@@ -116,3 +124,40 @@ async def test_what_a_promoted_province_writes_reaches_the_counties(tmp_path: Pa
         later = await mesh.child(city, "130104", "county")
         await mesh.until(lambda: later.app.trust.catalog_version == old.version + 1)
         assert later.app.store.refused() == []
+
+
+def second_lives() -> tuple[bytes, bytes]:
+    """The province's second life by the root, and the city's by that."""
+    province = rekeyed(WORLD, PROVINCE)
+    keys = WORLD.keys(CITY, 2)
+    asked = issuing.parse_request(issuing.make_request(CITY, keys.tls, keys.sign, keys.seal))
+    grant = issuing.Grant(CITY, "city", (CITY,), 2, 365, 7)
+    return province.chain[0], issuing.issue(
+        asked, grant, certs.parse(province.chain[0]), province.keys.tls, LEVELS, now_s=NOW_S
+    )
+
+
+def test_regression_what_was_heard_is_known_after_a_start_where_its_issuer_has_a_later_life_too(
+    tmp_path: Path,
+) -> None:
+    """Found by the simulator (promoting, small, seed 960): the province was succeeded, then the city. A county that had
+    heard of the city's new life looked, as it started again, whether the province's old one could have said that,
+    before it had read in its log that there is a new one. It forgot what it had heard, and its villages refused all of
+    the city's new logs for good (FN-5412)."""
+    county = Node(COUNTY, tmp_path / COUNTY)
+    place = WORLD.places[COUNTY]
+    trust = county.writer.trust = Trust.load(county.store, place.chain, COUNTY)
+    province, city = second_lives()
+    trust.hear([province, city])
+    said = Change(PROVINCE.encode(), encoded(node_payload(province)))
+    of_province = WORLD.segment(
+        PROVINCE, [said], dataset=NODES, incarnation=2, key=WORLD.keys(PROVINCE, 2).sign, sealed=False
+    )
+    (done,) = county.take(CITY, Commit(1, of_province.raw))
+    assert done.refused == ""
+    with county.store.write() as tx:
+        trust.keep_heard(tx)
+    again = Trust.load(county.store, place.chain, COUNTY)
+    assert again.directory.heard == {(CITY, 2)} == trust.directory.heard
+    assert admission.later_lives(again, (1, 1, 2)) == (city,)  # what its villages are told
+    county.store.close()

@@ -9,8 +9,9 @@ winners. 332: the same at an old primary that comes back with its own. 337: two 
 and the lower one's successor is invited anew, as FN-5519 says. 760: what stood over a late write and was said once
 more was erased in one place alone. 796: a segment of which something had been said once more before it was made again
 was not, and all else in it was lost. 874: two cosignatures of one change, of which the levels above have the first, and
-nobody below had heard of it. 972: a standby's own log came to a child before the word of who that standby was
-(FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later.
+nobody below had heard of it. 960: a county that started again forgot what it had heard of the city's new life, and its
+villages refused what that wrote (FN-5412). 972: a standby's own log came to a child before the word of who that standby
+was (FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 760, 796, 874, 972, 982)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 760, 796, 874, 960, 972, 982)
 
 
 @pytest.mark.sim
