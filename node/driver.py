@@ -206,12 +206,8 @@ class Session:
         if half is not None:
             half = replace(half, data=bytearray(half.data))  # this session may still be receiving
 
-        def keep(writer: Writer) -> None:
-            with writer.store.write() as tx:
-                tx.set_partial(node, None if writer.store.room.low else half)
-
         with contextlib.suppress(FednodeError):
-            await self._writer.call(keep, node)
+            await self._writer.call(lambda writer: writer.keep_half(node, half), node)
 
     def end(self, error: Exception | None, retry_after_ms: int = 0) -> None:
         """End from this side."""

@@ -11,7 +11,9 @@ Rules
    and down to the area of the record. The receipt names places in logs, never a key; a carrier's also who stripped what
    it holds, for only that node knows which changes these are.
 5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
-6. Evidence of what was refused loses its bodies with what they hold; the signed heads stay.
+6. Evidence of what was refused loses its bodies with what they hold, also where this node does not hold that, or the
+   evidence comes later; the signed heads stay. What cannot be read may hold anything: it goes with the next erase.
+   Half a segment goes, too, and of what was erased none is kept.
 7. A change that this node made again in a later life is there twice, and so is what it said once more (that may be
    another's: `node.meanwhile`). Only this node knows that it is the same, so it erases the other, too, by an erase of
    its own, in the transaction that learns of the first (`copies`, `Writer._erase_copies`).
@@ -162,6 +164,7 @@ class Stripping:
             urgent.mark(tx, lsn)
         for log, seqs in wanted.items():
             self._strip_all(tx, log, seqs)
+            self._forget_elsewhere(tx, log, min(seqs), max(seqs) + 1)
 
     def copies(self) -> list[tuple[LogName, int, str]]:
         """(log, number, place of what was erased): what the erased was made again as, or is the making again of, and
@@ -268,8 +271,7 @@ class Stripping:
         gone = strip(columns, positions, envelope.header.suite)
         readers = self._readers(held.name, envelope.header.readers)
         raw, content_key = reseal(envelope, gone, self._trust.me, readers, self._keys.sign.sign, self._rng)
-        resealed.replace(tx, held.lsn, raw, content_key, announce=announce, back=back)
-        self._forget_elsewhere(tx, held.name, held.first, held.first + held.count)
+        self._replace(tx, held.lsn, envelope.header, raw, content_key, announce=announce, back=back)
         self.on_resealed(tx, held.lsn)
         return gone
 
@@ -289,16 +291,49 @@ class Stripping:
         }
         return [Reader(key_id, known[key_id]) for key_id in key_ids if key_id in known]
 
+    def _replace(
+        self,
+        tx: Transaction,
+        lsn: int,
+        header: seg.Header,
+        raw: bytes,
+        content_key: bytes,
+        *,
+        announce: bool,
+        back: str = "",
+    ) -> None:
+        """Stripped bytes in the place of a segment's, and nowhere the old ones."""
+        resealed.replace(tx, lsn, raw, content_key, announce=announce, back=back)
+        self._unclean(tx)
+        self._forget_elsewhere(tx, header.log, header.first, header.end)
+
     def _forget_elsewhere(self, tx: Transaction, log: LogName, first: int, end: int) -> None:
         """Copies that are no segments: what is half received, and the bodies of evidence (rule 6)."""
+        halves = tx.connection.execute("delete from partial").rowcount
+        rows = tx.connection.execute(
+            """select id, data, log = '' from refused
+               where ((log = ? and first < ?) or log = '') and length(data) > 0""",
+            (str(log), end),
+        ).fetchall()
+        kept = [(b"" if unknown else _head_of(data, first), row, data) for row, data, unknown in rows]
+        heads = [(head, row) for head, row, data in kept if head != data]
+        tx.connection.executemany("update refused set data = ? where id = ?", heads)
+        if halves or heads:
+            self._unclean(tx)
+
+    def _unclean(self, tx: Transaction) -> None:
         self.done = True
         tx.set_meta("unclean", 1)
-        tx.connection.execute("delete from partial")
-        rows = tx.connection.execute(
-            "select id, data from refused where log = ? and first < ? and length(data) > 0", (str(log), end)
-        ).fetchall()
-        for row, data in rows:
-            tx.connection.execute("update refused set data = ? where id = ?", (_head_of(data, first), row))
+
+    def outlived(self, header: seg.Header) -> bool:
+        """Whether a peer's copy of a segment may hold what was erased: it is to be nowhere but in its place, where it
+        is stripped."""
+        return header.stripped < len(self._due(header.log, header.first, header.end))
+
+    def evidence(self, raw: bytes) -> bytes:
+        """What may be kept of a segment that is refused (rule 6)."""
+        header = seg.beginning(raw)
+        return raw if header is None or not self.outlived(header) else _head_of(raw, header.first)
 
     # ------------------------------------------------------------ carriers
 
@@ -317,14 +352,15 @@ class Stripping:
             *mine.readers
         }:
             raise PeerError("FN-5419", sealer=header.sealer, node=header.log.origin)
-        resealed.replace(tx, held.lsn, envelope.raw, b"", announce=True, back=self._through(header))
-        self._forget_elsewhere(tx, header.log, header.first, header.end)
+        self._replace(tx, held.lsn, header, envelope.raw, b"", announce=True, back=self._through(header))
         self._tell(_carried(header))
 
-    def carries(self, header: seg.Header) -> None:
-        """A segment came that this node cannot read: of what is stripped already, it says so (rule 4)."""
+    def carries(self, header: seg.Header, tx: Transaction | None = None) -> None:
+        """A segment came (`tx`) that this node cannot read: of what is stripped already, it says so (rule 4)."""
         if header.stripped:
             self._tell(_carried(header))
+            if tx is not None:
+                self._forget_elsewhere(tx, header.log, header.first, header.end)
 
     def handed_back(self, tx: Transaction, envelope: seg.Envelope, context: Context) -> bool:
         """Whether the parent gives, stripped, what came to it through this node: then it took the place of what is
@@ -366,8 +402,7 @@ class Stripping:
         content_key = context.unwrap(envelope) if reads else b""
         if content_key is None or (reads and not self._explained(envelope, content_key, log_id)):
             return False
-        resealed.replace(tx, lsn, envelope.raw, content_key, announce=True)
-        self._forget_elsewhere(tx, header.log, header.first, header.end)
+        self._replace(tx, lsn, header, envelope.raw, content_key, announce=True)
         if reads:
             self.settle(tx, store.segments(lsn - 1, 1)[0], announce=True)
         else:
@@ -392,8 +427,5 @@ def _carried(header: seg.Header) -> Receipt:
 
 def _head_of(data: bytes, first: int) -> bytes:
     """Evidence without what it is about: the signed head stays."""
-    try:
-        envelope = seg.parse(data)
-    except PeerError:  # cut short, or not an envelope at all
-        return b""
-    return data if envelope.header.end <= first else seg.head_only(envelope)
+    header = seg.beginning(data)
+    return data if header is not None and header.end <= first else seg.head_only(data)

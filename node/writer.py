@@ -45,7 +45,7 @@ from fednode.sync import rewrap, wire
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, NODES, OF_ITSELF, RECEIPTS, Change, Columns, LogName
 from fednode.sync.clock import HybridClock, bound, effective
-from fednode.sync.effects import Commit, Done
+from fednode.sync.effects import Commit, Done, HalfSegment
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.feed import Side
 from fednode.sync.identity import covers
@@ -438,7 +438,7 @@ class Writer:
         if verified.columns is not None:
             self.stripping.arrived(tx, header, verified.columns, lsn, link.peer.node)
         else:
-            self.stripping.carries(header)
+            self.stripping.carries(header, tx)
         clock.observe(effective(header.last_hlc, bound(first_parent.time_s) if first_parent else None))
         if header.log.is_open and verified.columns is not None:
             self.rewrapping.learned(tx, header.log, verified.columns)
@@ -577,12 +577,19 @@ class Writer:
 
     def _refuse(self, tx: Transaction, link: Link, commit: Commit, log: str, first: int, error: PeerError) -> Done:
         params = msgspec.json.encode({key: str(value) for key, value in error.params.items()}).decode()
-        news = tx.keep_evidence(
-            self._now_ms(), link.peer.node, error.code, log[:256], first, params, commit.data[:RECENT_EVIDENCE_BYTES]
-        )
+        data = self.stripping.evidence(commit.data)[:RECENT_EVIDENCE_BYTES]
+        news = tx.keep_evidence(self._now_ms(), link.peer.node, error.code, log[:256], first, params, data)
         if news:
             self.refusals.append(Refusal(link.peer.node, error.code, log, error.params, commit.data))
         return Done(commit.lsn, refused=error.code)
+
+    def keep_half(self, peer: str, half: HalfSegment | None) -> None:
+        """What a cut left of a segment, for the next session; not where it may be of what was erased, nor where there
+        is no room."""
+        with self.store.write() as tx:
+            header = seg.beginning(bytes(half.data)) if half is not None else None
+            lost = self.store.room.low or (header is not None and self.stripping.outlived(header))
+            tx.set_partial(peer, None if lost else half)
 
     # ------------------------------------------------------------ acknowledgements
 

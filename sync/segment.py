@@ -45,6 +45,7 @@ from fednode.sync.packing import pack, unpack
 VERSION = 1
 ENVELOPE_BYTES_MAX = 4 * 1024 * 1024
 READERS_MAX = 64
+HEADER_TAG, HEADER_SIZE_BYTES_MAX = b"\x0a", 4  # an envelope begins with this, and the size of its header
 SEGMENT_CHANGES = 1_000  # a normal segment: a cut link loses little
 SEGMENT_SEALED_BYTES = 256 * 1024
 SEED_BYTES = 32
@@ -109,26 +110,34 @@ def parse(raw: bytes) -> Envelope:
         raise PeerError("FN-6403", version=header.version)
     _check_shape(header, envelope)
     return Envelope(
-        Header(
-            header.suite,
-            LogName.parse(header.log),
-            header.first,
-            header.count,
-            header.root,
-            header.checkpoint,
-            header.last_hlc,
-            tuple(header.readers),
-            header.sealer,
-            envelope.header,
-            tuple(header.consistency),
-            header.stripped,
-        ),
+        _header(header, envelope.header),
         envelope.commit,
         tuple(envelope.wraps),
         envelope.body,
         envelope.signature,
         raw,
     )
+
+
+def _header(h: pb.Header, raw: bytes) -> Header:
+    of_log = (h.suite, LogName.parse(h.log), h.first, h.count, h.root, h.checkpoint, h.last_hlc)
+    return Header(*of_log, tuple(h.readers), h.sealer, raw, tuple(h.consistency), h.stripped)
+
+
+def beginning(data: bytes) -> Header | None:
+    """The header of an envelope, as `_seal` writes it, of which only a first part is there, unverified; None where not
+    even that is whole: then nothing of the body is there."""
+    size, at = 0, 1
+    while data[:1] == HEADER_TAG and at < len(data) and at <= HEADER_SIZE_BYTES_MAX:
+        size |= (data[at] & 127) << 7 * (at - 1)
+        at += 1
+        if data[at - 1] < 128:
+            raw = data[at : at + size]
+            try:
+                return _header(pb.Header.FromString(raw), raw) if len(raw) == size else None
+            except (DecodeError, PeerError):
+                return None
+    return None
 
 
 def _check_shape(header: pb.Header, envelope: pb.Envelope) -> None:
@@ -338,9 +347,13 @@ def seal_again(
     return _seal(header, body, readers, True, sign, rng)
 
 
-def head_only(envelope: Envelope) -> bytes:
-    """The envelope without body and keys: what its origin signed of the log, as evidence."""
-    return pb.Envelope(header=envelope.header.raw, signature=envelope.signature).SerializeToString()
+def head_only(raw: bytes) -> bytes:
+    """An envelope without body and keys: what its origin signed of the log, as evidence. Nothing of what is none."""
+    try:
+        envelope = pb.Envelope.FromString(raw)
+    except DecodeError:
+        return b""
+    return pb.Envelope(header=envelope.header, signature=envelope.signature).SerializeToString()
 
 
 def _seal(

@@ -18,7 +18,7 @@ from fednode.node.trust import Trust
 from fednode.node.writer import CHECK_BYTES, Link, Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, Change, Columns, LogName
-from fednode.sync.effects import Commit, Done, Item
+from fednode.sync.effects import Commit, Done, HalfSegment, Item
 from fednode.sync.log import OwnSegment
 from fednode.sync.rewrap import is_rewrap
 from fednode.sync.side import PULL_BYTES
@@ -445,6 +445,100 @@ def test_evidence_keeps_its_head_and_loses_its_body(make: Make) -> None:
     (data,) = county.store.connection.execute("select data from refused").fetchone()
     assert seg.parse(other.raw).body not in data
     assert seg.parse(other.raw).header.raw in data
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    assert evidence(county) == [data], "regression: the next erase took the head, too"
+
+
+def refuse(node: Node, own: OwnSegment) -> None:
+    """A segment of the village that is refused (its township has not cosigned it), and kept as evidence."""
+    link = node.link(TOWNSHIP)
+    witness = WORLD.cosignature(CITY, own.raw)
+    node._lsn += 1
+    ((_, done),) = node.writer.incoming([(link, Commit(node._lsn, own.raw, witness))])
+    assert done.refused == "FN-6407"
+
+
+def evidence(node: Node) -> list[bytes]:
+    return [data for (data,) in node.store.connection.execute("select data from refused")]
+
+
+def test_regression_evidence_of_what_is_not_held_loses_its_body_too(make: Make) -> None:
+    """A segment was refused; what it holds was erased later. It was not held, so nothing was stripped, and the evidence
+    stayed whole, sealed to this node."""
+    county, own = make(COUNTY), records("a", "b")
+    refuse(county, own)
+    assert seg.parse(own.raw).body in evidence(county)[0]
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    (data,) = evidence(county)
+    assert seg.parse(own.raw).body not in data
+    assert seg.parse(own.raw).header.raw in data
+    assert county.store.meta("unclean") == 1
+
+
+def test_regression_evidence_that_comes_after_the_erase_has_no_body(make: Make) -> None:
+    """An old copy of what was erased is offered, and refused: it was kept whole, for good."""
+    county, own = make(COUNTY), records("a", "b")
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    refuse(county, own)
+    (data,) = evidence(county)
+    assert seg.parse(own.raw).body not in data
+    assert seg.parse(own.raw).header.raw in data
+
+
+def test_evidence_of_what_nobody_erased_is_whole(make: Make) -> None:
+    county, own = make(COUNTY), records("a", "b")
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 7, "x")])
+    refuse(county, own)
+    assert evidence(county) == [own.raw]
+
+
+def test_regression_evidence_that_cannot_be_read_goes_with_the_next_erase(make: Make) -> None:
+    """Nobody knows what it holds, so no erase ever reached it: a copy whose header was damaged on its way."""
+    county, own = make(COUNTY), records("a", "b")
+    at = own.raw.index(str(LOG).encode())
+    broken = own.raw[:at] + b"\xff" + own.raw[at + 1 :]
+    ((_, done),) = county.writer.incoming([(county.link(TOWNSHIP), Commit(1, broken, None))])
+    assert done.refused
+    assert seg.parse(own.raw).body in evidence(county)[0]
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    assert evidence(county) == [b""]
+
+
+def test_regression_a_carrier_s_evidence_loses_its_body_when_the_segment_comes_stripped(make: Make) -> None:
+    """It had refused the whole one and never held it; no erase that it can read tells it."""
+    city, own = make(CITY), records("a", "b")
+    link = city.link(COUNTY)
+    ((_, done),) = city.writer.incoming([(link, Commit(1, own.raw, WORLD.cosignature(CITY, own.raw)))])
+    assert done.refused == "FN-6407"
+    city.store.connection.execute("update refused set first = 1")  # no reason to refuse what comes now
+    (done,) = city.take(link, resealed(own, COUNTY, 0))
+    assert not done.refused
+    assert seg.parse(own.raw).body not in evidence(city)[0]
+
+
+def half_of(raw: bytes, share: float = 0.9) -> HalfSegment:
+    return HalfSegment(9, len(raw), bytes(32), bytearray(raw[: int(len(raw) * share)]))
+
+
+def test_regression_half_a_segment_that_is_not_held_goes_with_its_erase(make: Make) -> None:
+    """The line was cut in the midst of it; the erase came another way, and whoever had sent it never came back."""
+    county, own = make(COUNTY), records("a", "b")
+    county.writer.keep_half(TOWNSHIP, half_of(own.raw))
+    assert county.store.partial(TOWNSHIP) is not None
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    assert county.store.partial(TOWNSHIP) is None
+
+
+def test_regression_half_a_segment_is_not_kept_after_its_erase(make: Make) -> None:
+    """An old copy, cut in the midst."""
+    county, own = make(COUNTY), records("a", "b")
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 1, "x")])
+    county.writer.keep_half(TOWNSHIP, half_of(own.raw))
+    assert county.store.partial(TOWNSHIP) is None
+    county.writer.keep_half(TOWNSHIP, half_of(resealed(own, VILLAGE, 1)))
+    assert county.store.partial(TOWNSHIP) is not None, "stripped as far as is known"
+    county.writer.keep_half(TOWNSHIP, half_of(own.raw, 0.1))
+    assert county.store.partial(TOWNSHIP) is not None, "less than the header: nothing of it can be read"
 
 
 def test_a_damaged_segment_does_not_stop_the_writer(make: Make) -> None:

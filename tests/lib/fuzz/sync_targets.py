@@ -141,12 +141,13 @@ def envelopes() -> tuple[bytes, ...]:
 
 
 def _segment(raw: bytes) -> None:
+    seg.beginning(raw)
     envelope = seg.parse(raw)
     law(envelope.raw == raw and LogName.parse(str(envelope.header.log)) == envelope.header.log, "a log's name")
     law(0 < envelope.header.end <= 1 << 53, "the end of a segment")
     envelope.digest()
-    law(seg.parse(seg.head_only(replace(envelope, wraps=(), commit=b""))).header == envelope.header
-        if not envelope.header.readers else True, "what is kept as evidence")  # fmt: skip
+    law(seg.head_only(seg.head_only(raw)) == seg.head_only(raw), "what is kept as evidence")
+    law(seg.beginning(seg.head_only(raw)) == envelope.header, "what evidence is of")
     for private in (KEYS.seal.private, world().places["13"].keys.seal.private):
         for key_id in dict.fromkeys(envelope.header.readers[:2]):
             content_key = seg.unwrap(envelope, key_id, private)

@@ -249,9 +249,8 @@ class End:
     def keep_half(self) -> None:
         """What a cut left, for the next session."""
         if self.link is not None and self.node.up:
-            half = self.exchange.half
-            with suppress(StoreError), self.node.store.write() as tx:
-                tx.set_partial(self.link.peer.node, half)
+            with suppress(StoreError):
+                self.node.writer.keep_half(self.link.peer.node, self.exchange.half)
 
 
 _DO: dict[type, Callable[[End, Any], None]] = {
