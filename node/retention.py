@@ -67,8 +67,7 @@ def strip_versions(records: Records, versions: Iterable[Version]) -> Report:
     names = {number: name for number, name, _ in store.logs()}
     waiting = sorted(versions, key=lambda one: (one.log_id, one.seq))
     report = Report()
-    writer.stripping.begin()
-    with store.write() as tx:
+    with writer.telling() as tx:
         at = 0
         while at < len(waiting):
             first = waiting[at]

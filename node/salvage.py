@@ -6,6 +6,7 @@ Rules
    made again as changes of the new incarnation, in their old order. A `base` that names such a change follows it.
    What was made again, or said once more (`node.meanwhile`), stands: of its segment the rest is made again.
    The two places of each are kept (`made_again`): who erases the one erases the other, too (`node.stripping`, rule 7).
+   What was erased meanwhile is not made again.
 3. What others wrote below this node goes in as it came.
 4. It may be cut off anywhere and run again: what was done is marked in the transaction that did it.
 
@@ -25,7 +26,7 @@ from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.writer import Link, Writer
 from fednode.sync import segment as seg
-from fednode.sync.change import CATALOG, NODES, Change, Columns, LogName
+from fednode.sync.change import CATALOG, ERASE, NODES, Change, Columns, LogName
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError, Refused
 from fednode.sync.verify import verify_signatures
@@ -96,9 +97,8 @@ class Salvage:
         except FednodeError:
             self.found.whole = False
             return
-        with self._store.write() as tx:
-            for row in rows:
-                tx.execute("insert or ignore into made_again values (?, ?, ?, ?, ?)", *row)
+        with self._writer.telling() as tx:
+            tx.know_twins(rows)
 
     def _missing(self) -> Iterator[int]:
         """Arrival numbers of the old store's segments that the new one has not, byte for byte; as far as the file can
@@ -142,7 +142,8 @@ class Salvage:
             self.found.unreadable += 1
             return
         name, again = held.name, self._store.made_again(held.name, held.first, held.count)
-        there = [i for i in range(len(columns)) if i not in columns.leaves]
+        gone = columns.leaves.keys() | self._erased(held, columns)
+        there = [i for i in range(len(columns)) if i not in gone]
         left = [i for i in there if held.first + i not in again]
         if left:
             if held.lsn <= done:
@@ -153,6 +154,11 @@ class Salvage:
                 tx.set_meta(META, held.lsn)
         self._remember(columns, held.first, again)
         self._list(name, [columns.keys[i].decode() for i in there])
+
+    def _erased(self, held: Held, columns: Columns) -> set[int]:
+        """What was erased since the old store was set aside."""
+        due = self._writer.stripping.due(held.name, held.first, held.first + held.count)
+        return {seq - held.first for seq in due if columns.ops[seq - held.first] != ERASE}
 
     def _changes(self, columns: Columns, positions: list[int]) -> list[Change]:
         found = []

@@ -135,7 +135,7 @@ class Stripping:
             if columns is None:
                 self.carries(seg.parse(held.raw).header)
                 continue
-            erased = tuple(self._due(held.name, held.first, held.first + held.count))
+            erased = tuple(self.due(held.name, held.first, held.first + held.count))
             self._tell(Receipt(held.name, held.first, held.count, len(columns.leaves), erased))
 
     def area_of(self, log: LogName) -> str:
@@ -201,7 +201,7 @@ class Stripping:
         self, tx: Transaction, header: seg.Header, columns: Columns, lsn: int, peer: str, *, announce: bool = False
     ) -> None:
         """A segment of a peer's was just appended, or became readable (`announce`): rules 2 and 1."""
-        due = self._due(header.log, header.first, header.end)
+        due = self.due(header.log, header.first, header.end)
         if due:
             log_id = self._store.log_id(header.log)
             held = self._segment_at(log_id, header.first) if log_id is not None else None
@@ -222,7 +222,7 @@ class Stripping:
             return
         due = [
             seq
-            for seq in self._due(held.name, held.first, held.first + held.count)
+            for seq in self.due(held.name, held.first, held.first + held.count)
             if columns.ops[seq - held.first] != ERASE
         ]
         if not due:
@@ -239,7 +239,7 @@ class Stripping:
         gone = self.strip(tx, held, columns, [seq - held.first for seq in due], announce=announce, back=back)
         self._tell(Receipt(held.name, held.first, held.count, len(gone.leaves), tuple(due)))
 
-    def _due(self, log: LogName, first: int, end: int) -> list[int]:
+    def due(self, log: LogName, first: int, end: int) -> list[int]:
         """Numbers of a log's changes in [first, end) that were erased by somebody who may."""
         rows = self._store.connection.execute(
             "select seq, by_log from erased where log = ? and seq >= ? and seq < ?", (str(log), first, end)
@@ -328,7 +328,7 @@ class Stripping:
     def outlived(self, header: seg.Header) -> bool:
         """Whether a peer's copy of a segment may hold what was erased: it is to be nowhere but in its place, where it
         is stripped."""
-        return header.stripped < len(self._due(header.log, header.first, header.end))
+        return header.stripped < len(self.due(header.log, header.first, header.end))
 
     def evidence(self, raw: bytes) -> bytes:
         """What may be kept of a segment that is refused (rule 6)."""
@@ -415,7 +415,7 @@ class Stripping:
         edge = frontier_at(self._store, log_id, header.first)
         if edge is None or edge.extend(seg.leaf_hashes(columns, header.suite)).root() != header.root:
             return False
-        return {header.first + one for one in columns.leaves} <= set(self._due(header.log, header.first, header.end))
+        return {header.first + one for one in columns.leaves} <= set(self.due(header.log, header.first, header.end))
 
     def _tell(self, receipt: Receipt) -> None:
         self._receipts[(str(receipt.log), receipt.first)] = receipt

@@ -39,6 +39,7 @@ class Transaction:
         self.store = store
         self._c = self.connection = connection
         self.drawn = 0  # arrival numbers
+        self.twins = False  # whether it was learnt which changes are the same (`made_again`)
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """For modules with a table of their own."""
@@ -253,10 +254,12 @@ class Transaction:
                 runs[-1][1] += 1
             else:
                 runs.append([seq, 1, new_first + i])
-        self._c.executemany(
-            "insert or ignore into made_again (log, first, count, new_log, new_first) values (?, ?, ?, ?, ?)",
-            [(str(log), first, count, str(new), at) for first, count, at in runs],
-        )
+        self.know_twins((str(log), first, count, str(new), at) for first, count, at in runs)
+
+    def know_twins(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Rows of `made_again`."""
+        self._c.executemany("insert or ignore into made_again values (?, ?, ?, ?, ?)", rows)
+        self.twins = True
 
     def keep_evidence(self, at_ms: int, peer: str, code: str, log: str, first: int, params: str, data: bytes) -> bool:
         """Keep what was refused, once; of one peer `EVIDENCE_ROWS_MAX`, the segments themselves up to

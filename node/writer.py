@@ -19,8 +19,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -171,26 +171,22 @@ class Writer:
         readers, carried = ([], False) if name.is_open else self.trust.readers(declared, area)
         if not name.is_system and any(change.op != ERASE for change in changes):
             self.store.room.check()
-        self.stripping.begin()
-        self.rewrapping.begin()
         try:
-            with self.store.write() as tx:
+            with self.telling() as tx:
                 lsns = self._extend(tx, name, changes, readers, carried)
                 if extra is not None:
                     extra(tx)
-                self._receipts(tx)
         except BaseException:
             if name.is_open:
                 self.trust.reload(self.store)
             raise
-        self._wipe()
         self._give()
         return lsns
 
     def _receipts(self, tx: Transaction) -> None:
         """What was stripped, and given, in this transaction is told of in the same. Behind the fence nothing is told:
         a recovery does it afterwards (`tell_stripped`)."""
-        if self.stripping.learnt and standing(self.store) is None:
+        if (self.stripping.learnt or tx.twins) and standing(self.store) is None:
             self._erase_copies(tx)
         for area, changes in self.stripping.receipts():
             if standing(self.store) is None:
@@ -227,12 +223,19 @@ class Writer:
     def tell_stripped(self, after: int) -> None:
         """Write the receipts of what was stripped since an arrival number behind the fence."""
         self.trust.refresh(self.store)
+        with self.telling():
+            self.stripping.again(after)
+            self.stripping.learnt = True
+
+    @contextmanager
+    def telling(self) -> Iterator[Transaction]:
+        """A transaction at whose end what follows from it for what was erased is done, and told."""
         self.stripping.begin()
         self.rewrapping.begin()
         with self.store.write() as tx:
-            self.stripping.again(after)
-            self.stripping.learnt = True
+            yield tx
             self._receipts(tx)
+        self._wipe()
 
     def _wipe(self) -> None:
         """What was stripped is to be nowhere: not in the write-ahead log either. If somebody reads there now, the next

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 from fednode.crypto import canonical, certs, checkpoint, issuing
-from fednode.node import admission, bundle_out, bundles, succession, urgent
+from fednode.node import admission, bundle_out, bundles, sqlite, succession, urgent
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.projection import Projector
 from fednode.node.rows import Peer
 from fednode.node.rows import Row as Record
+from fednode.node.salvage import Salvage
+from fednode.node.store import Store
 from fednode.node.writer import Link
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
@@ -146,6 +148,65 @@ def test_who_erases_the_first_erases_the_second(succeeded: tuple[Row, App, App, 
     bring(row, successor, "parent", province)
     assert holders(province, "b") == []
     assert holders(province, "a") == [(str(AGAIN), 0)]
+
+
+def test_regression_what_was_erased_meanwhile_is_not_made_again_from_a_store_that_was_set_aside(
+    succeeded: tuple[Row, App, App, App],
+) -> None:
+    """The old primary is found, and recovered instead of joined: its own store still holds what its successor has
+    erased, by name, and nobody holds the log any more. It was made again."""
+    row, province, _, successor = succeeded
+    old = row.apps[1]
+    erase(province, AGAIN, 0)
+    bring(row, province, "1301", successor)
+    forget_log(successor, FIRST)
+    found = Salvage(old.store, successor.new_writer(successor.store)).run()
+    assert (found.damaged, found.skipped) == (0, [])
+    assert holders(successor, "a") == []
+    assert holders(successor, "b") == [(str(AGAIN), 1), (str(AGAIN), 3)], "that nobody erased"
+
+
+def forget_log(app: App, log: LogName) -> None:
+    """As a store that has never had it, nor made it again."""
+    with app.store.write() as tx:
+        at = "log_id = (select id from log where name = ?)"
+        tx.execute(f"delete from held_back where lsn in (select lsn from segment where {at})", str(log))
+        tx.execute(f"delete from segment where {at}", str(log))
+        tx.execute("delete from log where name = ?", str(log))
+        tx.execute("delete from made_again where log = ?", str(log))
+
+
+def test_regression_what_an_old_store_made_again_is_erased_in_both_places_at_once(
+    succeeded: tuple[Row, App, App, App], tmp_path: Path
+) -> None:
+    """A recovery hears of the erase first, and then from the store that was set aside which two belong together: the
+    first stayed until the next erase of anything."""
+    row, province, _, successor = succeeded
+    sqlite.copy(successor.store.path, tmp_path / "aside.db")
+    with successor.store.write() as tx:
+        tx.execute("delete from made_again")
+    erase(province, AGAIN, 0)
+    bring(row, province, "1301", successor)
+    assert holders(successor, "a") == [(str(FIRST), 1)]
+    with closing(Store.open(tmp_path / "aside.db", stash_key=successor.keys.stash_key)) as aside:
+        Salvage(aside, successor.new_writer(successor.store)).run()
+    assert holders(successor, "a") == []
+    assert bring(row, successor, "parent", province).refused == []
+
+
+def test_regression_what_was_erased_while_it_was_made_again_goes_in_both_places(
+    succeeded: tuple[Row, App, App, App],
+) -> None:
+    """By another process of the node, between the reading and the writing."""
+    _, _, _, successor = succeeded
+    with successor.store.write() as tx:
+        tx.execute("delete from made_again")
+    erase(successor, FIRST, 2)
+    assert holders(successor, "b") == [(str(AGAIN), 1)]
+    successor.new_writer(successor.store).local(
+        DATASET, "1301", [Change(b"c", b"{}")], lambda tx: tx.made_again(FIRST, [1, 2], AGAIN, 0)
+    )
+    assert holders(successor, "b") == []
 
 
 def test_regression_what_is_held_back_is_not_announced_when_it_is_stripped(
