@@ -8,7 +8,8 @@ Rules
 3. Under `field` only those fields are said once more that the late change would take. What is made again now or next
    is not said once more: it says itself what it says.
 4. What is said once more stands twice: who erases the one erases the other, whoever wrote that (`node.stripping`, rule
-   7). Of a dataset that only flows down what a node above wrote is left: it must be erased there (`node.erasing`).
+   7). So it repeats one change, and not what several say field by field: an erase takes what it names, and no more. Of
+   a dataset that only flows down what a node above wrote is left: it must be erased there (`node.erasing`).
 5. Where what won is of a level that wins anyway (`authority`), nothing needs to be said.
 
 >>> # stands = Meanwhile(projector).over(held, changes); [one.change for one in stands]
@@ -27,7 +28,7 @@ from fednode.node.projection import Projector
 from fednode.node.rows import Held, Row
 from fednode.sync import merge
 from fednode.sync.catalog import Dataset
-from fednode.sync.change import DELETE, ERASE, UPSERT, Change, LogName
+from fednode.sync.change import DELETE, ERASE, JUST_BEFORE, UPSERT, Change, LogName
 
 Place = tuple[LogName, int]
 
@@ -48,7 +49,8 @@ class Meanwhile:
         self._followed = False
 
     def over(self, held: Held, changes: Sequence[Change]) -> list[Stands]:
-        """What stands over the changes of a segment of an earlier life, one for each record at most."""
+        """What stands over the changes of a segment of an earlier life: for each record one, or under `field` one for
+        each change that says a field."""
         declared = None if held.name.is_system else self._trust.dataset(held.name.dataset)
         if declared is None:
             return []
@@ -59,10 +61,9 @@ class Meanwhile:
         for change in changes:
             if change.op != ERASE:
                 found.setdefault(change.key, []).append(change)
-        stands = [self._over(declared, held, key, late) for key, late in found.items()]
-        return [one for one in stands if one is not None]
+        return [one for key, late in found.items() for one in self._over(declared, held, key, late)]
 
-    def _over(self, declared: Dataset, held: Held, key: bytes, late: Sequence[Change]) -> Stands | None:
+    def _over(self, declared: Dataset, held: Held, key: bytes, late: Sequence[Change]) -> list[Stands]:
         area = held.name.audience or self._trust.area
         versions = self._projector.versions(declared.name, area, key.decode())
         places = {at: (self._projector.log_name(row.log), row.seq) for at, row in versions.items()}
@@ -70,16 +71,16 @@ class Meanwhile:
         first = {at: row for at, row in versions.items() if not self._repeats(places[at], there)}
         judged = self._projector.judge(declared.merge, first)
         if judged is None:
-            return None
+            return []
         best, payload, _ = judged
         if declared.merge == "field":
             return self._fields(declared, held, best, payload, late, {places[at]: row for at, row in first.items()})
         if self._comes(best, held):
-            return None
+            return []
         higher = self._projector.version(best).rank > self._projector.rank(self._trust.me)
         if declared.merge == "authority" and higher:
-            return None
-        return Stands(Change(key, payload or b"", best.op, best.hlc), [places[(best.log, best.seq)]])
+            return []
+        return [Stands(Change(key, payload or b"", best.op, best.hlc), [places[(best.log, best.seq)]])]
 
     def _comes(self, row: Row, held: Held) -> bool:
         """Whether a version is one of those that are made again, now or next."""
@@ -98,26 +99,26 @@ class Meanwhile:
         payload: bytes | None,
         late: Sequence[Change],
         versions: Mapping[Place, Row],
-    ) -> Stands | None:
+    ) -> list[Stands]:
         record: dict[str, Any] = msgspec.json.decode(payload) if payload is not None else {}
         told = [(one.op, msgspec.json.decode(one.payload or b"{}")) for one in late]
         after = merge.overlay([(UPSERT, record), *told])
         taken = {name for name in record.keys() | after.keys() if record.get(name) != after.get(name)}
         key = late[0].key
         if payload is None:
-            return Stands(Change(key, b"", DELETE, best.hlc), []) if taken and not self._comes(best, held) else None
+            return [Stands(Change(key, b"", DELETE, best.hlc), [])] if taken and not self._comes(best, held) else []
+        by_teller: dict[Place, list[str]] = {}
         fields = {place: self._said(row) for place, row in versions.items()}
-        taken = {name for name in taken if not self._comes(self._teller(name, versions, fields), held)}
-        if not taken:
-            return None
-        said = {name: record.get(name) for name in (*declared.key, *sorted(taken))}
-        places = [
-            place
-            for place, row in versions.items()
-            if any(name in fields[place] and fields[place][name] == record.get(name) for name in taken)
-            and not self._comes(row, held)
-        ]
-        return Stands(Change(key, canonical.dumps(said), UPSERT, best.hlc), places)
+        for name in sorted(taken):
+            place = self._teller(name, versions, fields)
+            if not self._comes(versions[place], held):
+                by_teller.setdefault(place, []).append(name)
+        found = list[Stands]()
+        for place in sorted(by_teller, key=lambda one: self._order(versions[one])):
+            said = {name: record.get(name) for name in (*declared.key, *by_teller[place])}
+            change = Change(key, canonical.dumps(said), UPSERT, JUST_BEFORE if found else best.hlc)
+            found.append(Stands(change, [] if versions[place].op == DELETE else [place]))
+        return found
 
     def _said(self, row: Row) -> dict[str, Any]:
         """The fields that a version names."""
@@ -125,7 +126,10 @@ class Meanwhile:
         found: dict[str, Any] = msgspec.json.decode(content) if content is not None else {}
         return found
 
-    def _teller(self, name: str, versions: Mapping[Place, Row], fields: Mapping[Place, Mapping[str, Any]]) -> Row:
+    def _teller(self, name: str, versions: Mapping[Place, Row], fields: Mapping[Place, Mapping[str, Any]]) -> Place:
         """By which version a field is what it is: the last that names it, or that empties the record."""
-        telling = [row for place, row in versions.items() if row.op == DELETE or name in fields[place]]
-        return max(telling, key=lambda row: merge.order("field", self._projector.version(row)))
+        telling = [place for place, row in versions.items() if row.op == DELETE or name in fields[place]]
+        return max(telling, key=lambda one: self._order(versions[one]))
+
+    def _order(self, row: Row) -> merge.Order:
+        return merge.order("field", self._projector.version(row))

@@ -176,7 +176,7 @@ class Salvage:
         area = name.audience or self._trust.area
         new = self._trust.log_name(name.dataset, area)
         stands = self._meanwhile.over(held, changes) if self._meanwhile is not None else []
-        seen = {one.change.key: one.change.base for one in stands}
+        seen = {one.change.key: one.change.base for one in reversed(stands)}
         stamps = set(self._stamps.values())
         late = [one if one.base in stamps else replace(one, base=seen.get(one.key, one.base)) for one in changes]
 

@@ -24,6 +24,7 @@ from fednode.sync.errors import PeerError
 
 UPSERT, DELETE, ERASE = 1, 2, 3
 OPS = frozenset((UPSERT, DELETE, ERASE))
+JUST_BEFORE = -1  # as a base
 
 KEY_BYTES_MAX = 1024
 PAYLOAD_BYTES_MAX = 1024 * 1024
@@ -94,8 +95,7 @@ def _parsed(text: str) -> LogName:
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change before it has a stamp. `payload` is canonical JSON, empty for a delete; `base` is the stamp of the
-    version
-    that the author had before them, 0 for none."""
+    version that the author had before them, 0 for none, `JUST_BEFORE`: of the change right before it, in one call."""
 
     key: bytes
     payload: bytes

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from fednode.crypto import checkpoint, proof
 from fednode.crypto.keys import SigningKey
 from fednode.crypto.merkle import Frontier, TreeNode
-from fednode.sync.change import Change, Columns, LogName
+from fednode.sync.change import JUST_BEFORE, Change, Columns, LogName
 from fednode.sync.segment import (
     SEED_BYTES,
     SEGMENT_CHANGES,
@@ -95,6 +95,10 @@ def cut(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
         yield changes[start:]
 
 
+def _base(change: Change, stamp: int) -> int:
+    return stamp - 1 if change.base == JUST_BEFORE else change.base  # stamps of one call follow one another
+
+
 def extend(
     state: LogState,
     changes: Sequence[Change],
@@ -120,7 +124,7 @@ def extend(
         bytes([change.op for change in changes]),
         [change.payload for change in changes],
         rng(SEED_BYTES),
-        [change.base for change in changes] if any(change.base for change in changes) else [],
+        [_base(*one) for one in zip(changes, stamps, strict=True)] if any(change.base for change in changes) else [],
     )
     body = encode_body(columns, bodies)
     if len(body) > SEGMENT_SEALED_BYTES and len(changes) > 1:

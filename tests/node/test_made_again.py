@@ -8,50 +8,45 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from fednode.crypto import canonical, certs, checkpoint, issuing
-from fednode.node import admission, bundle_out, bundles, sqlite, succession, urgent
+from fednode.crypto import checkpoint
+from fednode.node import admission, bundle_out, bundles, sqlite, urgent
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
-from fednode.node.projection import Projector
 from fednode.node.rows import Peer
-from fednode.node.rows import Row as Record
 from fednode.node.salvage import Salvage
 from fednode.node.store import Store
 from fednode.node.writer import Link
-from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
-from fednode.sync.change import CATALOG, DELETE, NODES, RECEIPTS, UPSERT, Change, LogName
-from fednode.sync.clock import milliseconds
+from fednode.sync.change import CATALOG, NODES, RECEIPTS, Change, LogName
 from fednode.sync.effects import Commit
-from fednode.sync.enrol import Joined, Token
 from fednode.sync.errors import PeerError
-from fednode.sync.merge import RULES
-from fednode.sync.strip import check_sealer, erase_change
+from fednode.sync.strip import check_sealer
 from fednode.sync.wire import Cosignature
 from sim.datasets import catalog
-from sticks import REAL, Row, carry, only
+from sticks import Row, carry, only
+from successions import (
+    AGAIN,
+    DATASET,
+    FIRST,
+    bring,
+    come_back,
+    erase,
+    holders,
+    made,
+    promote,
+    write,
+)
 
-DATASET = "latest"
-LAST: dict[str, int] = {}  # the stamp of the last change of a record in this file
 WRITTEN_AS_STANDBY = LogName("hebei", "1301-s1", 1, RECEIPTS)
-FIRST, AGAIN = (LogName("hebei", "1301", life, DATASET) for life in (1, 2))
 
 
 @pytest.fixture(scope="module")
 def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Row]:
-    """The province, a city with a record of each rule, a county, the city's standby; all have all."""
-    made = Row(tmp_path_factory.mktemp("row"), 2, catalog(1))
-    province, city, _ = made.apps
-    standby = made.standby_of(city)
-    for rule in RULES:
-        put(city, rule, {"a": "first", "b": "first"})
-    carry(made, city, province)
-    bring(made, city, "standby", standby)
-    yield made
-    made.close()
+    row = made(tmp_path_factory.mktemp("row"))
+    yield row
+    row.close()
 
 
 @pytest.fixture
@@ -59,42 +54,6 @@ def row(beginning: Row, tmp_path: Path) -> Iterator[Row]:
     made = beginning.copy(tmp_path)
     yield made
     made.close()
-
-
-def bring(row: Row, sender: App, to: str, receiver: App) -> bundles.Imported:
-    """A stick there; the answer goes back."""
-    carried = row.stick()
-    bundle_out.export(sender, to, carried)
-    there = only(bundles.take_in(receiver, [carried]))
-    only(bundles.take_in(sender, [carried]))
-    assert there.error is None
-    return there
-
-
-def promote(row: Row, standby: App, issuer: App) -> App:
-    """The standby is its primary from now on, as the issuer says."""
-    me = standby.trust.me
-    succession.allow(issuer, me.node)
-    request = pb.SuccessionRequest(node=me.stands_for, life=succession.plan(standby).life)
-    keys = standby.keys
-    request.request = issuing.make_request(me.stands_for, keys.tls, keys.sign, keys.seal)
-    reply = succession.grant(issuer, issuer.new_writer(issuer.store), me, request)
-    succession.take(standby, tuple(reply.chain))
-    return again(row, standby)
-
-
-def again(row: Row, app: App) -> App:
-    """Its next start."""
-    app.close()
-    opened = App.open(app.home.path, app.config, **REAL)
-    row.apps[row.apps.index(app)] = opened
-    return opened
-
-
-def write(app: App, *keys: str, area: str = "1301") -> list[int]:
-    """New records, one segment."""
-    changes = [Change(key.encode(), canonical.dumps({"id": key})) for key in keys]
-    return app.new_writer(app.store).local(DATASET, area, changes)
 
 
 @pytest.fixture
@@ -106,26 +65,6 @@ def succeeded(row: Row) -> tuple[Row, App, App, App]:
     successor = promote(row, standby, province)
     bring(row, successor, "parent", province)
     return row, province, county, successor
-
-
-def holders(app: App, key: str) -> list[tuple[str, int]]:
-    """Where a key stands in the logs that a node reads."""
-    found = []
-    for held in app.store.segments(0, 1_000):
-        columns = app.store.columns(held)
-        keys = columns.keys if columns is not None else []
-        found += [(str(held.name), held.first + i) for i, one in enumerate(keys) if one == key.encode()]
-    return sorted(found)
-
-
-def contents(app: App) -> list[bytes]:
-    """The payloads that stand in the logs that a node reads."""
-    columns = [app.store.columns(held) for held in app.store.segments(0, 1_000)]
-    return [payload for each in columns if each is not None for payload in each.payloads]
-
-
-def erase(app: App, log: LogName, seq: int) -> None:
-    app.new_writer(app.store).local(DATASET, "1301", [erase_change(log, seq, "court order")])
 
 
 def test_who_erases_the_second_erases_the_first(succeeded: tuple[Row, App, App, App]) -> None:
@@ -267,222 +206,7 @@ def test_regression_what_comes_later_of_a_log_that_is_held_back_is_made_again_to
     assert set(successor.store.made_again(FIRST, 3, 1)) == {3}
 
 
-# ---------------------------------------------------------------- late writes, and what was written meanwhile
-
-
-def put(app: App, rule: str, payload: dict[str, str | None], op: int = UPSERT) -> None:
-    """A change of the record 1 of a city, by one that has seen what is there."""
-    there = current(app, rule)
-    while app.now_ms() <= milliseconds(LAST.get(rule, 0)):  # another millisecond than that of the change before it
-        pass
-    content = canonical.dumps({"id": "1", **payload}) if op == UPSERT else b""
-    app.new_writer(app.store).local(rule, "1301", [Change(b"1", content, op, there.hlc if there else 0)])
-    LAST[rule] = app.store.log_state(app.trust.log_name(rule, "1301")).last_hlc
-
-
-def current(app: App, rule: str) -> Record | None:
-    with closing(app.new_projector(app.store)) as projector:
-        projector.catch_up()
-        return projector.current(rule, "1301", ["1"]).get("1")
-
-
-def said(app: App, rule: str) -> dict[str, str] | None:
-    there = current(app, rule)
-    record: dict[str, str] | None = msgspec.json.decode(there.payload) if there and there.payload else None
-    return record
-
-
-def lost(app: App, rule: str) -> list[dict[str, str]]:
-    """What is listed as a conflict."""
-    with closing(app.new_projector(app.store)) as projector:
-        projector.catch_up()
-        rows = [projector.versions(rule, "1301", "1")[place] for place in _conflicts(projector)]
-        return [msgspec.json.decode(projector.payload(one) or b"null") for one in rows]
-
-
-def _conflicts(projector: Projector) -> list[tuple[int, int]]:
-    return projector.connection.execute("select log, seq from superseded where conflict = 1").fetchall()
-
-
-class Late:
-    """A city whose successor goes on while the city, cut off, does so, too."""
-
-    def __init__(self, row: Row, rule: str) -> None:
-        self.row, self.rule = row, rule
-        self.province, self.old, _, self.new = row.apps
-        self.from_here = self.old.store.lsn
-
-    def promote(self) -> None:
-        self.new = promote(self.row, self.new, self.province)
-        self.promoted_at = self.new.store.lsn
-        bring(self.row, self.new, "parent", self.province)
-
-    def found(self, count: int | None = None) -> None:
-        """What the old one wrote, or the first of it, comes to its successor, and from there to the province."""
-        sent, _ = self.old.store.feed_up(self.from_here, 1 << 20)
-        items = [one for one in sent if one.data and seg.parse(one.data).header.log.origin == "1301"][:count]
-        self.from_here = items[-1].lsn
-        peer = self.new.store.peer("13")
-        assert peer is not None
-        link = Link(self.province.trust.me, peer.id, self.province.store.store_id, True, peer.have.lsn, gathers=True)
-        commits = [(link, Commit(link.have + 1 + i, one.data, None)) for i, one in enumerate(items)]
-        outcomes = self.new.new_writer(self.new.store).incoming(commits)
-        assert [done.refused for _, done in outcomes] == [""] * len(items)
-        bring(self.row, self.new, "parent", self.province)
-        assert current(self.new, self.rule) is not None
-        assert said(self.new, self.rule) == said(self.province, self.rule)
-        assert self.province.store.refused() == []
-
-
-@pytest.fixture
-def late(row: Row, request: pytest.FixtureRequest) -> Late:
-    return Late(row, request.param)
-
-
-@pytest.mark.parametrize("late", ["latest", "authority"], indirect=True)
-def test_a_late_write_does_not_win_over_what_was_written_after_it(late: Late) -> None:
-    """It was made again with a new stamp, and won over the correction that the successor had made meanwhile."""
-    put(late.old, late.rule, {"a": "late"})
-    late.promote()
-    put(late.new, late.rule, {"a": "correction"})
-    late.found()
-    assert said(late.province, late.rule) == {"id": "1", "a": "correction"}
-    assert lost(late.province, late.rule) == [{"id": "1", "a": "late"}], "it is listed"
-
-
-@pytest.mark.parametrize("late", ["latest"], indirect=True)
-def test_a_late_write_wins_over_what_was_written_before_it(late: Late) -> None:
-    late.promote()
-    put(late.new, late.rule, {"a": "correction"})
-    put(late.old, late.rule, {"a": "late"})
-    late.found()
-    assert said(late.province, late.rule) == {"id": "1", "a": "late"}
-    assert lost(late.province, late.rule) == [{"id": "1", "a": "correction"}], "it is listed"
-
-
-@pytest.mark.parametrize("late", ["latest"], indirect=True)
-def test_late_writes_count_where_they_were_written_whatever_came_in_between(late: Late) -> None:
-    """One before the correction, one after it, in segments of their own; and a deletion stands, too."""
-    put(late.old, late.rule, {"a": "late"})
-    late.promote()
-    put(late.new, late.rule, {}, DELETE)
-    put(late.old, late.rule, {"a": "later"})
-    late.found(1)
-    assert said(late.province, late.rule) is None
-    late.found()
-    assert said(late.province, late.rule) == {"id": "1", "a": "later"}
-
-
-@pytest.mark.parametrize("late", ["field"], indirect=True)
-def test_field_by_field_a_late_write_takes_only_what_nobody_set_after_it(late: Late) -> None:
-    put(late.old, late.rule, {"a": "late", "c": "late"})
-    late.promote()
-    put(late.new, late.rule, {"a": "correction"})
-    late.found()
-    assert said(late.province, late.rule) == {"id": "1", "a": "correction", "b": "first", "c": "late"}
-
-
-@pytest.mark.parametrize("late", ["field"], indirect=True)
-def test_regression_what_is_made_again_next_is_not_said_once_more(late: Late) -> None:
-    """Found by the simulator (promoting, small, seed 796): of two late segments the first was followed by what the
-    second says of the same field. Then the second was taken for made again, and all else in it was lost."""
-    put(late.old, late.rule, {"a": "late", "c": "late"})
-    late.promote()
-    put(late.new, late.rule, {"c": "correction"})
-    contents = [{"id": "1", "a": "later"}, {"id": "2", "a": "other"}]
-    changes = [Change(one["id"].encode(), canonical.dumps(one)) for one in contents]
-    late.old.new_writer(late.old.store).local(late.rule, "1301", changes)
-    late.found()
-    assert said(late.province, late.rule) == {"id": "1", "a": "later", "b": "first", "c": "correction"}
-    assert len(holders(late.province, "2")) == 1
-
-
-@pytest.mark.parametrize("late", ["latest"], indirect=True)
-def test_regression_of_a_segment_what_was_not_said_once_more_is_made_again(late: Late) -> None:
-    """The same in another way: what stood over a late change was in a segment with another record, and is of an earlier
-    life later (the successor goes on in a new one, and the level above has not got that segment)."""
-    late.promote()
-    put(late.old, late.rule, {"a": "late"})
-    changes = [Change(key.encode(), canonical.dumps({"id": key})) for key in ("1", "2")]
-    late.new.new_writer(late.new.store).local(late.rule, "1301", changes)
-    correction = late.new.store.lsn
-    late.found()
-    assert len(late.new.store.made_again(AGAIN, 0, 2)) == 1
-    with late.new.store.write() as tx:
-        tx.hold_back(correction)
-    succession.make_again(late.new, late.new.new_writer(late.new.store), [correction])
-    assert set(late.new.store.made_again(AGAIN, 0, 2)) == {0, 1}
-
-
-@pytest.mark.parametrize("late", ["latest"], indirect=True)
-def test_what_was_said_once_more_goes_with_what_it_repeats(late: Late) -> None:
-    """An erase of the correction takes both places of it, and the late write shows."""
-    put(late.old, late.rule, {"a": "late"})
-    late.promote()
-    put(late.new, late.rule, {"a": "correction"})
-    correction = LogName("hebei", "1301", 2, late.rule)
-    late.found()
-    late.new.new_writer(late.new.store).local(late.rule, "1301", [erase_change(correction, 0, "court order")])
-    bring(late.row, late.new, "parent", late.province)
-    assert said(late.province, late.rule) == {"id": "1", "a": "late"}
-
-
-@pytest.mark.parametrize("late", ["latest"], indirect=True)
-def test_regression_what_was_said_once_more_goes_with_what_it_repeats_of_a_node_above(late: Late) -> None:
-    """Found by the simulator (promoting, small, seeds 760 and 986): the province's correction stood over the late
-    write, and was said once more by the city; the province erased that place alone, and its own went on saying the
-    same."""
-    put(late.old, late.rule, {"a": "late"})
-    late.promote()
-    put(late.province, late.rule, {"a": "correction"})
-    bring(late.row, late.province, "1301", late.new)
-    late.found()
-    assert said(late.province, late.rule) == {"id": "1", "a": "correction"}
-    first, again = LogName("hebei", "13", 1, late.rule, "1301"), LogName("hebei", "1301", 2, late.rule)
-    assert late.new.store.first_of(again, 1) == [(first, 0)]
-    late.province.new_writer(late.province.store).local(late.rule, "1301", [erase_change(again, 1, "court order")])
-    bring(late.row, late.province, "1301", late.new)
-    bring(late.row, late.new, "parent", late.province)
-    for one in (late.province, late.new):
-        assert said(one, late.rule) == {"id": "1", "a": "late"}
-        assert [held for held in contents(one) if b"correction" in held] == []
-        assert one.store.refused() == []
-
-
-def test_where_a_node_erases_what_has_a_second_place(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In its log of the same area, whoever wrote the first; not what is outside its scope, nor what flows down only."""
-    city = row.apps[1]
-    writer, declared = city.new_writer(city.store), city.trust.dataset(DATASET)
-    assert declared is not None
-    above, other = (LogName("hebei", "13", 1, DATASET, audience) for audience in ("1301", "1302"))
-    below = LogName("hebei", "130102", 1, DATASET)
-    assert writer._erases_in(above) == FIRST
-    assert writer._erases_in(below) == LogName("hebei", "1301", 1, DATASET, "130102")
-    assert writer._erases_in(other) is None
-    down = msgspec.structs.replace(declared, flow="down")
-    monkeypatch.setattr(city.trust, "dataset", lambda _: down)
-    assert writer._erases_in(above) is None
-    assert writer._erases_in(FIRST) == FIRST
-
-
 # ---------------------------------------------------------------- who is who, and who may have sealed again
-
-
-@pytest.mark.parametrize("late", ["latest"], indirect=True)
-def test_regression_who_is_who_is_made_again_before_what_comes_next(late: Late) -> None:
-    """Found by the simulator (promoting, small, seed 66): what a county had written as the old city had enrolled it
-    came to the level above before the city's successor had said who that was, and was refused for good (FN-5412)."""
-    late.promote()
-    late.row.apps.append(late.row.join(late.old, "130104", "county"))
-    put(late.old, late.rule, {"a": "late"})
-    late.found()
-    nodes = LogName("hebei", "1301", 2, NODES)
-    rows = late.new.store.rows(
-        "select s.lsn, l.name from segment s join log l on l.id = s.log_id where l.origin = '1301' order by lsn"
-    )
-    said = max(lsn for lsn, name in rows if name == str(nodes))
-    assert said < next(lsn for lsn, name in rows if name == f"hebei/1301/1/{late.rule}" and lsn > late.promoted_at)
-    assert late.new.store.to_make_again() == []
 
 
 def test_regression_who_is_who_goes_ahead_where_it_was_made_again(row: Row) -> None:
@@ -590,16 +314,6 @@ def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
 
 
 # ---------------------------------------------------------------- the old one comes back
-
-
-def come_back(row: Row, old: App, successor: App) -> App:
-    """As its successor's standby, with its store."""
-    token, keys = Token.decode(successor.invite_standby()), old.keys
-    der = issuing.make_request(token.node, keys.tls, keys.sign, keys.seal)
-    asked = pb.JoinRequest(node=token.node, secret=token.secret, request=der)
-    chain = tuple(successor.enrol(successor.new_writer(successor.store), asked).chain)
-    old._become_standby(Joined(chain, (), certs.parse(chain[0])))
-    return again(row, old)
 
 
 def counts(app: App, key: str) -> int:

@@ -19,6 +19,7 @@ from fednode.sync import packing
 from fednode.sync import segment as seg
 from fednode.sync.change import (
     DELETE,
+    JUST_BEFORE,
     KEY_BYTES_MAX,
     LOG_SIZE_MAX,
     PAYLOAD_BYTES_MAX,
@@ -507,3 +508,9 @@ def test_extend_refuses_what_would_break_the_log(world: World) -> None:
     ):
         with pytest.raises(ValueError, match="extend needs"):
             next(extend(where, changes, stamps, 1, key, [], True, Stream("x")))
+
+
+def test_a_change_may_follow_the_one_before_it_in_the_same_call(world: World) -> None:
+    changes = [Change(b"a", b"{}", base=7), Change(b"a", b"{}", base=JUST_BEFORE), Change(b"b", b"{}")]
+    columns = world.segment("130102", changes, hlc=1 << 20).columns
+    assert columns.bases == [7, 1 << 20, 0]
