@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, carrier, clocks, fence, jobs, mending, pauses, refill, whereabouts, witness
+from fednode.node import (
+    admission,
+    carrier,
+    clocks,
+    fence,
+    jobs,
+    mending,
+    pauses,
+    reconsider,
+    refill,
+    whereabouts,
+    witness,
+)
 from fednode.node.acks import Acks
 from fednode.node.demotion import FOUND, handing_of
 from fednode.node.driver import Report, Session, Welcome
@@ -54,6 +66,7 @@ LOOK_S = 0.2  # who waits for something of the store looks so often, whatever it
 MEET_AGAIN_MS = 200
 RENEWALS_MAX = 10  # of one child in an hour: each is a change that flows to everybody
 ENOUGH = "FN-4527"
+AFTER_ALL = "FN-4529"
 WINDOWS_BYTES = 64 * 1024 * 1024  # of all children together, as long as each has WINDOW_BYTES_MIN
 WINDOW_BYTES_MIN = 1024 * 1024
 
@@ -82,6 +95,7 @@ class Engine(Hooks):
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self._heard = app.trust.heard
+        self._known = self._knows()
         self.writer = WriterThread(self._new_writer, self.moved, self._alarmed, app.tracer)
         self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
         self.where = whereabouts.Watch(self, self.clock_ms)
@@ -105,6 +119,7 @@ class Engine(Hooks):
         """The store has grown: wake everyone whose feed may have, part from whoever was revoked."""
         self._progress.set()
         self._pass_on()
+        self._take_after_all()
         # while it stops, the store is closed
         may_have_grown = (lambda _link: False) if self._stopping else self._waking.look()
         for session in list(self.sessions):
@@ -250,6 +265,8 @@ class Engine(Hooks):
         if self.app.trust.directory.sealed_to(shown):
             await self.writer.call(lambda writer: self.app.honour(writer, shown), shown.node)
         identity = admission.check_child(self.app.trust, shown, hello, self.app.judge())
+        if not hello.restore:
+            await self._reconsider(identity.node)
         return await self._welcome(session, identity, hello, from_parent=False)
 
     async def admit_parent(
@@ -264,6 +281,7 @@ class Engine(Hooks):
         parent = admission.check_parent(self.app.trust, hello, self.app.judge())
         self.parent_full = not hello.wants
         self._pass_on()
+        self._take_after_all()
         welcome = await self._welcome(session, parent, hello, from_parent=True, restoring=restoring)
         if address and (address != self.app.parent_addresses()[0] or self.store.meta(FOUND)):
             await self.writer.call(lambda writer: admission.reached(writer.store, address))
@@ -277,6 +295,30 @@ class Engine(Hooks):
         self._heard = self.app.trust.heard
         for one in [one for one in self.sessions if not one.exchange.dials]:
             one.end(Unavailable("FN-4526", retry_after_ms=MEET_AGAIN_MS, parent=self.app.trust.node), MEET_AGAIN_MS)
+
+    def _knows(self) -> tuple[int, int]:
+        return self.app.trust.catalog_version, self.app.trust.heard
+
+    def _take_after_all(self) -> None:
+        """What was lacking to take something has come: whoever sent that is met anew (`node.reconsider`, rule 4)."""
+        if self._stopping or self._known == (known := self._knows()):
+            return
+        self._known = known
+        due = reconsider.due(self.store, self.app.trust)
+        for one in [one for one in self.sessions if one.shown in due and not one.exchange.once]:
+            error = Unavailable(AFTER_ALL, retry_after_ms=MEET_AGAIN_MS, node=self.app.trust.node, peer=one.shown)
+            one.end(error, MEET_AGAIN_MS)
+
+    async def _reconsider(self, node: str) -> None:
+        """Before a greeting: a peer is asked again for what can be taken by now."""
+        if not reconsider.due(self.store, self.app.trust, node):
+            return
+
+        def forget(writer: Writer) -> None:
+            if count := reconsider.forget(writer, node):
+                self.app.journal(writer).note("refused.retry", peer=node, count=count)
+
+        await self.writer.call(forget, node)
 
     # ------------------------------------------------------------ sessions
 
@@ -298,6 +340,8 @@ class Engine(Hooks):
         parent = self.app.trust.parent
         if parent is None:
             raise StoreError("FN-7613", node=self.app.trust.node)
+        if restoring is None and wants:
+            await self._reconsider(parent.node)
         reached_at = self.where.to_parent()
         half = self.store.partial(parent.node)
         peer = self.store.peer(parent.node)

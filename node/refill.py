@@ -125,6 +125,7 @@ def compare(writer: Writer, link: Link, part: fx.Compare) -> None:
     with store.write() as tx:
         acked = missing[0] - 1 if missing else upto
         tx.execute("update peer set acked = ? where id = ?", acked, link.peer_id)
+        tx.forget_rejected(link.peer.node)
     if len(missing) <= MISSING_MAX:
         link.refill = Refill(missing, upto)
 

@@ -285,14 +285,22 @@ class Transaction:
         rows, size = map(int, counted.split())
         return rows, size
 
-    def forget_refused(self, peer: str) -> int:
-        """Give what a peer sent and was refused another chance: its feed is asked for from the start. Returns how
-        many.
-        """
-        count = self._c.execute("delete from refused where peer = ?", (peer,)).rowcount
+    def forget_refused(self, peer: str, only: Sequence[int] | None = None) -> int:
+        """Give what a peer sent and was refused (`only`: of these numbers) another chance: its feed is asked for from
+        the start. Returns how many."""
+        if only is None:
+            count = self._c.execute("delete from refused where peer = ?", (peer,)).rowcount
+        else:
+            rows = [(peer, number) for number in only]
+            count = self._c.executemany("delete from refused where peer = ? and id = ?", rows).rowcount
         self._c.execute("delete from meta where key = ?", (EVIDENCE + peer,))
         self._c.execute("update peer set have_lsn = 0, have_check = null where node = ?", (peer,))
         return int(count)
+
+    def forget_rejected(self, peer: str) -> None:
+        """What a peer refused of this node's is judged once more: what it lacks is sent again."""
+        self._c.execute("delete from refused where peer = ? and log like 'lsn:%'", (peer,))
+        self._c.execute("delete from meta where key = ?", (EVIDENCE + peer,))
 
     def set_partial(self, peer: str, half: HalfSegment | None) -> None:
         self._c.execute("delete from partial where peer = ?", (peer,))

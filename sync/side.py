@@ -110,6 +110,11 @@ class Side:
         return self._dials
 
     @property
+    def once(self) -> bool:
+        """Whether it ends when both feeds are drained."""
+        return self._once
+
+    @property
     def greeted(self) -> bool:
         """Whether the peer has said something that can be understood."""
         return self._received_number > 0

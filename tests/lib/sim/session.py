@@ -106,9 +106,12 @@ class End:
             if from_parent:
                 identity = admission.check_parent(node.trust, hello, node.judge())
                 node.pass_on_what_was_heard()
+                node.take_after_all()
             else:
                 shown = certs.parse(self.peer.node.member.chain[0])
                 identity = admission.check_child(node.trust, shown, hello, node.judge())
+                if not hello.restore:
+                    node.reconsider(identity.node)
             restoring, unsure = from_parent and node.restoring, not node.reference.sure
             may = node.acks.may(identity, from_parent) if node.acks is not None else None
             place = (from_parent, node.now_ms(), "sim", restoring, unsure)
@@ -122,6 +125,8 @@ class End:
             return
         except Crash:
             node.crash("inside admission")
+            return
+        if not self.session.open:  # it is met anew
             return
         if not from_parent:
             self.exchange.half = entry.half

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto import certs
-from fednode.node import erasing, fence, succession, witness
+from fednode.node import erasing, fence, reconsider, succession, witness
 from fednode.node.acks import Acks
 from fednode.node.admission import STOOD_FOR
 from fednode.node.clocks import Judge, Reference
@@ -68,6 +68,7 @@ class SimNode:
         self._gives: tuple[int, bool] = (-1, False)  # at so many changes
         self._grown: tuple[int, object] = (-1, None)
         self.skew_ms = self.stamped = self.boots = self._heard = 0
+        self._known = (0, 0)
         self.frozen_ms: int | None = None
         self.sessions: list[End] = []
         self._queue: list[tuple[End, fx.Commit]] = []
@@ -88,7 +89,7 @@ class SimNode:
         self.boots += 1
         self.world.dormitory.up(self)
         self._load()
-        self.up, self._heard, self.in_vain = True, self.trust.heard, 0
+        self.up, self.in_vain = True, 0
         self.world.note("boot", self.id, self.store.lsn)
         self._settle()
         if self.up:
@@ -107,6 +108,7 @@ class SimNode:
         vars(self).pop("projector", None)
         if not self.world.shape.open_max:
             self._project()
+        self._heard, self._known = self.trust.heard, self._knows()
         place = (self.wall_ms, lambda: self.world.clock.now_ms, f"{self.id}/{self.boots}")
         self.reference = Reference.load(self.store, self.trust, *place)
 
@@ -169,7 +171,6 @@ class SimNode:
         self.asleep = False
         self.world.dormitory.woken += 1
         self._load()
-        self._heard = self.trust.heard
         self.acks = promotion.acks_of(self)
         if self.store.meta(STOOD_FOR) is not None or self.store.to_make_again():
             self.world.clock.at(0, self._settle)  # whoever wakes it may be in the middle of something
@@ -274,7 +275,10 @@ class SimNode:
         self.world.note("dial", self.id)
         self.world.dormitory.up(parent)
         self.world.dormitory.up(self)
-        SimSession(self.world, self, parent)
+        if not self.restoring:
+            self.guarded(partial(self.reconsider, parent.id))
+        if self.up:
+            SimSession(self.world, self, parent)
 
     def dial_again(self, clean: bool) -> None:
         """A session is over. Where there are windows a clean end was that of what there was to say."""
@@ -386,6 +390,7 @@ class SimNode:
     def moved(self) -> None:
         """The store has grown: whoever is owed more is told; the projection follows, sometimes."""
         self.pass_on_what_was_heard()
+        self.take_after_all()
         may_have_grown = self.waking.look()
         for end in list(self.sessions):
             if self.up and (error := self._out_of_force(end)) is not None:
@@ -413,6 +418,25 @@ class SimNode:
         if self.up and self.trust.heard != self._heard:
             self._heard = self.trust.heard
             self.pass_on()
+
+    def _knows(self) -> tuple[int, int]:
+        return self.trust.catalog_version, self.trust.heard
+
+    def take_after_all(self) -> None:
+        """As the daemon has it: what was refused for what is known now is asked for in a new greeting."""
+        if not self.up or self._known == self._knows():
+            return
+        self._known = self._knows()
+        due = reconsider.due(self.store, self.trust)
+        for end in [end for end in self.sessions if end.peer.node.id in due and not end.exchange.once]:
+            if end.link is not None or end.exchange.dials:  # a child that greets is asked anyway
+                error = Unavailable("FN-4529", node=self.id, peer=end.peer.node.id)
+                end.handle(end.exchange.refuse(error, end.now_ms()))
+
+    def reconsider(self, peer: str) -> None:
+        """The same, before a greeting."""
+        if peer in reconsider.due(self.store, self.trust, peer):
+            self.world.note("reconsiders", self.id, peer, reconsider.forget(self.writer, peer))
 
     def pass_on(self) -> None:
         """Part from those below."""
