@@ -10,7 +10,10 @@ Rules
 4. What is said once more stands twice: who erases the one erases the other, whoever wrote that (`node.stripping`, rule
    7). So it repeats one change, and not what several say field by field: an erase takes what it names, and no more. Of
    a dataset that only flows down what a node above wrote is left: it must be erased there (`node.erasing`).
-5. Where what won is of a level that wins anyway (`authority`), nothing needs to be said.
+5. A life since then, on another machine, may have made a change again, which only that machine's store knows: where
+   two successors follow one another and the first primary comes back in between. It is known by its content and its
+   later stamp, each once: it is not made again a second time, and the two are erased together.
+6. Where what won is of a level that wins anyway (`authority`), nothing needs to be said.
 
 >>> # stands = Meanwhile(projector).over(held, changes); [one.change for one in stands]
 """
@@ -18,17 +21,18 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from fednode.crypto import canonical
+from fednode.crypto.errors import FednodeError
 from fednode.node.projection import Projector
 from fednode.node.rows import Held, Row
 from fednode.sync import merge
 from fednode.sync.catalog import Dataset
-from fednode.sync.change import DELETE, ERASE, JUST_BEFORE, UPSERT, Change, LogName
+from fednode.sync.change import DELETE, ERASE, JUST_BEFORE, UPSERT, Change, Columns, LogName
 
 Place = tuple[LogName, int]
 
@@ -51,21 +55,56 @@ class Meanwhile:
     def over(self, held: Held, changes: Sequence[Change]) -> list[Stands]:
         """What stands over the changes of a segment of an earlier life: for each record one, or under `field` one for
         each change that says a field."""
-        declared = None if held.name.is_system else self._trust.dataset(held.name.dataset)
+        declared = self._declared(held)
         if declared is None:
             return []
-        if not self._followed:
-            self._projector.catch_up()
-            self._followed = True
         found: dict[bytes, list[Change]] = {}
         for change in changes:
             if change.op != ERASE:
                 found.setdefault(change.key, []).append(change)
         return [one for key, late in found.items() for one in self._over(declared, held, key, late)]
 
+    def made_again(self, held: Held, columns: Columns, positions: Sequence[int]) -> dict[int, Place]:
+        """What of a segment of an earlier life was made again in a life between that and this one, and as what."""
+        declared, found = self._declared(held), dict[int, Place]()
+        lives = range(held.name.incarnation + 1, self._trust.me.incarnation)
+        logs = {str(replace(held.name, incarnation=life)) for life in lives}
+        if declared is None or not any(self._store.log_id(LogName.parse(one)) for one in logs):
+            return found
+        taken = set[Place]()
+        for i in positions:
+            versions = self._projector.versions(declared.name, self._area(held), columns.keys[i].decode())
+            for row in sorted(versions.values(), key=lambda one: one.hlc):
+                place = (self._projector.log_name(row.log), row.seq)
+                if str(place[0]) not in logs or row.hlc <= columns.hlcs[i] or row.op != columns.ops[i]:
+                    continue
+                again = place in taken or any(log == held.name for log, _ in self._store.first_of(*place))
+                if not again and self._content(row) == columns.payloads[i]:
+                    found[i] = place
+                    taken.add(place)
+                    break
+        return found
+
+    def _content(self, row: Row) -> bytes | None:
+        """The payload of a version; None of what is damaged or was stripped."""
+        try:
+            return b"" if row.op == DELETE else self._projector.payload(row)
+        except FednodeError:
+            return None
+
+    def _declared(self, held: Held) -> Dataset | None:
+        """The dataset of a segment, if it is one of records; what is here is projected then."""
+        declared = None if held.name.is_system else self._trust.dataset(held.name.dataset)
+        if declared is not None and not self._followed:
+            self._projector.catch_up()
+            self._followed = True
+        return declared
+
+    def _area(self, held: Held) -> str:
+        return held.name.audience or self._trust.area
+
     def _over(self, declared: Dataset, held: Held, key: bytes, late: Sequence[Change]) -> list[Stands]:
-        area = held.name.audience or self._trust.area
-        versions = self._projector.versions(declared.name, area, key.decode())
+        versions = self._projector.versions(declared.name, self._area(held), key.decode())
         places = {at: (self._projector.log_name(row.log), row.seq) for at, row in versions.items()}
         there = set(places.values())
         first = {at: row for at, row in versions.items() if not self._repeats(places[at], there)}

@@ -4,7 +4,8 @@ Rules
 1. Nothing is taken that does not verify: the hash of its bytes, the signatures, and for what others wrote every gate.
 2. This node's own changes that are in no log of the new store (the tail that its parent never had, a fork's branch) are
    made again as changes of the new incarnation, in their old order. A `base` that names such a change follows it.
-   What was made again, or said once more (`node.meanwhile`), stands: of its segment the rest is made again.
+   What was made again, or said once more (`node.meanwhile`), stands: of its segment the rest is made again. So does
+   what another machine made again that was this node in a life since.
    The two places of each are kept (`made_again`): who erases the one erases the other, too (`node.stripping`, rule 7).
    What was erased meanwhile is not made again.
 3. What others wrote below this node goes in as it came.
@@ -16,11 +17,11 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fednode.crypto.errors import FednodeError
-from fednode.node.meanwhile import Meanwhile
+from fednode.node.meanwhile import Meanwhile, Place
 from fednode.node.rows import Held
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
@@ -145,6 +146,9 @@ class Salvage:
         gone = columns.leaves.keys() | self._erased(held, columns)
         there = [i for i in range(len(columns)) if i not in gone]
         left = [i for i in there if held.first + i not in again]
+        if left and self._meanwhile is not None and self._by_another(held, columns, left, self._meanwhile):
+            again = self._store.made_again(name, held.first, held.count)
+            left = [i for i in there if held.first + i not in again]
         if left:
             if held.lsn <= done:
                 return  # it was refused then
@@ -160,6 +164,15 @@ class Salvage:
         due = self._writer.stripping.due(held.name, held.first, held.first + held.count)
         return {seq - held.first for seq in due if columns.ops[seq - held.first] != ERASE}
 
+    def _by_another(self, held: Held, columns: Columns, left: list[int], meanwhile: Meanwhile) -> bool:
+        """What a life since then has made again, on another machine. Whether there is any."""
+        found = meanwhile.made_again(held, columns, left)
+        if found:
+            with self._writer.telling() as tx:
+                for i, (log, seq) in found.items():
+                    tx.made_again(held.name, [held.first + i], log, seq)
+        return bool(found)
+
     def _changes(self, columns: Columns, positions: list[int]) -> list[Change]:
         found = []
         for i in positions:
@@ -167,9 +180,7 @@ class Salvage:
             found.append(Change(columns.keys[i], columns.payloads[i], columns.ops[i], self._stamps.get(base, base)))
         return found
 
-    def _again(
-        self, held: Held, columns: Columns, changes: list[Change], seqs: list[int]
-    ) -> dict[int, tuple[LogName, int]]:
+    def _again(self, held: Held, columns: Columns, changes: list[Change], seqs: list[int]) -> dict[int, list[Place]]:
         name = held.name
         if name.dataset == NODES:
             self._trust.lawful(name, columns)
@@ -191,16 +202,17 @@ class Salvage:
         self._writer.local(name.dataset, area, [*late, *(one.change for one in stands)], note)
         return self._store.made_again(name, held.first, held.count)
 
-    def _remember(self, columns: Columns, first: int, again: Mapping[int, tuple[LogName, int]]) -> None:
+    def _remember(self, columns: Columns, first: int, again: Mapping[int, Sequence[Place]]) -> None:
         """The new stamps of what was made again: what follows may name it as its `base`."""
         there: Held | None = None
-        for seq, (new, at) in again.items():
+        for seq, (new, at) in ((seq, place) for seq, places in again.items() for place in places):
             if there is None or there.name != new or not there.first <= at < there.first + there.count:
                 log_id = self._store.log_id(new)
                 there = self._store.segment_at(log_id, at) if log_id is not None else None
                 known = self._store.columns(there) if there is not None else None
             if there is not None and known is not None:
-                self._stamps[columns.hlcs[seq - first]] = known.hlcs[at - there.first]
+                old, stamp = columns.hlcs[seq - first], known.hlcs[at - there.first]
+                self._stamps[old] = max(stamp, self._stamps.get(old, 0))
 
     def _list(self, name: LogName, keys: list[str]) -> None:
         self.found.appended += len(keys)

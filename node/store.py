@@ -539,18 +539,18 @@ class Store:
         sql = "select 1 from held_back h join segment s on s.lsn = h.lsn join log l on l.id = s.log_id where l.name = ?"
         return bool(self._rows(sql + " limit 1", str(log)))
 
-    def made_again(self, log: LogName, first: int, count: int) -> dict[int, tuple[LogName, int]]:
-        """Of changes of a log of an earlier life those that were made again, and as what."""
+    def made_again(self, log: LogName, first: int, count: int) -> dict[int, list[tuple[LogName, int]]]:
+        """Of changes of a log those that were made again, or said once more (for each late write), and as what."""
         rows = self._rows(
             """select first, count, new_log, new_first from made_again
                where log = ? and first < ? and first + count > ? order by new_log, new_first""",
             *(str(log), first + count, first),
         )
-        return {
-            seq: (LogName.parse(new), at + seq - start)
-            for start, length, new, at in rows
-            for seq in range(max(start, first), min(start + length, first + count))
-        }
+        found: dict[int, list[tuple[LogName, int]]] = {}
+        for start, length, new, at in rows:
+            for seq in range(max(start, first), min(start + length, first + count)):
+                found.setdefault(seq, []).append((LogName.parse(new), at + seq - start))
+        return found
 
     def first_of(self, log: LogName, seq: int) -> list[tuple[LogName, int]]:
         """What a change is the making again of, or repeats."""

@@ -11,6 +11,7 @@ import pytest
 
 from fednode.crypto import canonical
 from fednode.node import succession
+from fednode.node.app import App
 from fednode.sync.change import DELETE, NODES, Change, LogName
 from fednode.sync.strip import erase_change
 from sticks import Row
@@ -20,10 +21,12 @@ from successions import (
     FIRST,
     Late,
     bring,
+    come_back,
     contents,
     holders,
     lost,
     made,
+    promote,
     put,
     said,
 )
@@ -243,3 +246,61 @@ def test_regression_who_is_who_is_made_again_before_what_comes_next(late: Late) 
     said = max(lsn for lsn, name in rows if name == str(nodes))
     assert said < next(lsn for lsn, name in rows if name == f"hebei/1301/1/{late.rule}" and lsn > late.promoted_at)
     assert late.new.store.to_make_again() == []
+
+
+# ---------------------------------------------------------------- in two places
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_what_stood_over_two_late_writes_goes_from_all_its_places(late: Late) -> None:
+    """It is said once more for each of them; an erase of one place takes all."""
+    for value in ("late", "later"):
+        put(late.old, late.rule, {"a": value})
+    late.promote()
+    put(late.new, late.rule, {"a": "correction"})
+    correction = LogName("hebei", "1301", 2, late.rule)
+    late.found(1)
+    late.found()
+    assert len(late.new.store.made_again(correction, 0, 1)[0]) == 2
+    assert len([one for one in contents(late.province) if b"correction" in one]) == 3
+    _, seq = late.new.store.made_again(correction, 0, 1)[0][0]
+    late.province.new_writer(late.province.store).local(late.rule, "1301", [erase_change(correction, seq, "x")])
+    bring(late.row, late.province, "1301", late.new)
+    bring(late.row, late.new, "parent", late.province)
+    for one in (late.new, late.province):
+        assert [held for held in contents(one) if b"correction" in held] == []
+        assert one.store.refused() == []
+
+
+def in_turn(late: Late) -> App:
+    """The old primary comes back as its successor's standby, has not given what it wrote late, and is promoted."""
+    old = come_back(late.row, late.old, late.new)
+    bring(late.row, late.new, "parent", late.province)
+    bring(late.row, late.new, "standby", old)
+    return promote(late.row, old, late.province)
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_what_the_successor_before_has_not_made_again_is_made_again(late: Late) -> None:
+    """Of three late writes it had the first, and the third says the same as that."""
+    late.promote()
+    for value in ("one", "two", "one"):
+        put(late.old, late.rule, {"a": value})
+    late.found(1)
+    third = in_turn(late)
+    places = third.store.made_again(FIRST, 1, 3)
+    lives = {seq: [log.incarnation for log, _ in found] for seq, found in places.items()}
+    assert lives == {1: [2], 2: [3], 3: [3]}
+    assert said(third, late.rule) == {"id": "1", "a": "one"}
+
+
+@pytest.mark.parametrize("late", ["latest"], indirect=True)
+def test_what_the_successor_before_wrote_earlier_is_another_change(late: Late) -> None:
+    """It says the same and something else came in between: the late write, which is newer, is not lost."""
+    late.promote()
+    put(late.new, late.rule, {"a": "one"})
+    put(late.new, late.rule, {"a": "two"})
+    put(late.old, late.rule, {"a": "one"})
+    third = in_turn(late)
+    assert [log.incarnation for log, _ in third.store.made_again(FIRST, 1, 1)[1]] == [3]
+    assert said(third, late.rule) == {"id": "1", "a": "one"}

@@ -365,3 +365,24 @@ def test_regression_a_standby_is_given_what_was_written_by_a_catalog_that_came_t
     bring(row, successor, "standby", old)
     assert [log for log, _ in holders(old, "new")] == [f"hebei/130102/1/{DATASET}"]
     assert [one.store.refused() for one in (province, successor, county, old)] == [[], [], [], []]
+
+
+def test_regression_two_successors_in_turn_do_not_make_the_same_again(
+    succeeded: tuple[Row, App, App, App],
+) -> None:
+    """The old primary comes back as its successor's standby, with what it had written last, and is promoted in turn: it
+    made that again once more, and who erased the one place left the other."""
+    row, province, _, successor = succeeded
+    old = come_back(row, row.apps[1], successor)
+    carry(row, old, successor)
+    bring(row, successor, "parent", province)
+    bring(row, successor, "standby", old)
+    third = promote(row, old, province)
+    bring(row, third, "parent", province)
+    assert holders(third, "a") == [(str(FIRST), 1), (str(AGAIN), 0)]
+    erase(province, AGAIN, 0)
+    bring(row, province, "1301", third)
+    bring(row, third, "parent", province)
+    assert [holders(one, "a") for one in (third, province)] == [[], []]
+    assert [len(holders(one, "b")) for one in (third, province)] == [2, 1], "that nobody erased"
+    assert [one.store.refused() for one in (third, province)] == [[], []]
