@@ -13,8 +13,9 @@ Rules
    up to date when it is asked for, or when nothing else is to be done.
 5. So are indexes on fields, which the catalog asks for: they wait until there is something to index, and are made when
    all is caught up. A first load, or a rebuild, is three times as fast without them.
-6. Whoever catches up beside a daemon that has much to do may not get the lock for as long as SQLite waits: while the
-   other goes on, that is no error. For indexes nobody waits: who has the lock may be making them.
+6. Whoever catches up beside a daemon that has much to do may not get the lock for as long as SQLite waits, nor a daemon
+   beside who catches up: while the other goes on, that is no error. For indexes nobody waits: who has the lock may be
+   making them.
 
 >>> fts_phrase("棉一东社区 licence")
 '"棉 一 东 社 区 licence"'
@@ -168,13 +169,7 @@ class Projector(Judge):
         StoreError FN-7606 where the database is locked and nobody goes on (rule 6)."""
         applied = 0
         while steps is None or steps > 0:
-            start = self.cursor
-            try:
-                count, more = self.step()
-            except StoreError as error:
-                if error.code != sqlite.LOCKED or self.cursor == start:
-                    raise
-                continue
+            count, more = self.step()
             applied += count
             if not more:
                 with sqlite.if_free(self.connection):
@@ -184,8 +179,17 @@ class Projector(Judge):
         return applied
 
     def step(self) -> tuple[int, bool]:
-        """One bounded transaction. Returns changes of records applied, and whether there may be more."""
+        """One bounded transaction. Returns changes of records applied, and whether there may be more. Raises StoreError
+        FN-7606 as `catch_up` does."""
         start = self.cursor
+        try:
+            return self._step(start)
+        except StoreError as error:
+            if error.code != sqlite.LOCKED or self.cursor == start:
+                raise
+            return 0, True
+
+    def _step(self, start: int) -> tuple[int, bool]:
         until = self.store.lsn  # what is committed between the two queries is for the next step
         if self.upto is not None:
             until = min(until, self.upto)

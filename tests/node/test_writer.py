@@ -472,6 +472,31 @@ def test_regression_who_catches_up_beside_a_busy_daemon_waits_for_as_long_as_it_
         assert one.catch_up() == 1
 
 
+def test_regression_a_daemon_goes_on_beside_who_catches_up_for_as_long_as_that_goes_on(
+    township: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: beside `fednode coverage` or `fednode alerts` at a standby that took in much its daemon said
+    that the projection had stopped (FN-7606), and made a pause of ten seconds."""
+    append(township.store, correction())
+    with side_by_side(township) as (daemons, by_hand):
+        daemons.connection.execute("pragma busy_timeout = 0")
+        refresh = township.trust.refresh
+
+        def meanwhile(store: Store) -> bool:
+            monkeypatch.setattr(township.trust, "refresh", refresh)
+            by_hand.catch_up()
+            by_hand.connection.execute("begin immediate")  # it is at the next already
+            return refresh(store)
+
+        monkeypatch.setattr(township.trust, "refresh", meanwhile)
+        assert daemons.step() == (0, True)
+        append(township.store, WORLD.segment(COUNTY, [shop("b", COUNTY)], readers=(TOWNSHIP,)))
+        with pytest.raises(StoreError, match="FN-7606"):
+            daemons.step()  # nobody goes on
+        by_hand.connection.execute("rollback")
+        assert daemons.step() == (1, True)
+
+
 def test_regression_nobody_waits_for_indexes_that_another_makes(
     township: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
