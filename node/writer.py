@@ -212,7 +212,7 @@ class Writer:
         """This node's log for an erase of what stands in another; None where it may not erase that, or the erase would
         not reach whoever wrote it (`node.erasing`, rule 1)."""
         me, declared = self.trust.me, self.trust.dataset(log.dataset)
-        if declared is None or me.level not in declared.writers:
+        if declared is None or me.level not in declared.writers or me.stands_for:
             return None
         if declared.flow == "down" and log.origin != me.node:
             return None

@@ -386,3 +386,30 @@ def test_regression_two_successors_in_turn_do_not_make_the_same_again(
     assert [holders(one, "a") for one in (third, province)] == [[], []]
     assert [len(holders(one, "b")) for one in (third, province)] == [2, 1], "that nobody erased"
     assert [one.store.refused() for one in (third, province)] == [[], []]
+
+
+def test_regression_a_standby_that_was_a_successor_writes_no_erases(succeeded: tuple[Row, App, App, App]) -> None:
+    """It knows which two are the same, and learnt of the erase of one: it erased the other in a log of its own, as no
+    standby may; its primary refused that."""
+    row, province, _, successor = succeeded
+    old = come_back(row, row.apps[1], successor)
+    carry(row, old, successor)
+    bring(row, successor, "parent", province)
+    bring(row, successor, "standby", old)
+    third = promote(row, old, province)
+    bring(row, third, "parent", province)
+    back = come_back(row, successor, third)
+    with third.store.write() as tx:
+        tx.execute("delete from made_again")
+    erase(province, AGAIN, 0)
+    bring(row, province, "1301", third)
+    bring(row, third, "standby", back)
+    assert [
+        str(name) for _, name, _ in back.store.logs() if name.origin == back.trust.node and not name.is_system
+    ] == []
+    assert [one.store.refused() for one in (province, third, back)] == [[], [], []]
+    assert holders(back, "a") == [(str(FIRST), 1)]
+    bring(row, third, "parent", province)
+    fourth = promote(row, back, province)
+    assert holders(fourth, "a") == [], "when it is its primary again"
+    assert bring(row, fourth, "parent", province).refused == []
