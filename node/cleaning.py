@@ -8,6 +8,7 @@ Rules
    (`thorough`), for it takes a while and holds up the writer meanwhile.
 3. Each step is bounded, and says whether there is more to do now. Whoever is in the way is not waited for.
 4. log.db's keys of what state.db had to forget go last of all.
+5. Copies of log.db in the home go before it is written anew: of an upgrade, of a drill.
 
 >>> # while clean_state(projector) or clean_log(store): pass
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fednode.node import sqlite
+from fednode.node.drills import forget_copies
 from fednode.node.projection import Projector
 from fednode.node.store import Store
 from fednode.node.upgrading import settled
@@ -33,6 +35,7 @@ def clean_log(store: Store, *, thorough: bool = False) -> bool:
     if not store.meta("unclean", 0):
         return False
     settled(store.path)  # a copy from before an upgrade would still have it
+    forget_copies(store.path.parent)
     if not _vacuum(store.connection, store.path, thorough) or not sqlite.truncate(store.connection):
         return False
     with store.write() as tx:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,8 +35,8 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node import audit, digests, lag, rewraps, shadow, sqlite, succession, syncing
 from fednode.node.config import Config
 from fednode.node.daemon import Daemon
-from fednode.node.drills import FAILED, FOLDER, LEFT_OUT, PASSED, VERSION, Report, Step
-from fednode.node.home import Home, NodeKeys
+from fednode.node.drills import COPIES, FAILED, FOLDER, LEFT_OUT, PASSED, VERSION, Report, Step
+from fednode.node.home import Home, NodeKeys, hold
 from fednode.node.projection import Projector
 from fednode.node.records import digest_of
 from fednode.node.store import Store
@@ -75,14 +76,17 @@ class Drill:
         self._check_room()
         before = self._digests()
         try:
-            (self._folder / "shadow").mkdir(parents=True, mode=0o700)
+            (self._folder / COPIES).mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise StoreError("FN-7617", path=str(self._folder), reason=error.strerror or str(error)) from error
+        held = hold(self._folder / COPIES)
         try:
             self._steps()
         finally:
             if not keep:
-                shutil.rmtree(self._folder / "shadow", ignore_errors=True)
+                shutil.rmtree(self._folder / COPIES, ignore_errors=True)
+            if held >= 0:
+                os.close(held)
         self._end(before)
         return self._report, self._folder
 
@@ -143,7 +147,7 @@ class Drill:
 
     @property
     def _shadow(self) -> Path:
-        return self._folder / "shadow" / "parent"
+        return self._folder / COPIES / "parent"
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[Step]:
@@ -198,7 +202,7 @@ class Drill:
         """The records made again from the log, and compared: at a standby with what its primary has told, elsewhere
         with the node's own table."""
         known, upto = self._reference(store, real)
-        projector = Projector(self._folder / "shadow" / "again.db", store, real)
+        projector = Projector(self._folder / COPIES / "again.db", store, real)
         try:
             projector.upto = upto
             projector.catch_up()
@@ -264,7 +268,7 @@ class Drill:
             self._report.steps.append(Step("child", LEFT_OUT))
             return
         with self._step("child") as step:
-            child = await shadow.child(self._folder / "shadow" / "child", app, plays)
+            child = await shadow.child(self._folder / COPIES / "child", app, plays)
             try:
                 written = _write(child, app)
                 report = await syncing.sync_once(child)

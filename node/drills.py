@@ -4,6 +4,8 @@ Rules
 1. A drill itself writes nothing but its report (`node.drill`). The daemon's job `drill` notes in the audit what was
    rehearsed since, with the report's SHA-256, so it goes up; and raises an alert when the last good one is too old.
 2. Where there was none yet, time counts from the day on which the node was made.
+3. What is left of a drill's copies (it was killed, or they were kept) goes as soon as something was stripped
+   (`forget_copies`): they hold it whole.
 
 >>> overdue(Drilled(0, True), 30, 31 * DAY_MS), overdue(Drilled(0, True), 0, 31 * DAY_MS)
 (True, False)
@@ -12,6 +14,8 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +26,7 @@ from fednode.crypto.certs import iso
 from fednode.crypto.suite import SUITE_1
 from fednode.node import files
 from fednode.node import journal as events
-from fednode.node.home import Home
+from fednode.node.home import Home, hold
 from fednode.node.store import Store
 from fednode.sync.errors import StoreError
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 FOLDER, REPORT, PAGE = "drills", "report.json", "report.html"
+COPIES = "shadow"  # beside the report, while a drill runs
 PASSED, FAILED, LEFT_OUT = "passed", "failed", "left out"
 DAY_MS = 86_400_000
 NOTED = "drill_noted"  # up to which drill the audit has heard of them (meta)
@@ -97,6 +102,15 @@ def history(home: Home) -> list[Drilled]:
             sha256 = SUITE_1.hash(data).hex()
             found.append(Drilled(one.at_ms, one.passed, str(path.parent), sha256, one.rpo_ms, one.rto_s))
     return found
+
+
+def forget_copies(home: Path) -> None:
+    """The copies of drills that do not run any more (rule 3)."""
+    for left in (home / FOLDER).glob(f"*/{COPIES}"):
+        held = hold(left)
+        if held >= 0:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
 
 
 def overdue(last: Drilled, days: int, now_ms: int) -> bool:

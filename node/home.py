@@ -79,7 +79,7 @@ def root_of_pem(path: Path) -> Identity:
     return root
 
 
-def _hold(folder: Path) -> int:
+def hold(folder: Path) -> int:
     """A descriptor that holds a folder for this process; -1 where another one does, or there is none."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -118,7 +118,7 @@ class Home:
             path.parent.mkdir(parents=True, exist_ok=True)
             for folder in (temporary, temporary / "keys", temporary / "run"):
                 folder.mkdir(mode=0o700)
-            held = _hold(temporary)
+            held = hold(temporary)
             home = cls(temporary)
             yield home
             if (path / CONFIG).exists():  # written before the node: it stays
@@ -148,7 +148,7 @@ class Home:
         nobody knows. A config.toml that was on its way goes back to where it was. Raises StoreError FN-7617."""
         path = path.expanduser().absolute()
         for left in path.parent.glob(f".{glob.escape(path.name)}.making-*"):
-            held = _hold(left)
+            held = hold(left)
             if held < 0:  # somebody is at work there
                 continue
             try:

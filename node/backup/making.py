@@ -382,12 +382,13 @@ class Maker:
         self._made.kept, self._made.removed = len(stay), len(files)
 
     def _erased_since(self, entry: Entry, lsn: int) -> bool:
-        """Whether something that an object holds was erased after its backup was made."""
+        """Whether something that an object holds was erased after its backup was made, or stripped only then."""
         return entry.kind == SEGMENTS and bool(
             self._store.rows(
                 """select 1 from erased e join log l on l.name = e.log
                    join segment s on s.log_id = l.id and s.first <= e.seq and e.seq < s.first + s.count
-                   where e.by_lsn > ? and s.lsn between ? and ? limit 1""",
+                   where s.lsn between ?2 and ?3 and (e.by_lsn > ?1 or exists (
+                       select 1 from resealed r where r.segment_lsn = s.lsn and r.lsn > ?1)) limit 1""",
                 *(lsn, entry.first, entry.last),
             )
         )

@@ -43,6 +43,7 @@ from fednode.node.home import NodeKeys
 from fednode.sync import backup as fmt
 from fednode.sync import segment as seg
 from fednode.sync.errors import Refused, Unavailable
+from fednode.sync.strip import erase_change
 from mesh import Mesh
 
 
@@ -90,6 +91,31 @@ async def test_an_erase_leaves_no_backup_that_holds_it(tmp_path: Path) -> None:
         await go_on(city)
         assert "secret-key" not in city.records()
         assert "k2" in city.records()
+
+
+async def test_regression_what_is_stripped_long_after_its_erase_leaves_the_backups_too(tmp_path: Path) -> None:
+    """It could not be read when the erase came (its key came later), and a backup was made in between: by the place of
+    the erase that one held nothing that was erased since."""
+    async with Mesh(tmp_path) as mesh:
+        city, place = await lone(mesh, tmp_path)
+        city.write("secret-key", {"name": "一个秘密"})
+        store, writer = city.app.store, city.app.new_writer(city.app.store)
+        name = city.app.trust.log_name("admin-licence", "1301")
+        lsn = store.ending_at(name, 1)
+        assert lsn is not None
+        key = store.segments(lsn - 1, 1)[0].content_key
+        with store.write() as tx:
+            tx.execute("update segment set content_key = null where lsn = ?", lsn)
+        writer.local("admin-licence", "1301", [erase_change(name, 0, "court order 12")])
+        back_up(city)
+        series, keys = series_of(place, recovery_key(city.app)), city.app.keys
+        assert b"secret-key" in _everything(series, keys)
+        with writer.telling() as tx:
+            tx.execute("update segment set content_key = ? where lsn = ?", key, lsn)
+            writer.stripping.settle(tx, store.segments(lsn - 1, 1)[0], announce=True)
+        back_up(city)
+        assert series.numbers() == [2]
+        assert b"secret-key" not in _everything(series, keys)
 
 
 def _everything(series: Series, keys: NodeKeys) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import sample_data
 from fednode.node import cleaning, erasing, shipped, sqlite
 from fednode.node.app import App
 from fednode.node.config import Config
+from fednode.node.drills import COPIES, FOLDER, forget_copies
+from fednode.node.home import hold
 from fednode.sync.errors import StoreError
 from tiny import MIB, PAGE, tiny
 
@@ -144,7 +147,16 @@ def test_what_was_erased_is_in_no_file(tmp_path: Path, monkeypatch: pytest.Monke
         key = records.put(NAME, wanted).key if number == 30 else (records.put(NAME, record) and key)
     records.projector.index_text()
     assert any(b"NEEDLEzebra77" in one.read_bytes() for one in (tmp_path / "13").glob("state.db*"))
+    for drill in ("killed", "running"):  # regression: what a drill had copied, and left when it was killed, stayed
+        folder = tmp_path / "13" / FOLDER / drill / COPIES / "parent"
+        folder.mkdir(parents=True)
+        for name in ("log.db", "state.db"):
+            sqlite.copy(tmp_path / "13" / name, folder / name)
+    held = hold(tmp_path / "13" / FOLDER / "running" / COPIES)
     erasing.erase(records, NAME, key, "court order 12")
+    assert [path.parent.name for path in (tmp_path / "13" / FOLDER).glob(f"*/{COPIES}")] == ["running"]
+    os.close(held)
+    forget_copies(tmp_path / "13")
     assert set(called) == {"state.db", "log.db"}
     for path in (tmp_path / "13").rglob("*"):
         assert not path.is_file() or b"NEEDLEzebra77" not in path.read_bytes(), path
