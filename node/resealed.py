@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.suite import SUITE_1
@@ -40,9 +41,18 @@ def replace(tx: Transaction, lsn: int, raw: bytes, content_key: bytes, *, announ
     sha256 = SUITE_1.hash(raw)
     c.execute("update segment set data = ?, sha256 = ?, content_key = ? where lsn = ?", (raw, sha256, stash, lsn))
     rewraps.forget(tx, lsn, sha256)
-    held_back = c.execute("select 1 from held_back where lsn = ?", (lsn,)).fetchone() is not None
-    if (announce or back) and not held_back:
-        c.execute("insert into resealed (lsn, segment_lsn, back) values (?, ?, ?)", (number, lsn, back))
+    if announce or back:
+        _announce(tx, lsn, back, number)
+
+
+def announce(tx: Transaction, lsn: int, back: str) -> None:
+    """Send a stripped segment again, also to the child with the area `back`."""
+    _announce(tx, lsn, back, tx.next_lsn())
+
+
+def _announce(tx: Transaction, lsn: int, back: str, number: int) -> None:
+    if not tx.store.rows("select 1 from held_back where lsn = ?", lsn):
+        tx.execute("insert into resealed (lsn, segment_lsn, back) values (?, ?, ?)", number, lsn, back)
 
 
 def back_to(scope: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -62,17 +72,13 @@ def items(
             where {where} and r.lsn > ? and r.lsn <= ? order by r.lsn""",
         (*parameters, after, until),
     )
-    found: list[Item] = []
-    size = 0
-    for lsn, data, sha256, time_s, signature in rows:
-        if found and size + len(data) > bytes_max:
-            rows.close()
-            return found, found[-1].lsn
-        if SUITE_1.hash(data) != sha256:  # damaged: it is announced again when it was mended
-            continue
-        size += len(data)
-        found.append(Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256))
-    return found, until
+    sound = (  # what is damaged is announced again when it was mended
+        Item(lsn, data, None if time_s is None else Cosignature(time_s, signature), digest=sha256)
+        for lsn, data, sha256, time_s, signature in rows
+        if SUITE_1.hash(data) == sha256
+    )
+    with closing(rows):
+        return rewraps.bounded(sound, until, bytes_max)
 
 
 def late_items(connection: sqlite.Connection, log_ids: list[int], after: int, until: int) -> list[Item]:

@@ -14,6 +14,8 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.suite import SUITE_1
@@ -76,12 +78,17 @@ def items(
         f"""select lsn, data from rewrap where ({where}) and lsn > ? and lsn <= ? and data <> x'' order by lsn""",
         (*parameters, after, until),
     )
+    with closing(rows):
+        return bounded((Item(lsn, data, digest=SUITE_1.hash(data)) for lsn, data in rows), until, bytes_max)
+
+
+def bounded(items: Iterable[Item], until: int, bytes_max: int) -> tuple[list[Item], int]:
+    """The first of these items, as many as `bytes_max` has room for but one at least, and up to where they are all."""
     found: list[Item] = []
     size = 0
-    for lsn, data in rows:
-        if found and size + len(data) > bytes_max:
-            rows.close()
+    for one in items:
+        if found and size + len(one.data) > bytes_max:
             return found, found[-1].lsn
-        size += len(data)
-        found.append(Item(lsn, data, digest=SUITE_1.hash(data)))
+        size += len(one.data)
+        found.append(one)
     return found, until

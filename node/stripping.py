@@ -49,6 +49,7 @@ from fednode.sync.strip import erased_place, may_erase, reseal, strip
 from fednode.sync.verify import Context, check_signed
 
 VERSION = 1
+HANDED_BACK_MAX = 16  # of one segment to one child, whatever it brings
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,11 +343,13 @@ class Stripping:
         header = envelope.header
         log_id = self._store.log_id(header.log)
         held = self._segment_at(log_id, header.first) if log_id is not None else None
-        if held is None or held.content_key or not header.stripped:
-            return  # who reads it strips it itself
-        mine = seg.parse(held.raw).header
-        if header.stripped <= mine.stripped:
+        if held is None:
             return
+        mine = seg.parse(held.raw).header
+        if header.stripped < mine.stripped and not context.from_parent:
+            self._told_again(tx, held.lsn, mine, context.peer.node)
+        if held.content_key or header.stripped <= mine.stripped:
+            return  # who reads it strips it itself
         check_signed(envelope.raw, context)
         if (header.count, header.checkpoint) != (mine.count, mine.checkpoint) or not {*header.readers} <= {
             *mine.readers
@@ -354,6 +357,16 @@ class Stripping:
             raise PeerError("FN-5419", sealer=header.sealer, node=header.log.origin)
         self._replace(tx, held.lsn, header, envelope.raw, b"", announce=True, back=self._through(header))
         self._tell(_carried(header))
+
+    def _told_again(self, tx: Transaction, lsn: int, mine: seg.Header, node: str) -> None:
+        """A child comes with an older copy of what was stripped: where it cannot read that itself, and has answered
+        what it was told of it (it did not hold the segment then), it is told again."""
+        child, back = self._store.peer(node), self._through(mine)
+        if child is None or not back:
+            return
+        rows = self._store.rows("select lsn from resealed where segment_lsn = ? and back = ?", lsn, back)
+        if len(rows) < HANDED_BACK_MAX and max((one for (one,) in rows), default=0) <= child.acked:
+            resealed.announce(tx, lsn, back)
 
     def carries(self, header: seg.Header, tx: Transaction | None = None) -> None:
         """A segment came (`tx`) that this node cannot read: of what is stripped already, it says so (rule 4)."""

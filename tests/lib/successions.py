@@ -172,3 +172,17 @@ class Late:
         assert current(self.new, self.rule) is not None
         assert said(self.new, self.rule) == said(self.province, self.rule)
         assert self.province.store.refused() == []
+
+
+def in_turn(row: Row, old: App, successor: App, issuer: App, *, gives: bool = True) -> App:
+    """The old primary comes back as its successor's standby, and is promoted in its turn. `gives`: what it wrote late
+    was given to the successor before."""
+    back = come_back(row, old, successor)
+    if gives:
+        carry(row, back, successor)
+    bring(row, successor, "parent", issuer)
+    bring(row, successor, "standby", back)
+    third = promote(row, back, issuer)
+    if gives:
+        bring(row, third, "parent", issuer)
+    return third

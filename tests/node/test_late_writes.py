@@ -11,7 +11,6 @@ import pytest
 
 from fednode.crypto import canonical
 from fednode.node import succession
-from fednode.node.app import App
 from fednode.sync.change import DELETE, NODES, Change, LogName
 from fednode.sync.strip import erase_change
 from sticks import Row
@@ -21,12 +20,11 @@ from successions import (
     FIRST,
     Late,
     bring,
-    come_back,
     contents,
     holders,
+    in_turn,
     lost,
     made,
-    promote,
     put,
     said,
 )
@@ -272,14 +270,6 @@ def test_what_stood_over_two_late_writes_goes_from_all_its_places(late: Late) ->
         assert one.store.refused() == []
 
 
-def in_turn(late: Late) -> App:
-    """The old primary comes back as its successor's standby, has not given what it wrote late, and is promoted."""
-    old = come_back(late.row, late.old, late.new)
-    bring(late.row, late.new, "parent", late.province)
-    bring(late.row, late.new, "standby", old)
-    return promote(late.row, old, late.province)
-
-
 @pytest.mark.parametrize("late", ["latest"], indirect=True)
 def test_what_the_successor_before_has_not_made_again_is_made_again(late: Late) -> None:
     """Of three late writes it had the first, and the third says the same as that."""
@@ -287,7 +277,7 @@ def test_what_the_successor_before_has_not_made_again_is_made_again(late: Late) 
     for value in ("one", "two", "one"):
         put(late.old, late.rule, {"a": value})
     late.found(1)
-    third = in_turn(late)
+    third = in_turn(late.row, late.old, late.new, late.province, gives=False)
     places = third.store.made_again(FIRST, 1, 3)
     lives = {seq: [log.incarnation for log, _ in found] for seq, found in places.items()}
     assert lives == {1: [2], 2: [3], 3: [3]}
@@ -301,6 +291,6 @@ def test_what_the_successor_before_wrote_earlier_is_another_change(late: Late) -
     put(late.new, late.rule, {"a": "one"})
     put(late.new, late.rule, {"a": "two"})
     put(late.old, late.rule, {"a": "one"})
-    third = in_turn(late)
+    third = in_turn(late.row, late.old, late.new, late.province, gives=False)
     assert [log.incarnation for log, _ in third.store.made_again(FIRST, 1, 1)[1]] == [3]
     assert said(third, late.rule) == {"id": "1", "a": "one"}

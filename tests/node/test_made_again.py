@@ -34,6 +34,7 @@ from successions import (
     come_back,
     erase,
     holders,
+    in_turn,
     made,
     promote,
     write,
@@ -373,12 +374,7 @@ def test_regression_two_successors_in_turn_do_not_make_the_same_again(
     """The old primary comes back as its successor's standby, with what it had written last, and is promoted in turn: it
     made that again once more, and who erased the one place left the other."""
     row, province, _, successor = succeeded
-    old = come_back(row, row.apps[1], successor)
-    carry(row, old, successor)
-    bring(row, successor, "parent", province)
-    bring(row, successor, "standby", old)
-    third = promote(row, old, province)
-    bring(row, third, "parent", province)
+    third = in_turn(row, row.apps[1], successor, province)
     assert holders(third, "a") == [(str(FIRST), 1), (str(AGAIN), 0)]
     erase(province, AGAIN, 0)
     bring(row, province, "1301", third)
@@ -392,12 +388,7 @@ def test_regression_a_standby_that_was_a_successor_writes_no_erases(succeeded: t
     """It knows which two are the same, and learnt of the erase of one: it erased the other in a log of its own, as no
     standby may; its primary refused that."""
     row, province, _, successor = succeeded
-    old = come_back(row, row.apps[1], successor)
-    carry(row, old, successor)
-    bring(row, successor, "parent", province)
-    bring(row, successor, "standby", old)
-    third = promote(row, old, province)
-    bring(row, third, "parent", province)
+    third = in_turn(row, row.apps[1], successor, province)
     back = come_back(row, successor, third)
     with third.store.write() as tx:
         tx.execute("delete from made_again")

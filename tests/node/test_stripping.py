@@ -14,6 +14,7 @@ from fednode.node.admission import feeds
 from fednode.node.erasures import own_erasures
 from fednode.node.fence import Place, place
 from fednode.node.store import Store
+from fednode.node.stripping import HANDED_BACK_MAX
 from fednode.node.trust import Trust
 from fednode.node.writer import CHECK_BYTES, Link, Writer
 from fednode.sync import segment as seg
@@ -331,6 +332,34 @@ def test_a_child_that_reads_it_is_not_told_again(make: Make) -> None:
     county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x")])
     down, _ = county.store.feed_down(WORLD.identity(TOWNSHIP).scope, 0, PULL_BYTES)
     assert [seg.parse(item.data).header.log.origin for item in down] == [COUNTY, COUNTY]  # the erase, the receipt
+
+
+def test_regression_a_carrier_that_comes_with_an_old_copy_is_told_again(make: Make) -> None:
+    """It was given the stripped form while it did not hold the segment (its store was lost, say), and then took the
+    whole one from an old stick of the village's: it kept that for good. Not told: whose word is on its way, and who
+    brings it again and again."""
+    readers = (PROVINCE, COUNTY, VILLAGE)
+    county, own = make(COUNTY), WORLD.segment(VILLAGE, [shop("a", VILLAGE)], readers=readers)
+    link = county.link(TOWNSHIP)
+    county.take(link, own.raw)
+    county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x")])
+
+    def told(after: int) -> list[bytes]:
+        down, _ = county.store.feed_down(WORLD.identity(TOWNSHIP).scope, after, PULL_BYTES)
+        return [item.data for item in down if not is_rewrap(item.data) and seg.parse(item.data).header.log == LOG]
+
+    lsn = county.store.lsn
+    assert told(0) == [county.raw()]
+    county.take(link, own.raw)
+    assert told(lsn) == [], "it has not answered yet"
+    for round in range(HANDED_BACK_MAX + 1):
+        lsn = county.store.lsn
+        with county.store.write() as tx:
+            tx.raise_acked(link.peer_id, lsn)
+        (done,) = county.take(link, own.raw)
+        assert not done.refused
+        assert told(lsn) == ([county.raw()] if round < HANDED_BACK_MAX - 1 else [])
+    assert seg.parse(county.raw()).header.stripped == 1
 
 
 def test_a_child_of_release_0_1_is_handed_nothing_back(make: Make) -> None:
