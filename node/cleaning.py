@@ -89,12 +89,13 @@ def _merge(c: sqlite.Connection) -> bool:
 
 
 def _vacuum(c: sqlite.Connection, path: Path, thorough: bool) -> bool:
-    size = path.stat().st_size
+    size, beside = path.stat().st_size, path.with_name(path.name + BESIDE)
     if not thorough and size > VACUUM_BYTES_NOW:
         return False
     if size > VACUUM_BYTES_IN_MEMORY:
-        return sqlite.rewrite(c, path, path.with_name(path.name + BESIDE))
+        return sqlite.rewrite(c, path, beside)
     try:
+        sqlite.forget_beside(c, beside)  # it may be from before the strip
         c.execute("vacuum")
     except sqlite.OperationalError as error:
         if "locked" in str(error) or "busy" in str(error):

@@ -222,10 +222,12 @@ def rewrite(connection: Connection, path: Path, beside: Path) -> bool:
     it in memory (the wheel is built so, SQLITE_TEMP_STORE=3). False where somebody else writes: nothing was done. The
     disk must have room for it twice. Raises StoreError."""
     locker = reader = source = None
-    beside.unlink(missing_ok=True)
+    mine = False  # the file beside: another's is in use, as long as that one has the right to write
     try:
         locker = sqlite3.connect(str(path), isolation_level=None, timeout=0)
         locker.execute("begin immediate")  # nobody writes while the copy is made
+        mine = True
+        beside.unlink(missing_ok=True)  # of one that was killed
         reader = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
         before = reader.execute("pragma data_version").fetchone()
         reader.execute("vacuum into ?", (str(beside),))
@@ -238,6 +240,10 @@ def rewrite(connection: Connection, path: Path, beside: Path) -> bool:
                 raise _Moved
 
         count = source.execute("pragma page_count").fetchone()[0]
+        if not count:  # it is another's: of a program that does not know this rule
+            raise _Moved
+        beside.unlink(missing_ok=True)  # it is open: from here on it has no name that another could take for its own
+        mine = False
         locker.execute("rollback")
         source.backup(connection, pages=max(1, min(REWRITE_PAGES, count // 2)), progress=check)  # two steps at least
     except _Moved:
@@ -247,11 +253,20 @@ def rewrite(connection: Connection, path: Path, beside: Path) -> bool:
             return False
         raise trouble(error, path) from error
     finally:
+        if mine:
+            beside.unlink(missing_ok=True)
         for one in (source, reader, locker):
             if one is not None:
                 one.close()
-        beside.unlink(missing_ok=True)
     return True
+
+
+def forget_beside(connection: Connection, beside: Path) -> None:
+    """Take away what a rewriting left that was killed; nobody is at it who cannot have the right to write."""
+    if beside.exists():
+        connection.execute("begin immediate")
+        beside.unlink(missing_ok=True)
+        connection.execute("rollback")
 
 
 def trouble(error: Exception, path: Path | str) -> StoreError:

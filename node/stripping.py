@@ -13,7 +13,8 @@ Rules
 5. A version that is stripped leaves its key, sealed, in `erased` until state.db has forgotten it too.
 6. Evidence of what was refused loses its bodies with what they hold, also where this node does not hold that, or the
    evidence comes later; the signed heads stay. What cannot be read may hold anything: it goes with the next erase.
-   Half a segment goes, too, and of what was erased none is kept.
+   So does all of a fork of the log: its numbers are others. Half a segment goes, too, and of what was erased none is
+   kept.
 7. A change that this node made again in a later life is there twice, and so is what it said once more (that may be
    another's: `node.meanwhile`). Only this node knows that it is the same, so it erases the other, too, by an erase of
    its own, in the transaction that learns of the first (`copies`, `Writer._erase_copies`).
@@ -33,6 +34,7 @@ from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
 from fednode.node import resealed, urgent
 from fednode.node.erasures import seal_key
+from fednode.node.fence import FORK
 from fednode.node.home import NodeKeys
 from fednode.node.rows import Held
 from fednode.node.store import Store
@@ -312,11 +314,11 @@ class Stripping:
         """Copies that are no segments: what is half received, and the bodies of evidence (rule 6)."""
         halves = tx.connection.execute("delete from partial").rowcount
         rows = tx.connection.execute(
-            """select id, data, log = '' from refused
-               where ((log = ? and first < ?) or log = '') and length(data) > 0""",
-            (str(log), end),
+            """select id, data, log, code from refused
+               where ((log = ?1 and (first < ?2 or code = ?3)) or log = '') and length(data) > 0""",
+            (str(log), end, FORK),
         ).fetchall()
-        kept = [(b"" if unknown else _head_of(data, first), row, data) for row, data, unknown in rows]
+        kept = [(_head_of(data, first, code) if named else b"", row, data) for row, data, named, code in rows]
         heads = [(head, row) for head, row, data in kept if head != data]
         tx.connection.executemany("update refused set data = ? where id = ?", heads)
         if halves or heads:
@@ -331,10 +333,13 @@ class Stripping:
         is stripped."""
         return header.stripped < len(self.due(header.log, header.first, header.end))
 
-    def evidence(self, raw: bytes) -> bytes:
+    def evidence(self, raw: bytes, code: str) -> bytes:
         """What may be kept of a segment that is refused (rule 6)."""
         header = seg.beginning(raw)
-        return raw if header is None or not self.outlived(header) else _head_of(raw, header.first)
+        if header is None:
+            return raw
+        erased = code == FORK and self._store.rows("select 1 from erased where log = ? limit 1", str(header.log))
+        return _head_of(raw, header.first, code) if erased or self.outlived(header) else raw
 
     # ------------------------------------------------------------ carriers
 
@@ -438,7 +443,8 @@ def _carried(header: seg.Header) -> Receipt:
     return Receipt(header.log, header.first, header.count, header.stripped, None, header.sealer)
 
 
-def _head_of(data: bytes, first: int) -> bytes:
+def _head_of(data: bytes, first: int, code: str) -> bytes:
     """Evidence without what it is about: the signed head stays."""
     header = seg.beginning(data)
-    return data if header is not None and header.end <= first else seg.head_only(data)
+    before = header is not None and header.end <= first and code != FORK
+    return data if before else seg.head_only(data)

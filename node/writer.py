@@ -580,7 +580,7 @@ class Writer:
 
     def _refuse(self, tx: Transaction, link: Link, commit: Commit, log: str, first: int, error: PeerError) -> Done:
         params = msgspec.json.encode({key: str(value) for key, value in error.params.items()}).decode()
-        data = self.stripping.evidence(commit.data)[:RECENT_EVIDENCE_BYTES]
+        data = self.stripping.evidence(commit.data, error.code)[:RECENT_EVIDENCE_BYTES]
         news = tx.keep_evidence(self._now_ms(), link.peer.node, error.code, log[:256], first, params, data)
         if news:
             self.refusals.append(Refusal(link.peer.node, error.code, log, error.params, commit.data))

@@ -103,6 +103,32 @@ def test_what_is_written_between_copy_and_return_is_not_lost(database: Path, mon
     other.close()
 
 
+def test_regression_two_that_write_a_database_anew_at_once_do_not_lose_it(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon, and `fednode erase` beside it: the second took the file of the first away before it had the lock. The
+    first made an empty one in its place, and put that back."""
+    before, beside = content(database), database.with_name("beside")
+    plain = sqlite.sqlite3.connect
+    connection, other = (sqlite.connect(database, synchronous="FULL") for _ in range(2))
+    told: list[bool] = []
+
+    def connect(where: str, *arguments: Any, **more: Any) -> Any:
+        if where == str(beside) and not told:
+            told.append(True)
+            told[0] = sqlite.rewrite(other, database, beside)
+        return plain(where, *arguments, **more)
+
+    monkeypatch.setattr(sqlite.sqlite3, "connect", connect)
+    assert sqlite.rewrite(connection, database, beside)
+    assert told == [False]
+    connection.close()
+    other.close()
+    monkeypatch.undo()
+    assert content(database) == before
+    assert not beside.exists()
+
+
 def test_without_room_nothing_is_lost_and_nothing_left(database: Path, tmp_path: Path) -> None:
     with tiny(tmp_path / "disk", 4 * MIB) as disk:
         path = disk.path / "x.db"
@@ -119,6 +145,16 @@ def test_without_room_nothing_is_lost_and_nothing_left(database: Path, tmp_path:
             assert content(path) == before
             assert not path.with_name("beside").exists()
         connection.close()
+
+
+def test_regression_what_a_rewrite_left_that_was_killed_goes_with_the_next(database: Path) -> None:
+    """It may be from before the strip; the file has become so small meanwhile that no other is made beside it."""
+    beside = database.with_name(database.name + cleaning.BESIDE)
+    sqlite.copy(database, beside)
+    connection = sqlite.connect(database, synchronous="FULL")
+    assert cleaning._vacuum(connection, database, False)
+    connection.close()
+    assert not beside.exists()
 
 
 def test_what_was_erased_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

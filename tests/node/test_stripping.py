@@ -514,6 +514,24 @@ def test_regression_evidence_that_comes_after_the_erase_has_no_body(make: Make) 
     assert seg.parse(own.raw).header.raw in data
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_regression_evidence_of_a_fork_loses_its_body_wherever_it_stands(make: Make, later: bool) -> None:
+    """In a fork the same record stands at another number: an erase of that of the log did not reach it."""
+    county = make(COUNTY)
+    link = county.link(TOWNSHIP)
+    county.take(link, OWN.raw, WORLD.segment(VILLAGE, [shop("d", VILLAGE)], state=OWN.after, hlc=HLC + 50).raw)
+    other = WORLD.segment(VILLAGE, [shop("a", VILLAGE)], state=OWN.after, hlc=HLC + 60, readers=READERS)
+    fork = [
+        lambda: county.take(link, other.raw),
+        lambda: county.writer.local("shop", VILLAGE, [erase_change(LOG, 0, "x")]),
+    ]
+    for step in reversed(fork) if later else fork:
+        step()
+    (data,) = evidence(county)
+    assert seg.parse(other.raw).header.raw in data
+    assert seg.parse(other.raw).body not in data
+
+
 def test_evidence_of_what_nobody_erased_is_whole(make: Make) -> None:
     county, own = make(COUNTY), records("a", "b")
     county.writer.local("shop", VILLAGE, [erase_change(LOG, 7, "x")])
