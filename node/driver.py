@@ -78,10 +78,12 @@ class Report:
     bytes_received: int = 0
     half_there: wire.Partial | None = None  # what the peer had half received of the last session
     advanced: bool = False  # with the parent: what is half here or there is not what the last one left
+    declined: int = 0  # refused by the peer
 
     def refuse(self, by: str, code: str) -> None:
         """Something was refused."""
         self.refusals += 1
+        self.declined += by == "peer"
         self.refused.append((by, code))
         del self.refused[:-REFUSED_MAX]
 

@@ -48,7 +48,7 @@ from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.tracing import Attributes
 from fednode.node.turns import Turns, Wait
-from fednode.node.waking import Waking
+from fednode.node.waking import Rarely, Waking
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.node.writer_thread import WriterThread
 from fednode.sync import clock, versions, wire
@@ -100,6 +100,7 @@ class Engine(Hooks):
         self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
         self.where = whereabouts.Watch(self, self.clock_ms)
         self._progress = asyncio.Event()
+        self._looking = Rarely(self._look_round)
 
     def _new_writer(self) -> Writer:
         """In the writer's thread. What is due to later readers it gives when its answers are out (`_moved_on`)."""
@@ -120,6 +121,9 @@ class Engine(Hooks):
         self._progress.set()
         self._pass_on()
         self._take_after_all()
+        self._looking.look(0 if self._stopping else len(self.sessions))
+
+    def _look_round(self) -> None:
         # while it stops, the store is closed
         may_have_grown = (lambda _link: False) if self._stopping else self._waking.look()
         for session in list(self.sessions):
@@ -496,6 +500,7 @@ class Engine(Hooks):
         here; the store that the loop reads is closed by the loop, for SQLite ends the process where it is read and
         closed at the same moment."""
         self._stopping = True
+        self._looking.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._end_threads)
         self.store.close()
@@ -539,14 +544,21 @@ class Engine(Hooks):
 
     def stored(self, session: Session, reports: Sequence[fx.Done]) -> Sequence[fx.Done]:
         report = session.report
-        if not session.exchange.dials and pauses.too_much(
-            [code for by, code in report.refused if by == "us"], report.received
-        ):
+        if session.exchange.dials:
+            return self.acks.take(session, reports)
+        self.writer.amiss(session.shown, sum(bool(one.refused) and one.refused != pauses.FOLLOWS for one in reports))
+        if pauses.too_much([code for by, code in report.refused if by == "us"], report.received):
             session.end(Unavailable(pauses.TOO_MUCH, node=session.shown, most=pauses.REFUSED_MAX), pauses.PAUSE_MS_MIN)
         return self.acks.take(session, reports)
 
     def heard(self, session: Session, effect: fx.Acked) -> None:
         self.acks.heard(session, effect)
+        if session.exchange.dials:
+            return
+        self.writer.amiss(session.shown, sum(bool(one.refused) for one in effect.outcomes))
+        if pauses.never_sent(session.report.declined, session.report.sent):
+            never = Unavailable(pauses.NEVER_SENT, node=session.shown, most=pauses.REFUSED_MAX)
+            session.end(never, pauses.PAUSE_MS_MIN)
 
     async def owed_health(self, session: Session, after: wire.HealthPlace, last: bool) -> wire.Health | None:
         return await self.health.owed(after, last=last)

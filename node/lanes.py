@@ -8,7 +8,10 @@ Rules
 3. Who had nothing here for a while has saved nothing up: it starts `AHEAD_S` before the others, so that of those that
    have had as much it comes first. One job counts `CHARGE_S_MAX` at most: nobody waits for long for having been given
    much once.
-4. After `end` nothing goes in; what is there comes out, then None, for ever.
+4. In the time in which a lane has nothing here it pays back what it has had, `PAID_BACK` of it: so who sends now and
+   then, and that may cost (a commit waits for the disk), does not stand behind many who have had less because they are
+   many. All together `SHARE` of the time can be paid back, so that those who always have something here come, too.
+5. After `end` nothing goes in; what is there comes out, then None, for ever.
 
 >>> lanes = Lanes()
 >>> for lane, job in (("a", 1), ("a", 2), ("a", 3), ("b", 4)): lanes.put(lane, job)
@@ -21,20 +24,25 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 LEAST_S = 0.0001
 CHARGE_S_MAX = 0.1
 AHEAD_S = 0.001
+PAID_BACK, SHARE, PURSE_S = 0.1, 0.5, 0.25
 IDLE_MAX = 1_000  # lanes that are remembered though nothing of theirs waits
 
 
 class Lanes:
-    """A queue between threads."""
+    """A queue between threads. `clock_s`: one that never jumps; without it nothing is paid back."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._clock_s = clock_s
         self._lanes: dict[str, deque[Any]] = {}
         self._had: dict[str, float] = {}  # of the writer's time
+        self._left_s: dict[str, float] = {}  # since when a lane has had nothing here
+        self._purse_s, self._filled_s = PURSE_S, clock_s()  # what may be paid back now
         self._order: list[tuple[float, int, str]] = []  # of the lanes in which something waits
         self._now, self._number = 0.0, 0
         self._more = threading.Condition()
@@ -47,6 +55,7 @@ class Lanes:
                 self._lanes[lane].append(job)
             else:
                 self._lanes[lane] = deque((job,))
+                self._pay_back(lane)
                 self._had[lane] = max(self._had.get(lane, 0.0), self._now - AHEAD_S)
                 self._line_up(lane)
             self._more.notify()
@@ -72,9 +81,21 @@ class Lanes:
     def charge(self, lane: str, seconds: float) -> None:
         """A job of this lane has taken so long."""
         with self._more:
+            if lane in self._left_s:
+                self._left_s[lane] = self._clock_s()
             more = min(seconds, CHARGE_S_MAX) - LEAST_S
             if more > 0:
                 self._had[lane] = max(self._had.get(lane, 0.0), self._now - AHEAD_S) + more
+
+    def _pay_back(self, lane: str) -> None:
+        now_s, had_s = self._clock_s(), self._had.get(lane, 0.0)
+        self._purse_s = min(PURSE_S, self._purse_s + (now_s - self._filled_s) * SHARE)
+        self._filled_s = now_s
+        idle_s = now_s - self._left_s.pop(lane, now_s)
+        back_s = min(had_s - (self._now - AHEAD_S), idle_s * PAID_BACK, self._purse_s)
+        if back_s > 0:
+            self._had[lane] = had_s - back_s
+            self._purse_s -= back_s
 
     def _line_up(self, lane: str) -> None:
         self._number += 1
@@ -94,6 +115,7 @@ class Lanes:
                 self._line_up(lane)
             else:
                 del self._lanes[lane]
+                self._left_s[lane] = self._clock_s()
                 self._forget()
             return job
         return None
@@ -103,6 +125,7 @@ class Lanes:
         if len(self._had) > len(self._lanes) + IDLE_MAX:
             after = self._now - AHEAD_S if self._lanes else float("inf")
             self._had = {one: had for one, had in self._had.items() if one in self._lanes or had > after}
+            self._left_s = {one: left_s for one, left_s in self._left_s.items() if one in self._had}
 
     @property
     def empty(self) -> bool:

@@ -3,9 +3,9 @@ ours does. Without I/O and without a clock.
 
 Rules
 1. What counts (`breach`): a message that breaks the rules of the exchange, a session in which this side waited for a
-   greeting in vain, one of which more than `REFUSED_MAX` items were refused, and more than were taken. A line that is
-   cut does not count, nor do words that are this side's (revoked, an earlier life, no room): who is told them comes
-   back with something better.
+   greeting in vain, one of which more than `REFUSED_MAX` items were refused, and more than were taken, one in which
+   the peer refused what it was never sent: a transaction each. A line that is cut does not count, nor do words that
+   are this side's (revoked, an earlier life, no room): who is told them comes back with something better.
 2. `FREE` of them are nothing: lines are cut, programs have faults. Each one more doubles the pause, from `PAUSE_MS_MIN`
    to `PAUSE_MS_MAX`. An hour without one, and all is forgotten. It is in memory alone.
 3. Who comes too early is held for `HOLD_S` before it is told when to come, so that it costs a handshake of TLS no more
@@ -35,7 +35,10 @@ REFUSED_MAX = 100
 FOLLOWS = "FN-6413"  # refused because what precedes it in its log was
 SILENT = "FN-4502"
 TOO_MUCH = "FN-4528"
-BREACHES = frozenset({"FN-5501", "FN-5502", "FN-5503", "FN-5504", "FN-5506", "FN-5507", "FN-6401", "FN-6405", TOO_MUCH})
+NEVER_SENT = "FN-4530"
+BREACHES = frozenset(
+    {TOO_MUCH, NEVER_SENT, "FN-5501", "FN-5502", "FN-5503", "FN-5504", "FN-5506", "FN-5507", "FN-6401", "FN-6405"}
+)
 
 
 @dataclass(slots=True)
@@ -76,3 +79,9 @@ def too_much(refused: Collection[str], received: int) -> bool:
     """Whether nothing will come of a session. `refused`: the codes of what was refused of it, `received`: all items."""
     count = sum(code != FOLLOWS for code in refused)
     return count > REFUSED_MAX and 2 * count > received
+
+
+def never_sent(declined: int, sent: int) -> bool:
+    """Whether a peer has refused what it cannot have. `sent`: items of the feed, in this session. Some of the others
+    were sent ahead of their turn, or again, or in the session before."""
+    return declined > REFUSED_MAX + 2 * sent

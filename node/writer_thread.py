@@ -30,6 +30,7 @@ from fednode.sync import effects as fx
 
 log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
+AMISS_S, AMISS_MAX = 0.1, 10
 ANSWER_TURNS = 3  # of the event loop: a report comes in, it is answered, the answer is written
 
 
@@ -53,10 +54,10 @@ class WriterThread:
         on_alarms: Callable[[Writer, list[Alarm]], None] = lambda writer, alarms: None,
         tracer: Tracer = OFF,
     ) -> None:
-        self._jobs = Lanes()
+        self._loop = asyncio.get_running_loop()
+        self._jobs = Lanes(self._loop.time)
         self._make, self._on_group, self._on_alarms = make, on_group, on_alarms
         self._tracer = tracer
-        self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
         self._thread.start()
 
@@ -74,6 +75,12 @@ class WriterThread:
     def busy(self) -> bool:
         """Whether anything waits to be stored, or is being stored."""
         return self._at_work or not self._jobs.empty
+
+    def amiss(self, lane: str, count: int) -> None:
+        """So much of what came in a lane was refused, or refuses: it counts more, so that many who send nothing else do
+        not come as often as who sends what is to be kept."""
+        for _ in range(min(count, AMISS_MAX)):
+            self._jobs.charge(lane, AMISS_S)
 
     def stop(self) -> None:
         """Finish what is queued, then end."""

@@ -12,18 +12,22 @@ each, opened again 0.2 s after the node has hung up.
     dial_..._ms       a child that dials, brings one change, and leaves: from dialling until its acknowledgement
     rss_mb, ...       the daemon's resident memory, processor seconds, open files; `rss_peak_mb` over the whole run
     p99_ratio         of ack, under attack to alone (bar: 2)
+    control_p99_ms    of ack, while as many processes as attack are busy with nothing, behind the daemon as these are:
+                      what the bench itself costs, for want of other machines
 
 `children`: so many children dial at once, bring one change each, and leave (`--stay`: stay connected), told to come
 again when there is no seat. The clients' own work is on the same machine.
 
     served_..._s      from the start until a child has its acknowledgement: half, 99 of 100, all of them
     told_to_wait      how often one was told to come again
+    connected         how many were connected when all had been served (`then`: what the daemon has at that moment)
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import multiprocessing
 import os
@@ -44,6 +48,7 @@ from _bench_node import change
 import hostile
 from fednode.node import carrier, shipped
 from fednode.node.app import App
+from fednode.node.schedule import RETRY_MAX_S, retrying
 from fednode.sync.errors import Unavailable
 from hostile import Guest, Tally, Target
 
@@ -53,6 +58,8 @@ RAMP_S = 10.0
 PAUSE_S = 0.2
 DIAL_EVERY_S = 0.5
 RETRY_S = 1.0
+LOOK_S = 5.0
+WITHIN_S = 5.0
 LATE_S = 60.0  # whoever waits for longer is counted, and not waited for
 
 
@@ -97,10 +104,10 @@ def target() -> Target:
 
 
 def founded(folder: Path, guests: int) -> list[Guest]:
-    """A province whose children have joined."""
+    """A province whose children are enrolled."""
     app = App.init_province(folder / "13", listening("13"), node="13", name="河北省", domain="hebei")
     app.publish_catalog(shipped.catalog())
-    found = hostile.invite(app, guests)
+    found = hostile.enrolled(app, guests)
     app.close()
     return found
 
@@ -113,7 +120,15 @@ def give_way() -> None:
     if os.sched_getscheduler(0) == os.SCHED_RR:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     else:
-        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def burning(begin: Any, end: Any) -> None:
+    """A process that is busy with nothing: for the control."""
+    give_way()
+    begin.wait()
+    while not end.is_set():
+        sum(range(100_000))
 
 
 def attacking(
@@ -206,7 +221,9 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         )
         for part in range(CLIENTS)
     ]
-    for one in processes:
+    burn, burnt = FORK.Event(), FORK.Event()
+    burners = [FORK.Process(target=burning, args=(burn, burnt), daemon=True) for _ in range(CLIENTS)]
+    for one in (*processes, *burners):
         one.start()
     daemon = Node("daemon", folder / "13")
     daemon.event("ready")
@@ -219,6 +236,10 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         note("alone")
         alone = await steady(to, rest[:honest], rest[honest:], arguments.rate, arguments.seconds)
         calm = spent(pid)
+        burn.set()
+        note("control")
+        control = await steady(to, rest[:honest], rest[honest:], arguments.rate, arguments.seconds)
+        burnt.set()
         begin.set()
         note("attack")
         await asyncio.sleep(RAMP_S)
@@ -240,15 +261,17 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         ratio = attacked["ack_p99_ms"] / alone["ack_p99_ms"]
         return {
             "alone": {**alone, "daemon": calm, "began": before},
+            "control": control,
             "attacked": {**attacked, "cores": share, "daemon": under, "honest_lost": len(gone)},
             "p99_ratio": round(ratio, 2),
+            "control_p99_ms": control["ack_p99_ms"],
             "after": after,
             "tally": dict(sorted(tally.items())),
             "log_db_mb": round((folder / "13/log.db").stat().st_size / 2**20, 1),
         }
 
     found = asyncio.run(measure())
-    for one in processes:
+    for one in (*processes, *burners):
         one.join(30)
     daemon.end()
     return {"bench": "hostile", "strangers": strangers, "thieves": thieves, "honest": honest, **found}
@@ -257,30 +280,39 @@ def hostility(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 # ---------------------------------------------------------------- children
 
 
-def dialling(to: Target, guests: list[Guest], stay: bool, begin: Any, end: Any, result: Any) -> None:
+def dialling(to: Target, guests: list[Guest], stay: bool, begin: Any, end: Any, result: Any, count: Any) -> None:
     """A process of children."""
     enough_files()
+    heard: Tally = Tally()
+    # each is a machine of its own, and goes on with its own TLS sessions
+    carrier._session_cache = functools.cache(lambda _: carrier.ssl_session_cache_lru(carrier.TLS_SESSIONS))
+
+    async def attempt(guest: Guest, asked: asyncio.Future[float], stays: list[asyncio.Future[None]]) -> None:
+        """Dial until it has its acknowledgement, or is told why not. Raises Unavailable."""
+        job = asyncio.ensure_future(carrier.dial(to.exchange, guest.credentials, guest.parent, guest.run))
+        await asyncio.wait([job, asked], return_when=asyncio.FIRST_COMPLETED)
+        if asked.done() and stay:
+            stays.append(job)
+            return
+        if asked.done():
+            job.cancel()
+        (found,) = await asyncio.gather(job, return_exceptions=True)
+        if not asked.done():
+            error = found if isinstance(found, Exception) else guest.closed
+            heard[str(error)[:120]] += 1
+            raise error if isinstance(error, Unavailable) else Unavailable("FN-4501", address="", reason=str(error))
 
     async def one(guest: Guest, r: random.Random, stays: list[asyncio.Future[None]]) -> tuple[float, int]:
-        waits, delay_s = 0, 0.0
-        while True:
-            await asyncio.sleep(delay_s)
-            job = asyncio.ensure_future(carrier.dial(to.exchange, guest.credentials, guest.parent, guest.run))
-            asked = asyncio.ensure_future(guest.put(change(r)))
-            await asyncio.wait([job, asked], return_when=asyncio.FIRST_COMPLETED)
-            if asked.done():
-                at = time.monotonic()
-                if stay:
-                    stays.append(job)
-                else:
-                    job.cancel()
-                    await asyncio.gather(job, return_exceptions=True)
-                return at, waits
-            asked.cancel()
-            found = await asyncio.gather(job, asked, return_exceptions=True)
-            error = found[0] if isinstance(found[0], Unavailable) else guest.closed
-            delay_s = (getattr(error, "retry_after_ms", 0) or 1_000) / 1000 * r.uniform(1, 1.2)
-            waits += 1
+        guest.seal(change(r))
+        await asyncio.sleep(r.uniform(0, WITHIN_S))
+        asked, attempts = guest.until_acked(), 0
+        async for trying in retrying(lambda: RETRY_MAX_S):  # as the daemon's dialer does
+            attempts += 1
+            with trying:
+                await attempt(guest, asked, stays)
+        with count.get_lock():
+            count.value += 1
+        return asked.result(), attempts - 1
 
     async def all_of_them() -> None:
         r, stays = random.Random(os.getpid()), list[asyncio.Future[None]]()
@@ -293,8 +325,9 @@ def dialling(to: Target, guests: list[Guest], stay: bool, begin: Any, end: Any, 
 
         ticking = asyncio.ensure_future(tick())
         found = await asyncio.gather(*(one(guest, r, stays) for guest in guests))
-        result.put(found)
+        result.put((found, dict(heard)))
         await asyncio.to_thread(end.wait)
+        result.put(sum(one.exchange is not None for one in guests))
         ticking.cancel()
         for job in stays:
             job.cancel()
@@ -308,9 +341,11 @@ def children(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     note(f"{arguments.children} children join")
     guests = founded(folder, arguments.children)
     to = target()
-    begin, end, result = FORK.Event(), FORK.Event(), FORK.Queue()
+    begin, end, result, count = FORK.Event(), FORK.Event(), FORK.Queue(), FORK.Value("i", 0)
     processes = [
-        FORK.Process(target=dialling, args=(to, guests[part::CLIENTS], arguments.stay, begin, end, result), daemon=True)
+        FORK.Process(
+            target=dialling, args=(to, guests[part::CLIENTS], arguments.stay, begin, end, result, count), daemon=True
+        )
         for part in range(CLIENTS)
     ]
     for one in processes:
@@ -322,10 +357,19 @@ def children(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     note("they dial")
     began = time.monotonic()
     begin.set()
-    found = [one for _ in processes for one in result.get(True, 3_000)]
+    while count.value < len(guests):
+        time.sleep(LOOK_S)
+        note(f"{time.monotonic() - began:.0f} s: {count.value} served; {spent(pid)}")
+    heard: Tally = Tally()
+    found: list[tuple[float, int]] = []
+    for _ in processes:
+        some, told = result.get(True, 60)
+        found += some
+        heard.update(told)
     served = sorted(at - began for at, _ in found)
     full = spent(pid)
     end.set()
+    connected = sum(result.get(True, 60) for _ in processes)
     for one in processes:
         one.join(60)
     daemon.end()
@@ -339,6 +383,8 @@ def children(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "served_all_s": round(served[-1], 1),
         "told_to_wait": sum(waits for _, waits in found),
         "most_told_to_wait": max(waits for _, waits in found),
+        "connected": connected,
+        "heard": dict(heard.most_common(12)),
         "before": before,
         "then": full,
     }

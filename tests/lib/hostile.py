@@ -23,16 +23,17 @@ from typing import Any
 
 from fednode.crypto import certs, issuing
 from fednode.node import carrier
-from fednode.node.app import App
+from fednode.node.app import App, encoded
 from fednode.node.home import pem_of
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import effects as fx
 from fednode.sync import segment as seg
 from fednode.sync import wire
-from fednode.sync.change import Change, LogName
+from fednode.sync.change import NODES, Change, LogName
 from fednode.sync.enrol import Token
 from fednode.sync.errors import Unavailable
 from fednode.sync.exchange import Exchange
+from fednode.sync.identity import node_payload
 from fednode.sync.inbox import hash_of
 from fednode.sync.log import LogState, extend
 from world import Keys, keys_of
@@ -128,11 +129,15 @@ class Guest:
     async def put(self, change: Change) -> float:
         """Write a change and wait for its acknowledgement. Seconds."""
         self.seal(change)
-        waiting = self.acked[len(self.items)] = asyncio.get_running_loop().create_future()
         began = time.monotonic()
+        return await self.until_acked() - began
+
+    def until_acked(self) -> asyncio.Future[float]:
+        """When (by time.monotonic) the last of its changes was acknowledged."""
+        waiting = self.acked[len(self.items)] = asyncio.get_running_loop().create_future()
         if self.exchange is not None:
             self._do(self.exchange.wake(now_ms()))
-        return await waiting - began
+        return waiting
 
     def tick(self) -> None:
         """Every few seconds, so that the parent hears of it."""
@@ -149,15 +154,34 @@ def invite(app: App, count: int, prefix: str = "9") -> list[Guest]:
         secret = Token.decode(app.invite(node, LEVEL, node, (AREA,))).secret
         asked = issuing.make_request(node, keys.tls, keys.sign, keys.seal)
         reply = app.enrol(writer, pb.JoinRequest(node=node, secret=secret, request=asked))
-        chain = tuple(reply.chain)
-        pems = [pem_of(one) for one in (chain[:1], chain[:-1], chain[1:], chain[-1:])]
-        credentials = carrier.Credentials(keys.tls.to_pem(None), *pems)
-        me = app.keys.seal
-        readers = [seg.Reader(me.key_id, me.public), seg.Reader(keys.seal.key_id, keys.seal.public)]
-        log = LogName(app.trust.domain, node, 1, DATASET, "")
-        name, version = app.trust.me.dns, app.trust.catalog_version
-        found.append(Guest(node, keys, credentials, name, readers, version, LogState(log)))
+        found.append(_guest(app, node, keys, tuple(reply.chain)))
     return found
+
+
+def enrolled(app: App, count: int, prefix: str = "9") -> list[Guest]:
+    """As `invite`, for thousands: each with an area of its own, and their certificates are put straight into the
+    province's log, many in a change of the store, without tokens."""
+    writer, found, changes = app.new_writer(app.store), list[Guest](), list[Change]()
+    above = app.trust.directory.chain(app.trust.node)
+    for number in range(count):
+        node = f"{AREA}{prefix}{number:05}"
+        keys = keys_of(node)
+        asked = issuing.parse_request(issuing.make_request(node, keys.tls, keys.sign, keys.seal))
+        der = app.certify(asked, node, LEVEL, (f"{node}00",), 1)
+        changes.append(Change(node.encode(), encoded(node_payload(der))))
+        found.append(_guest(app, node, keys, (der, *above)))
+    writer.local(NODES, app.trust.area, changes)
+    return found
+
+
+def _guest(app: App, node: str, keys: Keys, chain: tuple[bytes, ...]) -> Guest:
+    pems = [pem_of(one) for one in (chain[:1], chain[:-1], chain[1:], chain[-1:])]
+    credentials = carrier.Credentials(keys.tls.to_pem(None), *pems)
+    me = app.keys.seal
+    readers = [seg.Reader(me.key_id, me.public), seg.Reader(keys.seal.key_id, keys.seal.public)]
+    log = LogName(app.trust.domain, node, 1, DATASET, "")
+    name, version = app.trust.me.dns, app.trust.catalog_version
+    return Guest(node, keys, credentials, name, readers, version, LogState(log))
 
 
 @dataclass(frozen=True)

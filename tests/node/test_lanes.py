@@ -74,6 +74,62 @@ def test_regression_who_sends_now_and_then_waits_for_one_job_whatever_others_hav
         lanes.charge(lane, 0.002)
 
 
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def busy(lanes: Lanes, clock: Clock, thieves: int) -> None:
+    """So many always have something here; one job of each."""
+    for thief in range(thieves):
+        for number in range(1_000):
+            lanes.put(f"thief{thief}", number)
+    for _ in range(thieves):
+        worked(lanes, clock, 0.015)
+
+
+def worked(lanes: Lanes, clock: Clock, cost_s: float) -> Any:
+    """The writer does a job."""
+    at = set(lanes._lanes)
+    before = {one: len(lanes._lanes[one]) for one in at}
+    job = lanes.get()
+    (lane,) = [one for one in at if len(lanes._lanes.get(one, ())) < before[one]]
+    clock.now_s += cost_s
+    lanes.charge(lane, cost_s)
+    return job
+
+
+def test_regression_who_sends_now_and_then_waits_for_one_job_though_its_own_cost_as_much() -> None:
+    """A commit costs what the disk takes: an honest child's put it behind 50 thieves, each of whom had had less, for
+    seconds."""
+    clock = Clock()
+    lanes = Lanes(clock)
+    busy(lanes, clock, 50)
+    for number in range(20):
+        lanes.put("honest", ("honest", number))
+        assert worked(lanes, clock, 0.03) == ("honest", number)
+        for _ in range(66):
+            worked(lanes, clock, 0.015)
+
+
+def test_those_who_always_have_something_come_however_many_send_now_and_then() -> None:
+    clock = Clock()
+    lanes = Lanes(clock)
+    busy(lanes, clock, 1)
+    came, due_s = 0, dict.fromkeys((f"now and then {number}" for number in range(150)), 0.0)
+    for _ in range(4_000):
+        for lane in [one for one, at_s in due_s.items() if at_s <= clock.now_s]:  # more than the writer can do
+            lanes.put(lane, lane)
+            del due_s[lane]
+        job = worked(lanes, clock, 0.01)
+        if job in lanes._left_s:
+            due_s[job] = clock.now_s + 1.0
+        came += isinstance(job, int)
+    assert came >= 4_000 / 151 / 3
+
+
 def test_what_costs_more_comes_more_rarely() -> None:
     lanes, times = Lanes(), {"dear": 0, "cheap": 0}
     for number in range(1_000):

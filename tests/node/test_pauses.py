@@ -22,10 +22,13 @@ from fednode.node.pauses import (
     SILENT,
     Pauses,
     breach,
+    never_sent,
     too_much,
 )
+from fednode.node.writer_thread import AMISS_S
 from fednode.sync import wire
 from fednode.sync.errors import Unavailable
+from fednode.sync.inbox import hash_of
 from hostile import Guest, invite
 from mesh import configuration
 
@@ -92,6 +95,24 @@ class Line:
         self.sent.append(wire.decode(data)[1])
 
 
+class Greeted(Line):
+    """Its first frame is its greeting; the others come when it was answered."""
+
+    def __init__(self, *frames: bytes) -> None:
+        super().__init__(*frames)
+        self.all = len(frames)
+        self.answered = asyncio.Event()
+
+    async def read(self) -> bytes | None:
+        if len(self.frames) < self.all:
+            await self.answered.wait()
+        return await super().read()
+
+    async def write(self, data: bytes) -> None:
+        await super().write(data)
+        self.answered.set()
+
+
 class Province:
     def __init__(self, folder: Path) -> None:
         self.app = App.init_province(folder / "13", configuration(), node="13", name="x", domain="hebei")
@@ -99,10 +120,10 @@ class Province:
         self.guests = invite(self.app, 2)
         self.engine = Engine(self.app)
 
-    async def serve(self, guest: Guest, *frames: bytes) -> None:
+    async def serve(self, guest: Guest, *frames: bytes, line: type[Line] = Line) -> None:
         certificate = self.app.trust.directory.get(guest.node)
         assert certificate is not None
-        await asyncio.wait_for(self.engine.serve_child(Line(*frames), certificate.der), 60)
+        await asyncio.wait_for(self.engine.serve_child(line(*frames), certificate.der), 60)
 
     async def close(self) -> None:
         await self.engine.stop()
@@ -124,6 +145,42 @@ async def test_regression_who_breaks_the_rules_again_and_again_is_not_served_for
     assert not province.engine._held
     await province.serve(honest, wire.encode(1, honest.hello()))
     await province.close()
+
+
+async def test_regression_who_refuses_what_it_was_never_sent_is_not_heard_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """25 thieves who did nothing else had half of the writer's time."""
+    monkeypatch.setattr(pauses, "HOLD_S", 0.0)
+    province = Province(tmp_path)
+    thief, _ = province.guests
+    refusals = [wire.encode(n, wire.Ack((wire.Outcome(n, None, "FN-6406"),))) for n in range(2, 4 * REFUSED_MAX)]
+    for _ in range(FREE + 1):
+        await province.serve(thief, wire.encode(1, thief.hello()), *refusals, line=Greeted)
+    with pytest.raises(Unavailable, match="FN-4508"):
+        await province.serve(thief, wire.encode(1, thief.hello()))
+    await province.close()
+
+
+async def test_regression_what_is_refused_counts_more_in_the_writer_s_turns(tmp_path: Path) -> None:
+    """50 thieves whose commits were all refused came as often as 20 honest children, each: these waited for seconds."""
+    province = Province(tmp_path)
+    thief, honest = province.guests
+    data = b"no segment"
+    junk = [wire.encode(n, wire.Chunk(n, 0, data, len(data), hash_of(data))) for n in range(2, 7)]
+    refusals = [wire.encode(n, wire.Ack((wire.Outcome(n, None, "FN-6406"),))) for n in range(7, 12)]
+    await province.serve(honest, wire.encode(1, honest.hello()))
+    await province.serve(thief, wire.encode(1, thief.hello()), *junk, *refusals, line=Greeted)
+    had = province.engine.writer._jobs._had
+    assert had.get(thief.node, 0.0) > had.get(honest.node, 0.0) + 9 * AMISS_S
+    await province.close()
+
+
+def test_when_more_was_refused_than_was_sent() -> None:
+    assert not never_sent(REFUSED_MAX, 0)
+    assert never_sent(REFUSED_MAX + 1, 0)
+    assert not never_sent(REFUSED_MAX + 20, 10), "all that it was sent, twice, and some of before"
+    assert never_sent(REFUSED_MAX + 21, 10)
 
 
 async def test_who_hangs_up_after_its_greeting_is_served_as_often_as_it_comes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from chain import CITY, COUNTY, TOWNSHIP, VILLAGE, Node
 from fednode.node.engine import Engine
 from fednode.node.store import Store
-from fednode.node.waking import Waking
+from fednode.node.waking import MANY, Waking
 from fednode.node.writer import Link
 from fednode.sync.errors import StoreError
 from fednode.sync.side import PULL_BYTES
@@ -138,6 +138,39 @@ def test_who_is_not_woken_has_nothing_new(seed: int, story: dict[str, bool], mon
     monkeypatch.setattr(world, "Waking", Checked)
     run(seed, **story)
     assert spared > 50
+
+
+async def test_regression_thousands_who_are_connected_are_looked_at_once_for_all_that_comes_in_a_short_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each group of commits had the loop look at every session: 5,000 children kept it from serving them."""
+
+    class Connected:
+        peer = link = None
+        woken = 0
+
+        def wake(self) -> None:
+            self.woken += 1
+
+    monkeypatch.setattr("fednode.node.waking.EACH_S", 3600.0)
+    async with Mesh(tmp_path) as mesh:
+        engine = Engine((await mesh.found()).app)
+        some = [Connected() for _ in range(MANY)]
+        engine.sessions.update(some[1:])  # type: ignore[arg-type]
+        for _ in range(3):
+            engine.moved()
+        assert {one.woken for one in some[1:]} == {3}
+        engine.sessions.add(some[0])  # type: ignore[arg-type]
+        for _ in range(3):
+            engine.moved()
+        assert some[0].woken == 0
+        assert engine._looking.waits
+        engine._looking.now(MANY)  # as the timer does
+        assert some[0].woken == 1
+        engine.sessions.clear()
+        engine.moved()
+        assert not engine._looking.waits
+        await engine.stop()
 
 
 async def test_what_is_written_while_the_daemon_stops_does_not_look_into_a_store_that_is_being_closed(
