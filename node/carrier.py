@@ -84,7 +84,13 @@ _SERVER = [
     ("grpc.max_connection_idle_ms", IDLE_MS),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
 ]
-_EXCHANGE_SERVER = [*_SERVER, ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX)]
+_EXCHANGE_SERVER = [
+    *_SERVER,
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+    # calls that wait for the event loop: beyond 1,000 gRPC throws some away, and does not say when to come again
+    ("grpc.server.max_pending_requests", SESSIONS_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", SESSIONS_MAX),
+]
 _ENROL_SERVER = [
     *_SERVER,
     ("grpc.max_allowed_incoming_connections", ENROL_CONNECTIONS_MAX),

@@ -42,6 +42,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/lib"))
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+import msgspec
 from _bench_hop import Node, listening, machine, note
 from _bench_node import change
 
@@ -49,6 +50,7 @@ import hostile
 from fednode.node import carrier, shipped
 from fednode.node.app import App
 from fednode.node.schedule import RETRY_MAX_S, retrying
+from fednode.sync.change import Change
 from fednode.sync.errors import Unavailable
 from hostile import Guest, Tally, Target
 
@@ -96,6 +98,13 @@ def figures(name: str, seconds: list[float]) -> dict[str, float]:
         return {f"{name}_samples": 0}
     at = {"p50": len(found) // 2, "p99": len(found) * 99 // 100, "max": len(found) - 1}
     return {f"{name}_samples": len(found), **{f"{name}_{key}_ms": round(found[i] * 1000, 1) for key, i in at.items()}}
+
+
+def own(guest: Guest, r: random.Random) -> Change:
+    """A change of an area of a child's."""
+    one = change(r)
+    payload = {**msgspec.json.decode(one.payload or b""), "area": guest.area}
+    return Change(one.key, msgspec.json.encode(payload))
 
 
 def target() -> Target:
@@ -157,13 +166,13 @@ async def steady(to: Target, guests: list[Guest], coming: list[Guest], rate: flo
     end, puts, dials = loop.time() + seconds, [], []
 
     async def put(guest: Guest) -> None:
-        puts.append(await guest.put(change(r)))
+        puts.append(await guest.put(own(guest, r)))
 
     async def dial() -> None:
         guest, began = coming.pop(), loop.time()
         while True:
             job = asyncio.ensure_future(carrier.dial(to.exchange, guest.credentials, guest.parent, guest.run))
-            asked = asyncio.ensure_future(guest.put(change(r)))
+            asked = asyncio.ensure_future(guest.put(own(guest, r)))
             await asyncio.wait([job, asked], return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
                 dials.append(loop.time() - began)
@@ -195,7 +204,7 @@ async def connected(to: Target, guests: list[Guest]) -> list[asyncio.Future[None
     jobs = []
     for guest in guests:
         jobs.append(asyncio.ensure_future(carrier.dial(to.exchange, guest.credentials, guest.parent, guest.run)))
-        await guest.put(change(random.Random(len(jobs))))
+        await guest.put(own(guest, random.Random(len(jobs))))
 
     async def tick() -> None:
         while True:
@@ -303,7 +312,7 @@ def dialling(to: Target, guests: list[Guest], stay: bool, begin: Any, end: Any, 
             raise error if isinstance(error, Unavailable) else Unavailable("FN-4501", address="", reason=str(error))
 
     async def one(guest: Guest, r: random.Random, stays: list[asyncio.Future[None]]) -> tuple[float, int]:
-        guest.seal(change(r))
+        guest.seal(own(guest, r))
         await asyncio.sleep(r.uniform(0, WITHIN_S))
         asked, attempts = guest.until_acked(), 0
         async for trying in retrying(lambda: RETRY_MAX_S):  # as the daemon's dialer does

@@ -50,7 +50,7 @@ def now_ms() -> int:
 
 @dataclass
 class Guest:
-    """A child of a province. `parent`: its DNS name; `readers`: to whom it seals."""
+    """A child of a province. `parent`: its DNS name; `readers`: to whom it seals; `area`: of what it writes."""
 
     node: str
     keys: Keys
@@ -59,6 +59,7 @@ class Guest:
     readers: list[seg.Reader]
     catalog: int
     state: LogState
+    area: str = AREA
     items: list[fx.Item] = field(default_factory=list)
     acked: dict[int, asyncio.Future[float]] = field(default_factory=dict)
     exchange: Exchange | None = None
@@ -119,10 +120,13 @@ class Guest:
             elif isinstance(effect, fx.Acked):
                 for one in effect.outcomes:
                     waiting = self.acked.pop(one.lsn, None)
+                    if one.refused:
+                        error = RuntimeError(f"{self.node}: {one.refused}")
+                        if waiting is not None and not waiting.done():
+                            waiting.set_exception(error)
+                        raise error
                     if waiting is not None and not waiting.done():
                         waiting.set_result(time.monotonic())
-                    if one.refused:
-                        raise RuntimeError(f"{self.node}: {one.refused}")
             elif isinstance(effect, fx.Close):
                 self.closed, self.exchange = effect.error, None
 
@@ -169,7 +173,7 @@ def enrolled(app: App, count: int, prefix: str = "9") -> list[Guest]:
         asked = issuing.parse_request(issuing.make_request(node, keys.tls, keys.sign, keys.seal))
         der = app.certify(asked, node, LEVEL, (f"{node}00",), 1)
         changes.append(Change(node.encode(), encoded(node_payload(der))))
-        found.append(_guest(app, node, keys, (der, *above)))
+        found.append(replace(_guest(app, node, keys, (der, *above)), area=f"{node}00"))
     writer.local(NODES, app.trust.area, changes)
     return found
 

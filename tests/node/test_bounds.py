@@ -160,6 +160,14 @@ async def test_regression_what_a_port_shows_is_replaced_only_where_it_is_another
         await server.stop(0)
 
 
+def test_regression_as_many_calls_may_wait_for_the_loop_as_may_be_served() -> None:
+    """From 1,000 on gRPC threw them away by chance: 5,000 children who dialled at once heard CANCELLED 7,000 times, and
+    not when to come again."""
+    options = dict(carrier._EXCHANGE_SERVER)
+    for name in ("grpc.server.max_pending_requests", "grpc.server.max_pending_requests_hard_limit"):
+        assert options[name] == carrier.SESSIONS_MAX
+
+
 async def test_no_more_connections_to_the_enrolment_port_are_open_than_that(app: App) -> None:
     """Whoever opens them, and whatever is done on them: each costs some 100 kB."""
 
