@@ -201,7 +201,8 @@ async def test_a_clone_that_writes_into_another_log_while_both_are_connected(
         before = met(city, "130102")
         clone = await mesh.start(App.open(tmp_path / "clone", configuration()))
         await mesh.until(lambda: met(city, "130102") > before)
-        county.write("k1", {"name": "一"})  # with no wait in between: else one of them may have been found by a greeting
+        # with no wait in between: else one of them may have been found by a greeting
+        county.write("k1", {"name": "一"})
         clone.write("k2", {"name": "二"}, dataset="admin-penalty")
         await mesh.until(lambda: fenced(clone) is not None or fenced(county) is not None)
         await mesh.until(lambda: any(node == "130102" for _, node in alerts(province)))
