@@ -156,8 +156,10 @@ def _put(connection: sqlite.Connection, key: str, total: int) -> None:
 
 
 def begin(connection: sqlite.Connection, path: Any, *, anew: bool) -> None:
-    """Make the sums of a store that has none; `anew`: of one that has got another shape."""
-    if not anew and connection.execute("select 1 from meta where key = ?", (SINCE,)).fetchone():
+    """Make the sums of a store that has none; `anew`: of one that has got another shape. Raises StoreError."""
+    with sqlite.told(path):
+        there = connection.execute("select 1 from meta where key = ?", (SINCE,)).fetchone()
+    if there and not anew:
         return
     with sqlite.transaction(connection, path) as c:
         c.execute(f"delete from meta where key = ? or key glob '{SUM}*'", (SINCE,))

@@ -209,6 +209,19 @@ def test_regression_a_store_that_nobody_has_any_more_is_closed(tmp_path: Path) -
         gc.enable()
 
 
+def test_regression_a_store_whose_settings_cannot_be_read_says_so_when_it_is_opened(tmp_path: Path) -> None:
+    """Flipped bits (6 of 100,000) ended in an error of SQLite's own, without a code."""
+    path = tmp_path / "log.db"
+    Store.create(path, store_id=bytes(16), stash_key=bytes(32)).close()
+    with closing(sqlite.connect(path, synchronous="FULL")) as connection:
+        (size,) = connection.execute("pragma page_size").fetchone()
+        (page,) = connection.execute("select rootpage from sqlite_master where name = 'meta'").fetchone()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: (page - 1) * size] + b"\xff" * size + whole[page * size :])
+    with pytest.raises(StoreError, match="FN-7604"):
+        Store.open(path, stash_key=bytes(32))
+
+
 def test_several_write_one_after_the_other(app: App) -> None:
     with closing(app.new_store()) as other:
         for number in range(4):
