@@ -4,7 +4,6 @@ dead in silence comes to, and how little a cut loses. Real sockets, engine and d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from fednode.node.driver import TICK_S, Session, Welcome
 from fednode.node.hooks import Hooks
 from fednode.node.profile import NORMAL, Profile
-from fednode.node.room import NOWHERE, Room
 from fednode.node.writer import Link
 from fednode.sync import wire
 from fednode.sync.effects import Admission, Close, Commit, Done, HalfSegment, Item
@@ -61,7 +59,6 @@ class Memory:
     closes: list[Close] = field(default_factory=list)
     session: Session | None = None
     profile: Profile = NORMAL
-    room: Room = NOWHERE
 
     def partial(self, _node: str) -> HalfSegment | None:
         return self.half
@@ -74,16 +71,8 @@ class Memory:
         await passes(0)
         function(self)
 
-    # as a Writer with a Store and a Transaction
-    @property
-    def store(self) -> Memory:
-        return self
-
-    @contextlib.contextmanager
-    def write(self) -> Any:
-        yield self
-
-    def set_partial(self, _node: str, half: HalfSegment | None) -> None:
+    # as a Writer
+    def keep_half(self, _node: str, half: HalfSegment | None) -> None:
         self.half = half
 
     def acknowledged(self, _peer_id: int, _outcomes: Any, _peer: Any, upto: int) -> None:

@@ -36,7 +36,7 @@ def test_complaints_of_one_kind_are_one() -> None:
 @pytest.mark.slow
 def test_a_planted_bug_is_shrunk_to_what_it_takes_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What arrives after its erase would be stored as it came."""
-    monkeypatch.setattr(Stripping, "_due", lambda _self, _log, _first, _end: [])
+    monkeypatch.setattr(Stripping, "due", lambda _self, _log, _first, _end: [])
     told = Told(light=True)
     with pytest.raises(AssertionError, match="erased") as failed:
         tell(1, told)

@@ -106,7 +106,7 @@ def test_it_finds_a_clock_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 def test_it_finds_an_erase_that_does_not_stick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What arrives after its erase would be stored as it came."""
-    monkeypatch.setattr(Stripping, "_due", lambda _self, _log, _first, _end: [])
+    monkeypatch.setattr(Stripping, "due", lambda _self, _log, _first, _end: [])
     assert "erased" in breaks(monkeypatch, range(6))
 
 
