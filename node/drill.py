@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,7 +35,7 @@ from fednode.node import audit, digests, lag, rewraps, shadow, sqlite, successio
 from fednode.node.config import Config
 from fednode.node.daemon import Daemon
 from fednode.node.drills import COPIES, FAILED, FOLDER, LEFT_OUT, PASSED, VERSION, Report, Step
-from fednode.node.home import Home, NodeKeys, hold
+from fednode.node.home import Home, NodeKeys, held
 from fednode.node.projection import Projector
 from fednode.node.records import digest_of
 from fednode.node.store import Store
@@ -76,19 +75,21 @@ class Drill:
         self._check_room()
         before = self._digests()
         try:
-            (self._folder / COPIES).mkdir(parents=True, mode=0o700)
+            self._copies.mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise StoreError("FN-7617", path=str(self._folder), reason=error.strerror or str(error)) from error
-        held = hold(self._folder / COPIES)
-        try:
-            self._steps()
-        finally:
-            if not keep:
-                shutil.rmtree(self._folder / COPIES, ignore_errors=True)
-            if held >= 0:
-                os.close(held)
+        with held(self._copies):
+            try:
+                self._steps()
+            finally:
+                if not keep:
+                    shutil.rmtree(self._copies, ignore_errors=True)
         self._end(before)
         return self._report, self._folder
+
+    @property
+    def _copies(self) -> Path:
+        return self._folder / COPIES
 
     def _begin(self) -> Report:
         chain = self.home.chain()
@@ -147,7 +148,7 @@ class Drill:
 
     @property
     def _shadow(self) -> Path:
-        return self._folder / COPIES / "parent"
+        return self._copies / "parent"
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[Step]:
@@ -202,7 +203,7 @@ class Drill:
         """The records made again from the log, and compared: at a standby with what its primary has told, elsewhere
         with the node's own table."""
         known, upto = self._reference(store, real)
-        projector = Projector(self._folder / COPIES / "again.db", store, real)
+        projector = Projector(self._copies / "again.db", store, real)
         try:
             projector.upto = upto
             projector.catch_up()
@@ -268,7 +269,7 @@ class Drill:
             self._report.steps.append(Step("child", LEFT_OUT))
             return
         with self._step("child") as step:
-            child = await shadow.child(self._folder / COPIES / "child", app, plays)
+            child = await shadow.child(self._copies / "child", app, plays)
             try:
                 written = _write(child, app)
                 report = await syncing.sync_once(child)

@@ -14,7 +14,6 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from fednode.crypto.certs import iso
 from fednode.crypto.suite import SUITE_1
 from fednode.node import files
 from fednode.node import journal as events
-from fednode.node.home import Home, hold
+from fednode.node.home import Home, held
 from fednode.node.store import Store
 from fednode.sync.errors import StoreError
 
@@ -107,10 +106,9 @@ def history(home: Home) -> list[Drilled]:
 def forget_copies(home: Path) -> None:
     """The copies of drills that do not run any more (rule 3)."""
     for left in (home / FOLDER).glob(f"*/{COPIES}"):
-        held = hold(left)
-        if held >= 0:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(held)
+        with held(left) as alone:
+            if alone:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def overdue(last: Drilled, days: int, now_ms: int) -> bool:

@@ -79,18 +79,26 @@ def root_of_pem(path: Path) -> Identity:
     return root
 
 
-def hold(folder: Path) -> int:
-    """A descriptor that holds a folder for this process; -1 where another one does, or there is none."""
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a folder for this process. Whether it does: not where another one holds it, or there is none."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return -1
+        yield False
+        return
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(descriptor)
-        return -1
-    return descriptor
+        return False
+    return True
 
 
 class Home:
@@ -113,22 +121,20 @@ class Home:
         path = path.expanduser().absolute()
         cls.check_free(path)
         temporary = path.with_name(f".{path.name}.making-{os.getpid()}")
-        held = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for folder in (temporary, temporary / "keys", temporary / "run"):
                 folder.mkdir(mode=0o700)
-            held = hold(temporary)
-            home = cls(temporary)
-            yield home
-            if (path / CONFIG).exists():  # written before the node: it stays
-                config = path / CONFIG
-                files.write(temporary / CONFIG, config.read_bytes(), config.stat().st_mode & 0o777)
-                files.sync_folder(temporary)
-                files.remove(config)  # while it is in neither, `clean_up` brings it back
-            for folder in (temporary / "keys", temporary):
-                files.sync_folder(folder)
-            files.move(temporary, path)
+            with held(temporary):
+                yield cls(temporary)
+                if (path / CONFIG).exists():  # written before the node: it stays
+                    config = path / CONFIG
+                    files.write(temporary / CONFIG, config.read_bytes(), config.stat().st_mode & 0o777)
+                    files.sync_folder(temporary)
+                    files.remove(config)  # while it is in neither, `clean_up` brings it back
+                for folder in (temporary / "keys", temporary):
+                    files.sync_folder(folder)
+                files.move(temporary, path)
         except StoreError as error:  # what cannot be written is this home: nobody knows the folder beside it
             if error.code == "FN-7605":
                 raise StoreError("FN-7617", path=str(path), reason=os.strerror(errno.ENOSPC)) from error
@@ -138,8 +144,6 @@ class Home:
         except OSError as error:
             raise StoreError("FN-7617", path=str(path), reason=error.strerror or str(error)) from error
         finally:
-            if held >= 0:
-                os.close(held)
             cls.clean_up(path)
 
     @staticmethod
@@ -148,19 +152,17 @@ class Home:
         nobody knows. A config.toml that was on its way goes back to where it was. Raises StoreError FN-7617."""
         path = path.expanduser().absolute()
         for left in path.parent.glob(f".{glob.escape(path.name)}.making-*"):
-            held = hold(left)
-            if held < 0:  # somebody is at work there
-                continue
-            try:
-                config = left / CONFIG
-                if config.is_file() and not (path / CONFIG).exists() and not (path / CHAIN).exists():
-                    path.mkdir(exist_ok=True)
-                    files.move(config, path / CONFIG)
-                shutil.rmtree(left)
-            except OSError as error:
-                raise StoreError("FN-7617", path=str(left), reason=error.strerror or str(error)) from error
-            finally:
-                os.close(held)
+            with held(left) as alone:
+                if not alone:  # somebody is at work there
+                    continue
+                try:
+                    config = left / CONFIG
+                    if config.is_file() and not (path / CONFIG).exists() and not (path / CHAIN).exists():
+                        path.mkdir(exist_ok=True)
+                        files.move(config, path / CONFIG)
+                    shutil.rmtree(left)
+                except OSError as error:
+                    raise StoreError("FN-7617", path=str(left), reason=error.strerror or str(error)) from error
 
     @staticmethod
     def exists(path: Path) -> bool:

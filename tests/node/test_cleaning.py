@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from fednode.node import cleaning, erasing, shipped, sqlite
 from fednode.node.app import App
 from fednode.node.config import Config
 from fednode.node.drills import COPIES, FOLDER, forget_copies
-from fednode.node.home import hold
+from fednode.node.home import held
 from fednode.sync.errors import StoreError
 from tiny import MIB, PAGE, tiny
 
@@ -188,10 +187,10 @@ def test_what_was_erased_is_in_no_file(tmp_path: Path, monkeypatch: pytest.Monke
         folder.mkdir(parents=True)
         for name in ("log.db", "state.db"):
             sqlite.copy(tmp_path / "13" / name, folder / name)
-    held = hold(tmp_path / "13" / FOLDER / "running" / COPIES)
-    erasing.erase(records, NAME, key, "court order 12")
-    assert [path.parent.name for path in (tmp_path / "13" / FOLDER).glob(f"*/{COPIES}")] == ["running"]
-    os.close(held)
+    with held(tmp_path / "13" / FOLDER / "running" / COPIES) as alone:
+        assert alone
+        erasing.erase(records, NAME, key, "court order 12")
+        assert [path.parent.name for path in (tmp_path / "13" / FOLDER).glob(f"*/{COPIES}")] == ["running"]
     forget_copies(tmp_path / "13")
     assert set(called) == {"state.db", "log.db"}
     for path in (tmp_path / "13").rglob("*"):
