@@ -41,6 +41,7 @@ from fednode.node.store import Store
 from fednode.node.tracing import OFF, Tracer
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
+from fednode.node.witness import witness_time
 from fednode.node.writer import Writer
 from fednode.sync import bundle, enrol
 from fednode.sync.catalog import Catalog, check_succession
@@ -573,14 +574,20 @@ class App:
     def revoke(self, node: str, reason: str) -> Identity:
         """Revoke a node below this one; the word spreads by itself. Raises what `revocable` raises."""
         identity = self.revocable(node)
-        payload = revocation_payload(node, identity.incarnation, self.now_ms(), reason)
-        change = Change(f"revoked/{node}/{identity.incarnation}".encode(), encoded(payload))
+        change = self.revocation(node, identity.incarnation, reason)
         writer = self.new_writer(self.store)
         journal = self.journal(writer)
         told: dict[str, Any] = {"node": node, "incarnation": identity.incarnation}
         writer.local(NODES, self.trust.area, [change], lambda tx: journal.within(tx, "revoke", **told))
         self.poke()
         return identity
+
+    def revocation(self, node: str, incarnation: int, reason: str) -> Change:
+        """The change that revokes a life of a node: as of now, and not before anything that this node has cosigned,
+        though its clock may be behind that. What it took of the node before stands everywhere (gate 10)."""
+        at_ms = witness_time(self.store, self.now_ms()) * 1000
+        payload = revocation_payload(node, incarnation, at_ms, reason)
+        return Change(f"revoked/{node}/{incarnation}".encode(), encoded(payload))
 
     # ------------------------------------------------------------ the catalog
 

@@ -38,7 +38,7 @@ from fednode.proto import fednode_pb2 as pb
 from fednode.sync.change import NODES, Change
 from fednode.sync.enrol import check_renewal
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
-from fednode.sync.identity import Directory, heir_payload, node_payload, revocation_payload
+from fednode.sync.identity import Directory, heir_payload, node_payload
 from fednode.sync.wire import Cosignature
 
 if TYPE_CHECKING:
@@ -442,8 +442,7 @@ def _say(app: App, writer: Writer, standby: str, again: int) -> None:
         changes.append(Change(me.node.encode(), encoded(node_payload(me.der))))
     stood = trust.directory.get(standby)
     life = stood.incarnation if stood else 1
-    payload = revocation_payload(standby, life, app.now_ms(), f"succeeded {me.node}")
-    changes.append(Change(f"revoked/{standby}/{life}".encode(), encoded(payload)))
+    changes.append(app.revocation(standby, life, f"succeeded {me.node}"))
     journal = app.journal(writer)
 
     def done(tx: Transaction) -> None:

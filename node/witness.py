@@ -187,8 +187,14 @@ def sign_newest(store: Store, key: SigningKey, lsn: int, now_ms: int) -> Cosigna
 
 def sign_head(store: Store, key: SigningKey, head: checkpoint.Checkpoint, last_hlc: int, now_ms: int) -> Cosignature:
     """This node's cosignature of a head that it holds."""
-    time_s = HybridClock(int(store.meta("hlc", 0))).witness_time(now_ms, last_hlc)
+    time_s = witness_time(store, now_ms, last_hlc)
     return Cosignature(time_s, checkpoint.cosign(head, key, time_s))
+
+
+def witness_time(store: Store, now_ms: int, last_hlc: int = 0) -> int:
+    """Unix seconds for what this node signs now: not before anything that it has signed as a witness, though its
+    clock may be behind that (`HybridClock.witness_time`)."""
+    return HybridClock(int(store.meta("hlc", 0))).witness_time(now_ms, last_hlc)
 
 
 # ---------------------------------------------------------------- passing down

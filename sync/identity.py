@@ -30,7 +30,7 @@ from fednode.crypto import certs
 from fednode.crypto.certs import ROOT, Identity, covers
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.suite import SUITE_1
-from fednode.sync.clock import WALL_MS_MAX
+from fednode.sync.clock import SKEW_MS_MAX, WALL_MS_MAX
 from fednode.sync.errors import PeerError
 
 __all__ = [
@@ -60,6 +60,13 @@ class Revocation:
     at_ms: int
     reason: str
     by: str
+
+    @property
+    def until_ms(self) -> int:
+        """Up to when what the node's parent has cosigned stands. Who revokes and who cosigned may be two machines (a
+        successor and an old primary): what was acknowledged is not thrown away because their clocks differ. A parent
+        that has heard of the revocation cosigns nothing any more."""
+        return self.at_ms + SKEW_MS_MAX
 
 
 def node_payload(certificate: bytes) -> dict[str, Any]:

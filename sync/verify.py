@@ -17,7 +17,7 @@ A `VerifiedSegment` says that all of this was proved, in this order (the code ci
  9. the first parent's cosignature verifies; a segment of somebody further away must carry one, and so must one of an
     earlier life (else it is no history), whoever brings it, but for this node's own from below. To a first parent it
     need carry none: what that cosigned before, in any life, stands. Where none is needed, one that is false is none
-10. the origin was not revoked, or the first parent had witnessed the segment before the revocation
+10. the origin was not revoked, or the first parent witnessed the segment before (`Revocation.until_ms`)
 11. it opens (when this node is a reader); count, stamps and what is stripped agree with the header, stamps rise
 12. the leaves recomputed from the body lead to the very root that was signed
 13. the payloads are JSON objects, no deeper than `NESTING_MAX`; the areas that they name lie in the origin's scope;
@@ -278,8 +278,8 @@ def _witnessed(
 
 
 def _not_revoked(origin: Identity, context: Context, envelope: seg.Envelope, first_parent: Cosignature | None) -> None:
-    revoked_ms = context.directory.revoked_at(origin.node, origin.incarnation)
-    if revoked_ms is not None and (first_parent is None or first_parent.time_s * 1000 > revoked_ms):
+    revoked = context.directory.revocation(origin.node, origin.incarnation)
+    if revoked is not None and (first_parent is None or first_parent.time_s * 1000 > revoked.until_ms):
         raise PeerError("FN-5420", node=origin.node, log=str(envelope.header.log))
 
 

@@ -18,6 +18,7 @@ from fednode.node import admission, bundle_look, bundle_out, bundles, joining, s
 from fednode.node.app import App, random_bytes
 from fednode.node.proving import Prover
 from fednode.sync import versions
+from fednode.sync.clock import stamp
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError, Refused, StoreError
 from sticks import REAL, SETTINGS, Row, carry, code, contents, held, only, pending, write, write_much
@@ -159,6 +160,24 @@ def test_a_stick_of_another_domain_and_one_of_a_revoked_node_do_nothing(row: Row
     bundle_out.export(city, "13", again)
     province.revoke("1301", "stolen")
     assert code(bundles.take_in(province, [again])) == "FN-5511"
+
+
+def test_a_revocation_is_not_before_what_the_revoker_has_cosigned(row: Row) -> None:
+    """Regression (simulator, small, promoting, seed 447): a county cosigned what a village wrote by the time of what it
+    had seen, which was half a minute ahead of its clock, and revoked the village by its clock: what it had acknowledged
+    was refused above, and by its own successor (FN-5420)."""
+    province, city = row.apps
+    ahead_ms = province.now_ms() + 3_600_000
+    with province.store.write() as tx:
+        tx.set_meta("hlc", stamp(ahead_ms))
+    write(city, "a")
+    carried = row.stick()
+    bundle_out.export(city, "13", carried)
+    assert only(bundles.take_in(province, [carried])).error is None
+    province.revoke("1301", "stolen")
+    revoked_ms = province.trust.directory.revoked_at("1301")
+    (given_ms,) = province.store.connection.execute("select max(first_time) * 1000 from segment").fetchone()
+    assert ahead_ms <= given_ms <= (revoked_ms or 0)
 
 
 def test_a_read_only_stick_is_taken_and_the_answer_is_said_to_be_missing(

@@ -311,22 +311,28 @@ async def test_an_old_primary_gives_what_only_it_has_and_follows(tmp_path: Path)
         assert [one.app.store.refused() for one in (city, standby, township)] == [[], [], []]
 
 
-async def test_what_an_old_primary_took_of_a_child_that_was_revoked_later_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead_ms", [-10_000, 60_000])  # a cosignature's time is in whole seconds, rounded up
+async def test_what_an_old_primary_took_of_a_child_that_was_revoked_later_is_kept(
+    tmp_path: Path, ahead_ms: int
+) -> None:
     """Regression (simulator, small, promoting, seed 53): its cosignature, which says that it came before, was passed
-    over by its successor: refused (FN-5420), though it was acknowledged, and the child cannot give it again."""
+    over by its successor: refused (FN-5420), though it was acknowledged, and the child cannot give it again.
+    `ahead_ms`: by how much the old primary's clock is ahead of the successor's (seed 516)."""
     later_ms = 0
     async with Mesh(tmp_path, lambda: real_clock() + later_ms) as mesh:
         city, county, township, standby = await with_standby(mesh)
         await mesh.until(lambda: not succession.plan(standby.app).uncosigned)
         await mesh.halt(standby)
         await mesh.halt(city)
+        later_ms = max(0, ahead_ms)
         write_some(township, 2, 1)
         await mesh.until(lambda: len(county.records()) == 2 and not _unacknowledged(township))
         await mesh.halt(county)
         await mesh.halt(township)
+        later_ms = 0
         await mesh.run(city)
         await promote(mesh, standby)
-        later_ms = 10_000  # a cosignature's time is in whole seconds, rounded up
+        later_ms = max(0, -ahead_ms)
         standby.app.revoke("130102001", "stolen")
         await mesh.until(lambda: city.app.trust.directory.is_revoked("130102001"))
         await mesh.run(county)

@@ -6,7 +6,9 @@ after what it had written. 46: what a child gave back it had stripped itself (FN
 acknowledged of a child that was revoked later was refused by its successor (FN-5420). 88: a successor was taken for a
 copy of its old primary, which the level above had met since (FN-5514). 291: two cosignatures of one change, and so two
 winners. 332: the same at an old primary that comes back with its own. 337: two neighbours burn within half a minute,
-and the lower one's successor is invited anew, as FN-5519 says. 760: what stood over a late write and was said once
+and the lower one's successor is invited anew, as FN-5519 says. 447: a county revoked a village by its clock, which was
+behind the time of its cosignature of what that had written before. 516: the same by two clocks, of an old primary that
+cosigned and of its successor that revoked. 760: what stood over a late write and was said once
 more was erased in one place alone. 796: a segment of which something had been said once more before it was made again
 was not, and all else in it was lost. 874: two cosignatures of one change, of which the levels above have the first, and
 nobody below had heard of it. 960: a county that started again forgot what it had heard of the city's new life, and its
@@ -20,7 +22,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 760, 796, 874, 960, 972, 982)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 447, 516, 760, 796, 874, 960, 972, 982)
 
 
 @pytest.mark.sim

@@ -439,6 +439,8 @@ def test_gate_9_nobody_is_told_what_it_has_witnessed_itself(world: World) -> Non
 
 
 def test_gate_10_revoked(world: World) -> None:
+    """Regression (simulator, small, promoting, seed 516): what an old primary had acknowledged, by a clock that was
+    fifteen seconds ahead of that by which its successor revoked the child later, was refused everywhere, and lost."""
     directory = world.directory()
     revoked_s = NOW_S + 1000
     directory.apply(COUNTY, revocation_payload(VILLAGE, 1, revoked_s * 1000, "stolen"))
@@ -446,9 +448,10 @@ def test_gate_10_revoked(world: World) -> None:
     own = world.segment(VILLAGE)
     refused("FN-5420", own.raw, fresh, world.context(TOWNSHIP, VILLAGE, directory=directory), None)
     context = world.context(COUNTY, TOWNSHIP, directory=directory)
-    before = world.cosignature(TOWNSHIP, own.raw, revoked_s)
-    assert verify(own.raw, fresh, context, before).first_parent == before
-    refused("FN-5420", own.raw, fresh, context, world.cosignature(TOWNSHIP, own.raw, revoked_s + 1))
+    for time_s in (revoked_s, revoked_s + 300):
+        before = world.cosignature(TOWNSHIP, own.raw, time_s)
+        assert verify(own.raw, fresh, context, before).first_parent == before
+    refused("FN-5420", own.raw, fresh, context, world.cosignature(TOWNSHIP, own.raw, revoked_s + 301))
 
 
 # ---------------------------------------------------------------- 11: it opens, and is what the header says

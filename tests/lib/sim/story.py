@@ -13,7 +13,6 @@ import msgspec
 
 from fednode.node import witness
 from fednode.sync.change import CATALOG, DELETE, NODES, UPSERT, Change
-from fednode.sync.identity import revocation_payload
 from fednode.sync.merge import RULES
 from sim.byzantine import liars
 from sim.check import check
@@ -23,7 +22,7 @@ from sim.network import Faults, Planned
 from sim.promotion import promotions, settled
 from sim.quick import FEW, MANY, quickly
 from sim.recovery import back_up, burn, keep_backup, restore_backup
-from sim.sticks import carry, carry_for_whoever_is_cut_off
+from sim.sticks import SimApp, carry, carry_for_whoever_is_cut_off
 from sim.world import SimNode, World
 
 PEACE_MS = 30 * 60 * 1000  # everything must be everywhere within this time after the last fault
@@ -419,11 +418,8 @@ def _revoke(world: World, village: SimNode) -> None:
     township = world.nodes[village.member.parent]
     if not township.up:
         return
-    payload = revocation_payload(village.id, 1, township.now_ms(), "lost")
     world.revoked.add(village.id)
-    township.write(
-        NODES, township.trust.area, [Change(f"revoked/{village.id}/1".encode(), msgspec.json.encode(payload))]
-    )
+    township.write(NODES, township.trust.area, [SimApp(township).revocation(village.id, 1, "lost")])
 
 
 def _peace(world: World) -> None:
