@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto.certs import Identity, iso
@@ -185,7 +186,8 @@ class Acks:
             if peer is None:
                 return ()
             heard = admission.heard(store, link.peer.node)
-            return admission.unheard(store, app.trust, peer, heard, app.keys.sign, app.now_ms(), allowed)
+            then = replace(peer, have=replace(peer.have, lsn=link.before))  # of what came since there are reports
+            return admission.unheard(store, app.trust, then, heard, app.keys.sign, app.now_ms(), allowed)
 
         with contextlib.suppress(FednodeError):
             found = await self._engine.writer.call(outcomes)

@@ -335,7 +335,7 @@ def enter(
         tx.touch_peer(peer.id, now_ms, None if greeting.wants or not from_parent else NO_ROOM)
         peer = store.peer(identity.node) or replace(peer, last_ms=now_ms)
     link = Link(identity, peer.id, greeting.store, from_parent, peer.have.lsn, position=peer.have.lsn)
-    link.since, link.restoring = peer.since, restoring
+    link.since, link.restoring, link.before = peer.since, restoring, peer.have.lsn
     link.gathers = bool(store.meta(GATHERS))
     gathers = greeting.gathers == frames.GATHERS or (from_parent and greeting.restore)
     link.gives_back = identity.incarnation if gathers else 0

@@ -67,7 +67,7 @@ class Link:
     `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the peer has said that it fenced
     itself; `gathers`: this node takes from the peer what that holds of its own earlier lives; `gives_back`: the peer
     does so, of its lives before this one; `told`: what it has said that it holds, by the number of the log here;
-    `refill`: what it lacks."""
+    `refill`: what it lacks; `before`: up to where the peer's feed was held when the session began."""
 
     peer: Identity
     peer_id: int
@@ -86,6 +86,7 @@ class Link:
     told: dict[int, int] = field(default_factory=dict)
     refill: Refill | None = None
     brink: int = 0
+    before: int = 0
 
     def leave_out(self, lsn: int) -> None:
         """What precedes it has not come yet."""
