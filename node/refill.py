@@ -4,7 +4,8 @@ or made anew. Only that is sent, not all that is held (`Holdings`, sync/side, ru
 Rules
 1. Who tells, tells of the logs that the other's feed may have: from below, those of that part of the tree; from above,
    those from above; to and from a standby, all that is not the standby's own. Who gathers what others hold of its
-   earlier lives tells of its own, too.
+   earlier lives tells of its own, too; to its parent up to where that is known to have cosigned them, for it may have
+   cosigned more, and this life's predecessor, or its standby, not have heard of it.
 2. What is believed is a log's size together with its root there. What does not fit (a fork) counts as not held: it is
    sent, and found by whoever verifies it.
 3. No signature is missed by what is not sent. Of its own logs a node also sends again what has no first parent's
@@ -72,14 +73,27 @@ def holdings(writer: Writer, link: Link, now_ms: int) -> list[wire.Holding]:
     gives = {origin for origin in origins if _gives(trust, link, origin)}
     signs = {one for one in gives if not link.from_parent and _witness(trust, one)}
     found = []
-    for name, origin, size, root, last in store.rows(
-        "select name, origin, size, root, last_hlc from log where size > 0"
+    for name, origin, life, size, root, last in store.rows(
+        "select name, origin, incarnation, size, root, last_hlc from log where size > 0"
     ):
-        if origin in gives:
+        if link.from_parent and origin == trust.node and life < trust.me.incarnation:
+            size, root = _cosigned(store, name, size, root)
+        if origin in gives and size:
             head = checkpoint.Checkpoint(name, size, root)
             given = witness.sign_head(store, writer.keys.sign, head, last, now_ms) if origin in signs else None
             found.append(wire.Holding(name, size, root[:CHECK_BYTES], given))
     return found
+
+
+def _cosigned(store: Store, name: str, size: int, root: bytes) -> tuple[int, bytes]:
+    """A log's size and root where what its first parent is known here to have cosigned ends; 0: nothing of it is."""
+    sql = "select min(s.first) from segment s join log l on l.id = s.log_id where l.name = ? and s.first_time is null"
+    edge = store.rows(sql, name)[0][0]
+    if edge is None:
+        return size, root
+    lsn = store.ending_at(LogName.parse(name), edge)
+    place = store.place(lsn) if lsn is not None else None
+    return (edge, place[2]) if place is not None else (0, b"")
 
 
 def _witness(trust: Trust, origin: str) -> bool:

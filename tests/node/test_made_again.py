@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from fednode.crypto import checkpoint
-from fednode.node import admission, bundle_out, bundles, sqlite, urgent
+from fednode.node import admission, bundle_out, bundles, refill, sqlite, urgent
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
 from fednode.node.rows import Peer
 from fednode.node.salvage import Salvage
 from fednode.node.store import Store
 from fednode.node.writer import Link
+from fednode.sync import effects as fx
 from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, NODES, RECEIPTS, Change, LogName
 from fednode.sync.effects import Commit
@@ -312,6 +313,46 @@ def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
     sibling = row.apps[-1].trust.me
     with pytest.raises(PeerError, match="FN-5419"):
         check_sealer(stripped, origin, sibling, directory, from_parent=False)
+
+
+def given(child: App, parent: App) -> list[fx.Done]:
+    """A child that went on in a new life meets its parent, and both say what they hold: what it takes of that one's
+    feed."""
+    there, here = parent.new_writer(parent.store), child.new_writer(child.store)
+    below = admission.hello(child.trust, child.store, child.now_ms(), "test", child.store.peer(parent.trust.node), None)
+    down = admission.enter(there, child.trust.me, below, False, parent.now_ms(), "test")
+    assert down.admission.reply is not None
+    up = admission.enter(here, parent.trust.me, down.admission.reply, True, child.now_ms(), "test")
+    held = refill.holdings(here, up.link, child.now_ms())
+    refill.compare(there, down.link, fx.Compare(tuple(held), True))
+    items, _ = admission.feeds(parent.store, parent.trust, down.link)[0](0, 1 << 20)
+    commits = [(up.link, Commit(one.lsn, one.data, one.first_parent)) for one in items if one.data]
+    return [done for _, done in here.incoming(commits)]
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["of a whole log", "of the end of a log"])
+def test_regression_what_the_level_above_cosigned_counts_at_a_successor_too(row: Row, earlier: bool) -> None:
+    """Found by the simulator (promoting, small, seed 644): a county whose clock was ahead failed before its standby had
+    heard that the city had cosigned what it wrote. The successor made that again; of the first, which it held without
+    the cosignature, it was never told: there alone that counted as of a moment to come, and won."""
+    province, city, _, standby = row.apps
+    name = LogName("hebei", "1301", 1, DATASET, "" if earlier else "130102")  # of the one all have the beginning
+    city.clock = lambda: real_clock() + 366 * 86_400_000
+    write(city, "ahead", area="1301" if earlier else "130102")
+    city.clock = real_clock
+    bring(row, city, "standby", standby)
+    bring(row, city, "parent", province)
+    successor = promote(row, standby, province)
+    first = province.store.log_state(name).size - 1
+    there, here = (one.store.held_range(name, first) for one in (province, successor))
+    assert there is not None
+    assert here is not None
+    assert (there[4] is None, here[4]) == (False, None)
+    assert {done.refused for done in given(successor, province)} == {""}
+    again = successor.store.held_range(name, first)
+    assert again is not None
+    assert again[4] == there[4]
+    assert set(successor.store.made_again(name, first, 1)) == {first}
 
 
 # ---------------------------------------------------------------- the old one comes back
