@@ -106,18 +106,21 @@ def _acknowledged(world: World, node: SimNode, promised: list[tuple[str, int]]) 
 
 
 def _again(world: World, acker: str, log: LogName) -> int:
-    """Up to where a node has a log of an earlier life of a node above it as that made it again: its predecessor had
-    acknowledged it, and nobody else but the old primary above had it (small, promoting, seed 66)."""
-    origin, held = world.nodes.get(log.origin), 0
+    """Up to where a node has a log of an earlier life of a node above it, as it was written or as that made it again:
+    its predecessor had acknowledged it, and nobody else but the old primary above had it (small, promoting, seed 66).
+    What was erased before it could be made again is not: then the node has the erase (small, promoting, seed 751)."""
+    origin = world.nodes.get(log.origin)
     if origin is None or log.origin == acker or not origin.store.is_held_back(log):
         return 0
-    rows = origin.store.rows(
-        "select first + count, new_log, new_first + count from made_again where log = ? order by first", str(log)
-    )
-    for end, new, size in rows:
-        if world.nodes[acker].store.log_state(LogName.parse(new)).size < size:
-            break
-        held = end
+    here, places = world.nodes[acker].store, dict[int, list[tuple[LogName, int]]]()
+    sql = "select first, count, new_log, new_first from made_again where log = ?"
+    for first, count, new, at in origin.store.rows(sql, str(log)):
+        for i in range(count):
+            places.setdefault(first + i, []).append((LogName.parse(new), at + i))
+    gone = {seq for (seq,) in here.rows("select seq from erased where log = ?", str(log))}
+    held = here.log_state(log).size
+    while held in gone or any(here.log_state(new).size > at for new, at in places.get(held, ())):
+        held += 1
     return held
 
 
