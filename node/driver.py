@@ -134,6 +134,7 @@ class Session:
         self._acks: list[wire.Outcome] = []
         self._answered = 0
         self._acking = False
+        self._acks_stored = asyncio.Event()
         self._jobs: set[asyncio.Future[None]] = set()
         self._pacer, self._shares = pacer, shares
         exchange.hurry_from = HURRY_FROM_BYTES
@@ -176,8 +177,7 @@ class Session:
             self._out.put_nowait(None)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(tasks[1], 5)
-            while self._acks or self._acking:
-                await self._flush_acks()
+            await self._flush_acks()
             return close
         finally:
             for task in tasks:
@@ -400,7 +400,7 @@ class Session:
         self.spawn(self._tell_health(effect))
 
     async def _tell_health(self, effect: fx.PullHealth) -> None:
-        while effect.last and (self._acks or self._acking):  # the last word is of what was acknowledged, too
+        if effect.last:  # the last word is of what was acknowledged, too
             await self._flush_acks()
         found = await self._hooks.owed_health(self, effect.after, effect.last)
         self._handle(self.exchange.tell_health(found, self.now_ms()))
@@ -491,18 +491,26 @@ class Session:
         self._answered = effect.upto
         self._hooks.heard(self, effect)
         if not self._acking:
-            self.spawn(self._flush_acks())
+            self.spawn(self._store_acks())
 
     async def _flush_acks(self) -> None:
+        """Until all acknowledgements that have come are stored."""
+        while self._acks or self._acking:
+            if self._acking:
+                await self._acks_stored.wait()
+            else:
+                await self._store_acks()
+
+    async def _store_acks(self) -> None:
         """Store acknowledgements, those that came meanwhile together."""
         if self._acking:
-            await asyncio.sleep(0)
             return
         link, peer = self.link, self.peer
         if link is None or peer is None:
             self._acks.clear()
             return
         self._acking = True
+        self._acks_stored.clear()
         try:
             while self._acks:
                 taken, self._acks = self._acks, []
@@ -514,6 +522,7 @@ class Session:
             self._refuse(error)
         finally:
             self._acking = False
+            self._acks_stored.set()
 
     def _do_hook(self, effect: fx.Effect) -> None:
         self._hooks.effect(self, effect)

@@ -228,6 +228,31 @@ async def test_regression_a_peer_is_read_no_faster_than_it_is_stored(kind: str) 
     assert len(one.report.refused) <= REFUSED_MAX
 
 
+async def test_regression_an_end_that_waits_for_what_is_being_stored_leaves_the_loop_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It asked in each turn of the loop whether the acknowledgements were stored: with a writer that had much to do, a
+    processor for each session that ended."""
+    writer: Any = Stuck()
+    asked, flush = [0], Session._flush_acks
+
+    async def counted(one: Session) -> None:
+        asked[0] += 1
+        await flush(one)
+
+    monkeypatch.setattr(Session, "_flush_acks", counted)
+    pipe = Pipe(wire.Ack((wire.Outcome(1, None, "FN-6406"),)), wire.Bye())
+    one = Session(pipe, Exchange(dials=False), writer, writer, lambda: NOW, at_once(welcome(start=1)), Hooks())
+    running = asyncio.ensure_future(end_of(one))
+    await turn(1_000)
+    assert len(writer.calls) == 1
+    assert not running.done(), "they are stored before it ends"
+    assert asked[0] <= 3
+    writer.go_on()
+    assert (await running).error is None
+    assert one.settled
+
+
 async def test_regression_a_peer_that_reads_no_answers_is_not_read() -> None:
     """Each Want of 30 bytes for what is not there had an answer queued for a line that took nothing."""
 
