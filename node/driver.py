@@ -48,6 +48,7 @@ STORE_RETRY_MS = 30_000
 STORING_MAX = 1_024  # of one peer; four groups of the writer
 OUT_BYTES_MAX = 1024 * 1024  # several times what is handed to the line ahead of its turn
 REFUSED_MAX = 1_000  # that a session's report names
+REFUSED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +372,7 @@ class Session:
             self._refuse(error)
             return
         self._handle(self.exchange.resend(effect.log, effect.first, items, self.now_ms()))
+        self._hooks.asked(self, len(items))
 
     def _do_pull_witnessed(self, effect: fx.PullWitnessed) -> None:
         if self._welcome is None:
@@ -513,10 +515,11 @@ class Session:
         self._acks_stored.clear()
         try:
             while self._acks:
-                taken, self._acks = self._acks, []
-                outcomes = [(one.lsn, one.cosignature, one.refused) for one in taken]
-                told = partial(_acknowledge, link.peer_id, outcomes, peer, link.holds(self._answered))
-                await self._writer.call(told, peer.node)
+                taken = _at_once(self._acks)
+                outcomes = [(one.lsn, one.cosignature, one.refused) for one in self._acks[:taken]]
+                del self._acks[:taken]
+                upto = 0 if self._acks else link.holds(self._answered)  # what is not stored yet is not held
+                await self._writer.call(partial(_acknowledge, link.peer_id, outcomes, peer, upto), peer.node)
                 self._hooks.acked(self)
         except FednodeError as error:
             self._refuse(error)
@@ -529,6 +532,12 @@ class Session:
 
     def _do_close(self, effect: fx.Close) -> None:
         self._finish(effect)
+
+
+def _at_once(acks: Sequence[wire.Outcome]) -> int:
+    """How many outcomes are one job of the writer: a refusal may be an alert, which costs as much as a change."""
+    refused = [number for number, one in enumerate(acks) if one.refused]
+    return refused[REFUSED_AT_ONCE] if len(refused) > REFUSED_AT_ONCE else len(acks)
 
 
 def _acknowledge(

@@ -35,6 +35,7 @@ from fednode.node import (
 )
 from fednode.node.acks import Acks
 from fednode.node.demotion import FOUND, handing_of
+from fednode.node.doubts import BREACH, Doubts
 from fednode.node.driver import Report, Session, Welcome
 from fednode.node.hooks import Hooks
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
@@ -89,14 +90,14 @@ class Engine(Hooks):
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
-        self.shares, self.pauses, self._held = Shares(), pauses.Pauses(), Counter[str]()
-        self._seated: dict[int, Session] = {}
+        self.doubts, self.pauses, self._held = Doubts(self._loop.time), pauses.Pauses(), Counter[str]()
+        self.shares, self._seated = Shares(self.doubts.doubted), dict[int, Session]()
         self._halves: tuple[object, object] = (None, None)  # what the last exchange with the parent left half done
         self.renewal = ""  # why the last one was refused
         self.parent_full = False  # it has no room: it sends, and takes nothing
         self._heard = app.trust.heard
         self._known = self._knows()
-        self.writer = WriterThread(self._new_writer, self.moved, self._alarmed, app.tracer)
+        self.writer = WriterThread(self._new_writer, self.moved, self._alarmed, app.tracer, self.doubts.doubted)
         self.acks, self.lags, self.health = Acks(self), LagWatch(self), Watcher(self)
         self.where = whereabouts.Watch(self, self.clock_ms)
         self._progress = asyncio.Event()
@@ -405,7 +406,7 @@ class Engine(Hooks):
         node = certs.parse(certificate).node
         if pause_ms := self.pauses.left_ms(node, self.clock_ms()):
             await self._hold(node, pause_ms)
-        turn = self.turns.ask(node, self.clock_ms())
+        turn = self.turns.ask(node, self.clock_ms(), doubted=self.doubts.doubted(node))
         if isinstance(turn, Wait):
             raise busy(turn.retry_ms)
         try:
@@ -546,7 +547,7 @@ class Engine(Hooks):
         report = session.report
         if session.exchange.dials:
             return self.acks.take(session, reports)
-        self.writer.amiss(session.shown, sum(bool(one.refused) and one.refused != pauses.FOLLOWS for one in reports))
+        self.doubts.judged(session.shown, *pauses.judged(reports))
         if pauses.too_much([code for by, code in report.refused if by == "us"], report.received):
             session.end(Unavailable(pauses.TOO_MUCH, node=session.shown, most=pauses.REFUSED_MAX), pauses.PAUSE_MS_MIN)
         return self.acks.take(session, reports)
@@ -555,7 +556,7 @@ class Engine(Hooks):
         self.acks.heard(session, effect)
         if session.exchange.dials:
             return
-        self.writer.amiss(session.shown, sum(bool(one.refused) for one in effect.outcomes))
+        self.doubts.judged(session.shown, *pauses.judged(effect.outcomes))
         if pauses.never_sent(session.report.declined, session.report.sent):
             never = Unavailable(pauses.NEVER_SENT, node=session.shown, most=pauses.REFUSED_MAX)
             session.end(never, pauses.PAUSE_MS_MIN)
@@ -565,6 +566,9 @@ class Engine(Hooks):
 
     async def hear_health(self, session: Session, told: wire.Health) -> None:
         await self.health.hear(session, told)
+
+    def asked(self, session: Session, found: int) -> None:
+        self.doubts.judged(session.shown, int(not found and not session.exchange.dials), 0)
 
     def fed(self) -> None:
         self.mender.look()
@@ -579,6 +583,7 @@ class Engine(Hooks):
         self.health.ended(session, code_of(close.error) if close.error else "")
         if not session.exchange.dials and pauses.breach(_own_code(close.error), session.exchange.greeted):
             self.pauses.broke(session.shown, self.clock_ms())
+            self.doubts.judged(session.shown, BREACH, 0)
         if close.error is not None and not isinstance(close.error, Unavailable):
             self.soon(self._refused(session.shown, close.error))
 

@@ -38,6 +38,9 @@ class Hooks:
     def admitted(self, session: Session, owed: int) -> None:
         """The peer is known, the exchange open. `owed`: see `Welcome`."""
 
+    def asked(self, session: Session, found: int) -> None:
+        """The peer has asked for something again, and is sent so many segments."""
+
     def fed(self) -> None:
         """A feed was read."""
 

@@ -11,7 +11,10 @@ Rules
 4. In the time in which a lane has nothing here it pays back what it has had, `PAID_BACK` of it: so who sends now and
    then, and that may cost (a commit waits for the disk), does not stand behind many who have had less because they are
    many. All together `SHARE` of the time can be paid back, so that those who always have something here come, too.
-5. After `end` nothing goes in; what is there comes out, then None, for ever.
+5. Lanes that are doubted (`node.doubts`) are set aside: all together they have `ASIDE` of the time, whether anybody
+   else waits or not, and up to `ASIDE_JOBS` of theirs come at once, since they may share a transaction. So who has just
+   come waits for one of theirs rarely, and not for long, however many they are.
+6. After `end` nothing goes in; what is there comes out, then None, for ever.
 
 >>> lanes = Lanes()
 >>> for lane, job in (("a", 1), ("a", 2), ("a", 3), ("b", 4)): lanes.put(lane, job)
@@ -32,18 +35,25 @@ CHARGE_S_MAX = 0.1
 AHEAD_S = 0.001
 PAID_BACK, SHARE, PURSE_S = 0.1, 0.5, 0.25
 IDLE_MAX = 1_000  # lanes that are remembered though nothing of theirs waits
+ASIDE, ASIDE_JOBS = 0.05, 8
 
 
 class Lanes:
-    """A queue between threads. `clock_s`: one that never jumps; without it nothing is paid back."""
+    """A queue between threads. `clock_s`: one that never jumps; without it nothing is paid back. `doubted`: of a lane,
+    asked in any of them."""
 
-    def __init__(self, clock_s: Callable[[], float] = lambda: 0.0) -> None:
-        self._clock_s = clock_s
+    def __init__(
+        self, clock_s: Callable[[], float] = lambda: 0.0, doubted: Callable[[str], bool] = lambda lane: False
+    ) -> None:
+        self._clock_s, self._doubted = clock_s, doubted
         self._lanes: dict[str, deque[Any]] = {}
         self._had: dict[str, float] = {}  # of the writer's time
         self._left_s: dict[str, float] = {}  # since when a lane has had nothing here
         self._purse_s, self._filled_s = PURSE_S, clock_s()  # what may be paid back now
         self._order: list[tuple[float, int, str]] = []  # of the lanes in which something waits
+        self._aside: list[tuple[float, int, str]] = []  # of those that are set aside
+        self._aside_s = 0.0  # when they come next
+        self._out: list[str] = []  # of those that have come, and were not charged yet
         self._now, self._number = 0.0, 0
         self._more = threading.Condition()
         self._ended = False
@@ -69,9 +79,9 @@ class Lanes:
     def get(self) -> Any:
         """The next job, when there is one; None at the end."""
         with self._more:
-            while not self._lanes and not self._ended:
-                self._more.wait()
-            return self._next()
+            while (job := self._next()) is None and not (self._ended and not self._lanes):
+                self._more.wait(max(0.0, self._aside_s - self._clock_s()) if self._aside else None)
+            return job
 
     def look(self) -> Any:
         """The next job; None where there is none now."""
@@ -83,6 +93,9 @@ class Lanes:
         with self._more:
             if lane in self._left_s:
                 self._left_s[lane] = self._clock_s()
+            if lane in self._out:
+                self._out = [one for one in self._out if one != lane]
+                self._aside_s = max(self._aside_s, self._clock_s()) + seconds / ASIDE
             more = min(seconds, CHARGE_S_MAX) - LEAST_S
             if more > 0:
                 self._had[lane] = max(self._had.get(lane, 0.0), self._now - AHEAD_S) + more
@@ -99,26 +112,41 @@ class Lanes:
 
     def _line_up(self, lane: str) -> None:
         self._number += 1
-        heapq.heappush(self._order, (self._had[lane], self._number, lane))
+        order = self._aside if self._doubted(lane) else self._order
+        heapq.heappush(order, (self._had[lane], self._number, lane))
 
     def _next(self) -> Any:
-        while self._order:
-            had, _, lane = heapq.heappop(self._order)
-            if had < self._had[lane]:  # it was charged since it stood in line
-                self._line_up(lane)
-                continue
-            self._now = max(self._now, had)
-            self._had[lane] = had + LEAST_S
-            jobs = self._lanes[lane]
-            job = jobs.popleft()
-            if jobs:
-                self._line_up(lane)
-            else:
-                del self._lanes[lane]
-                self._left_s[lane] = self._clock_s()
-                self._forget()
-            return job
+        if self._ended or (len(self._out) < ASIDE_JOBS and self._clock_s() >= self._aside_s):
+            lane = self._first(self._aside)
+            if lane is not None:
+                self._out += () if self._ended else (lane,)
+                return self._taken(lane)
+        lane = self._first(self._order)
+        if lane is None:
+            return None
+        self._now = max(self._now, self._had[lane])
+        return self._taken(lane)
+
+    def _first(self, order: list[tuple[float, int, str]]) -> str | None:
+        """The lane that has had least of those that stand there."""
+        while order:
+            had, _, lane = heapq.heappop(order)
+            if had == self._had[lane] and (order is self._aside or not self._doubted(lane)):
+                return lane
+            self._line_up(lane)  # it was charged since it stood in line, or is doubted since
         return None
+
+    def _taken(self, lane: str) -> Any:
+        self._had[lane] += LEAST_S
+        jobs = self._lanes[lane]
+        job = jobs.popleft()
+        if jobs:
+            self._line_up(lane)
+        else:
+            del self._lanes[lane]
+            self._left_s[lane] = self._clock_s()
+            self._forget()
+        return job
 
     def _forget(self) -> None:
         """Lanes in which nothing waits, and that would start with the others; all where nobody waits at all."""
@@ -129,5 +157,5 @@ class Lanes:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
-        return not self._lanes
+        """Whether nothing waits but for what is set aside."""
+        return not self._order

@@ -21,8 +21,11 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from fednode.sync.effects import Done
+from fednode.sync.wire import Outcome
 
 FREE = 8
 PAUSE_MS_MIN = 1_000
@@ -79,6 +82,12 @@ def too_much(refused: Collection[str], received: int) -> bool:
     """Whether nothing will come of a session. `refused`: the codes of what was refused of it, `received`: all items."""
     count = sum(code != FOLLOWS for code in refused)
     return count > REFUSED_MAX and 2 * count > received
+
+
+def judged(outcomes: Sequence[Done] | Sequence[Outcome]) -> tuple[int, int]:
+    """How much was refused, and how much was kept (`node.doubts`)."""
+    refused = sum(bool(one.refused) and one.refused != FOLLOWS for one in outcomes)
+    return refused, sum(not one.refused and getattr(one, "gap", None) is None for one in outcomes)
 
 
 def never_sent(declined: int, sent: int) -> bool:

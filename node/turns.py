@@ -10,7 +10,9 @@ Rules
    sessions tell. It grows with the queue, and nobody asks in vain again and again.
 4. While somebody waits who is due, whoever has had a seat for a quantum gives it up, the longest first; a session in
    which nothing moves, at once. It gets a number for what it has left. So an endless backlog delays nobody for long.
-5. Memory is bounded: at most `WAITING_MAX` numbers; who comes after that is told the longest delay, and has none.
+5. Children that are doubted (`node.doubts`) have `DOUBTED_MAX` of the places of those who are being let in: who says
+   nothing there keeps nobody else out.
+6. Memory is bounded: at most `WAITING_MAX` numbers; who comes after that is told the longest delay, and has none.
 
 >>> turns = Turns(seats=1, quantum_ms=60_000)
 >>> turns.ask("1301", 0), turns.ask("1302", 0)
@@ -25,7 +27,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-ADMITTING_MAX = 32
+ADMITTING_MAX, DOUBTED_MAX = 32, 8
 WAITING_MAX = 10_000
 OF_ONE_MAX = 3  # sessions of one child: a daemon, `fednode sync` beside it, and one that a dead line has left
 RETRY_MS_MIN = 1_000
@@ -48,6 +50,7 @@ class Wait:
 class _Seat:
     child: str
     since_ms: int
+    doubted: bool
     let_in: bool = False
     ending: bool = False
 
@@ -66,7 +69,7 @@ class Turns:
         self.seats, self.quantum_ms = seats, quantum_ms
         self._taken: dict[int, _Seat] = {}
         self._of: dict[str, int] = {}
-        self._admitting = 0
+        self._admitting = {True: 0, False: 0}  # of those that are doubted, and of the others
         self._waiting: dict[str, _Ticket] = {}  # in the order of their numbers
         self._numbers: list[int] = []
         self._last_seat = self._last_number = 0
@@ -80,7 +83,7 @@ class Turns:
     @property
     def admitting(self) -> int:
         """Seats whose sessions are still being let in."""
-        return self._admitting
+        return sum(self._admitting.values())
 
     @property
     def waiting(self) -> int:
@@ -89,20 +92,21 @@ class Turns:
 
     # ------------------------------------------------------------ seats
 
-    def ask(self, child: str, now_ms: int) -> int | Wait:
+    def ask(self, child: str, now_ms: int, *, doubted: bool = False) -> int | Wait:
         """A child wants a session: the number of its seat, or how long to wait."""
         if self._of.get(child, 0) >= OF_ONE_MAX:
             return Wait(RETRY_MS_MIN * 5)
-        if self._admitting < ADMITTING_MAX and self._due_before(child, now_ms) < self.seats - len(self._taken):
+        place = self.admitting < ADMITTING_MAX and not (doubted and self._admitting[True] >= DOUBTED_MAX)
+        if place and self._due_before(child, now_ms) < self.seats - len(self._taken):
             self._drop(child)
-            return self._sit(child, now_ms)
+            return self._sit(child, now_ms, doubted)
         return Wait(self._queue(child, now_ms))
 
-    def _sit(self, child: str, now_ms: int) -> int:
+    def _sit(self, child: str, now_ms: int, doubted: bool) -> int:
         self._last_seat += 1
-        self._taken[self._last_seat] = _Seat(child, now_ms)
+        self._taken[self._last_seat] = _Seat(child, now_ms, doubted)
         self._of[child] = self._of.get(child, 0) + 1
-        self._admitting += 1
+        self._admitting[doubted] += 1
         return self._last_seat
 
     def let_in(self, seat: int, now_ms: int) -> None:
@@ -110,7 +114,7 @@ class Turns:
         found = self._taken.get(seat)
         if found is not None and not found.let_in:
             found.let_in = True
-            self._admitting -= 1
+            self._admitting[found.doubted] -= 1
             self._let_in_ms += (now_ms - found.since_ms - self._let_in_ms) * SMOOTH
 
     def leave(self, seat: int, now_ms: int) -> None:
@@ -119,7 +123,7 @@ class Turns:
         if found is None:
             return
         if not found.let_in:
-            self._admitting -= 1
+            self._admitting[found.doubted] -= 1
         self._of[found.child] -= 1
         if not self._of[found.child]:
             del self._of[found.child]

@@ -30,7 +30,6 @@ from fednode.sync import effects as fx
 
 log = logging.getLogger("fednode.driver")
 GROUP_COMMITS_MAX = 256
-AMISS_S, AMISS_MAX = 0.1, 10
 ANSWER_TURNS = 3  # of the event loop: a report comes in, it is answered, the answer is written
 
 
@@ -53,9 +52,10 @@ class WriterThread:
         on_group: Callable[[], None],
         on_alarms: Callable[[Writer, list[Alarm]], None] = lambda writer, alarms: None,
         tracer: Tracer = OFF,
+        doubted: Callable[[str], bool] = lambda lane: False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs = Lanes(self._loop.time)
+        self._jobs = Lanes(self._loop.time, doubted)
         self._make, self._on_group, self._on_alarms = make, on_group, on_alarms
         self._tracer = tracer
         self._thread = threading.Thread(target=self._run, name="fednode-writer", daemon=True)
@@ -73,14 +73,8 @@ class WriterThread:
         return await future
 
     def busy(self) -> bool:
-        """Whether anything waits to be stored, or is being stored."""
+        """Whether anything waits to be stored, or is being stored, but for what is set aside."""
         return self._at_work or not self._jobs.empty
-
-    def amiss(self, lane: str, count: int) -> None:
-        """So much of what came in a lane was refused, or refuses: it counts more, so that many who send nothing else do
-        not come as often as who sends what is to be kept."""
-        for _ in range(min(count, AMISS_MAX)):
-            self._jobs.charge(lane, AMISS_S)
 
     def stop(self) -> None:
         """Finish what is queued, then end."""
@@ -155,6 +149,7 @@ class WriterThread:
                     self._post(self._function(None, replace(job, function=_raiser(error))))
                 else:
                     self._post(job[2], error)
+                self._jobs.charge(job.lane if isinstance(job, _Call) else job[0].peer.node, 0.0)
 
     @staticmethod
     def _lsn(writer: Writer) -> int:

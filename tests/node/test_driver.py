@@ -11,7 +11,7 @@ import pytest
 
 from fednode.crypto.errors import IntegrityError
 from fednode.node import writer_thread
-from fednode.node.driver import OUT_BYTES_MAX, REFUSED_MAX, STORING_MAX, Session, Welcome
+from fednode.node.driver import OUT_BYTES_MAX, REFUSED_AT_ONCE, REFUSED_MAX, STORING_MAX, Session, Welcome
 from fednode.node.hooks import Hooks
 from fednode.node.profile import NORMAL
 from fednode.node.shares import Shares
@@ -216,9 +216,11 @@ async def test_regression_a_peer_is_read_no_faster_than_it_is_stored(kind: str) 
     waiting = len(writer.waiting) + len(one._acks) + len(writer.calls)
     assert STORING_MAX // 2 < waiting <= STORING_MAX + 1
     assert pipe.incoming.qsize() > MUCH - 2 * STORING_MAX
-    for _ in range(5):
+    for _ in range(MUCH):
+        if pipe.incoming.empty():
+            break
         writer.go_on()
-        await turn()
+        await turn(50)
     assert pipe.incoming.empty(), "and goes on as soon as there is room"
     pipe.says(wire.Bye())
     while not running.done():
@@ -251,6 +253,29 @@ async def test_regression_an_end_that_waits_for_what_is_being_stored_leaves_the_
     writer.go_on()
     assert (await running).error is None
     assert one.settled
+
+
+async def test_regression_many_refusals_are_not_one_job_of_the_writer() -> None:
+    """A hundred were, each of them an alert: others waited for a fifth of a second. What of the feed is held is said
+    with the last of them, when all are stored."""
+    sizes, uptos = list[int](), list[int]()
+
+    class Counting(Paper):
+        async def call(self, function: Any, _lane: str = "") -> None:
+            await asyncio.sleep(0)
+            if getattr(getattr(function, "func", None), "__name__", "") == "_acknowledge":
+                sizes.append(len(function.args[1]))
+                uptos.append(function.args[3])
+
+    refusals = [wire.Outcome(n, None, "FN-6406") for n in range(1, 20)]
+    kept = [wire.Outcome(n, None) for n in range(20, 60)]
+    writer: Any = Counting()
+    pipe = Pipe(wire.Ack((*refusals, *kept)), wire.Bye())
+    one = Session(pipe, Exchange(dials=False), writer, writer, lambda: NOW, at_once(welcome(start=60)), Hooks())
+    assert (await end_of(one)).error is None
+    assert sizes == [REFUSED_AT_ONCE, REFUSED_AT_ONCE, 59 - 2 * REFUSED_AT_ONCE]
+    assert uptos[:-1] == [0, 0]
+    assert uptos[-1] > 0
 
 
 async def test_regression_a_peer_that_reads_no_answers_is_not_read() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
-from fednode.node.lanes import CHARGE_S_MAX, IDLE_MAX, Lanes
+from fednode.node.lanes import ASIDE, ASIDE_JOBS, CHARGE_S_MAX, IDLE_MAX, Lanes
 
 
 def drained(lanes: Lanes) -> list[Any]:
@@ -155,6 +156,89 @@ def test_one_long_job_does_not_put_its_lane_back_for_long() -> None:
         lanes.charge("other", 0.001)
         waited += 1
     assert CHARGE_S_MAX / 0.001 - 2 <= waited <= CHARGE_S_MAX / 0.001 + 2
+
+
+def aside(thieves: int) -> tuple[Lanes, Clock]:
+    """Lanes in which so many thieves, who are doubted, have much."""
+    clock = Clock()
+    lanes = Lanes(clock, lambda lane: lane.startswith("thief"))
+    for thief in range(thieves):
+        for number in range(1_000):
+            lanes.put(f"thief{thief}", number)
+    return lanes, clock
+
+
+def test_regression_who_has_just_come_rarely_finds_one_at_work_who_is_doubted() -> None:
+    """50 thieves whose commits were all refused kept the writer at work all the time: whoever came waited for what one
+    of them had begun, and for the disk after it."""
+    lanes, clock = aside(50)
+    busy_s = 0.0
+    while clock.now_s < 100:
+        if lanes.look() is None:
+            clock.now_s += 0.01
+            continue
+        group = 1
+        while lanes.look() is not None:
+            group += 1
+        assert group == ASIDE_JOBS
+        took_s = 0.01
+        clock.now_s += took_s
+        busy_s += took_s
+        for one in list(lanes._out):
+            lanes.charge(one, took_s / group)
+    assert 0.8 * ASIDE < busy_s / clock.now_s < 1.1 * ASIDE
+
+
+def test_who_is_doubted_does_not_hold_up_the_others_and_is_served_beside_them() -> None:
+    lanes, clock = aside(2)
+    came = 0
+    for number in range(1_000):
+        lanes.put("honest", ("honest", number))
+        honest = False
+        while (job := lanes.look()) is not None:
+            honest = honest or job == ("honest", number)
+            came += isinstance(job, int)
+        assert honest, "in the same group, if one of theirs comes at all"
+        clock.now_s += 0.01
+        for lane in {*lanes._out, "honest"}:
+            lanes.charge(lane, 0.01)
+    assert came >= 10
+
+
+def test_one_who_is_doubted_no_more_is_as_everybody_else() -> None:
+    doubted, clock = {"thief"}, Clock()
+    lanes = Lanes(clock, doubted.__contains__)
+    for number in range(100):
+        lanes.put("thief", number)
+    first = drained(lanes)
+    assert first == list(range(ASIDE_JOBS))
+    lanes.charge("thief", 1.0)
+    assert lanes.look() is None
+    assert lanes.empty, "but for what is set aside"
+    doubted.clear()
+    clock.now_s += 1.0 / ASIDE
+    assert drained(lanes) == list(range(ASIDE_JOBS, 100))
+
+
+def test_at_the_end_what_is_set_aside_comes_out_at_once() -> None:
+    lanes, _ = aside(1)
+    drained(lanes)
+    lanes.charge("thief0", 3_600.0)
+    lanes.end()
+    found = []
+    while (job := lanes.get()) is not None:
+        found.append(job)
+    assert found == list(range(ASIDE_JOBS, 1_000))
+
+
+def test_the_writer_is_woken_for_what_is_set_aside_when_its_time_comes() -> None:
+    lanes = Lanes(time.monotonic, lambda lane: True)
+    lanes.put("thief", 0)
+    assert lanes.get() == 0
+    lanes.charge("thief", 0.0005)
+    lanes.put("thief", 1)
+    assert lanes.look() is None
+    assert lanes.get() == 1
 
 
 def test_lanes_in_which_nothing_waits_are_forgotten() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fednode.node import pauses, shipped
 from fednode.node.app import App
+from fednode.node.doubts import DOUBTED
 from fednode.node.engine import Engine
 from fednode.node.pauses import (
     BREACHES,
@@ -22,11 +23,12 @@ from fednode.node.pauses import (
     SILENT,
     Pauses,
     breach,
+    judged,
     never_sent,
     too_much,
 )
-from fednode.node.writer_thread import AMISS_S
 from fednode.sync import wire
+from fednode.sync.effects import Done
 from fednode.sync.errors import Unavailable
 from fednode.sync.inbox import hash_of
 from hostile import Guest, invite
@@ -162,18 +164,28 @@ async def test_regression_who_refuses_what_it_was_never_sent_is_not_heard_for_lo
     await province.close()
 
 
-async def test_regression_what_is_refused_counts_more_in_the_writer_s_turns(tmp_path: Path) -> None:
+async def test_regression_what_is_refused_is_a_doubt(tmp_path: Path) -> None:
     """50 thieves whose commits were all refused came as often as 20 honest children, each: these waited for seconds."""
     province = Province(tmp_path)
     thief, honest = province.guests
     data = b"no segment"
-    junk = [wire.encode(n, wire.Chunk(n, 0, data, len(data), hash_of(data))) for n in range(2, 7)]
-    refusals = [wire.encode(n, wire.Ack((wire.Outcome(n, None, "FN-6406"),))) for n in range(7, 12)]
+    junk = [wire.encode(n, wire.Chunk(n, 0, data, len(data), hash_of(data))) for n in range(2, 4 + DOUBTED)]
+    refusals = [wire.encode(n, wire.Ack((wire.Outcome(n, None, "FN-6406"),))) for n in range(2, 4 + DOUBTED)]
+    wants = [wire.encode(n, wire.Want(str(thief.state.name), n)) for n in range(2, 4 + DOUBTED)]
+    doubts = province.engine.doubts
     await province.serve(honest, wire.encode(1, honest.hello()))
-    await province.serve(thief, wire.encode(1, thief.hello()), *junk, *refusals, line=Greeted)
-    had = province.engine.writer._jobs._had
-    assert had.get(thief.node, 0.0) > had.get(honest.node, 0.0) + 9 * AMISS_S
+    for frames in (junk, refusals, wants, [b"no frame"]):
+        doubts._amiss.clear()
+        await province.serve(thief, wire.encode(1, thief.hello()), *frames, line=Greeted)
+        assert doubts.doubted(thief.node)
+    assert not doubts.doubted(honest.node)
     await province.close()
+
+
+def test_what_counts_as_refused_and_as_kept() -> None:
+    done = [Done(1, at=1), Done(2, refused="FN-6406"), Done(3, refused=FOLLOWS), Done(4, gap=wire.Want("x", 1))]
+    assert judged(done) == (1, 1)
+    assert judged([wire.Outcome(1, None, "FN-6406"), wire.Outcome(2, None)]) == (1, 1)
 
 
 def test_when_more_was_refused_than_was_sent() -> None:

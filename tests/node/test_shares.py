@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fednode.node.shares import BURST_S, LOOK_S, PAUSE_S_MAX, READ_S, SHARE, Shares
+from fednode.node.shares import BURST_S, LOOK_S, PAUSE_S_MAX, READ_S, SHARE, SHARE_DOUBTED, Shares
 
 STEP_S = 0.001
 
@@ -41,6 +41,20 @@ def test_however_many_send_without_end_together_they_have_their_share() -> None:
 def test_who_sends_now_and_then_is_read_at_once_whatever_others_send() -> None:
     shares, took_s, _ = flooded(200, 10.0)
     assert [shares.spent("honest", STEP_S, took_s + 0.05 * n) for n in range(1, 200)] == [0.0] * 199
+
+
+def test_all_who_are_doubted_have_little_and_nothing_of_the_others_share() -> None:
+    shares, now_s = Shares(lambda child: child.startswith("thief")), 0.0
+    free, had = dict.fromkeys([*(f"thief{n}" for n in range(50)), "a", "b"], 0.0), {"thief": 0.0, "a": 0.0, "b": 0.0}
+    while now_s < 60.0:
+        for child in free:
+            if free[child] <= now_s:
+                now_s += STEP_S
+                had[child.rstrip("0123456789")] += STEP_S if now_s > 30.0 else 0.0
+                free[child] = now_s + shares.spent(child, STEP_S, now_s)
+        now_s += STEP_S / 10
+    assert had["thief"] < (SHARE_DOUBTED + 0.02) * 30
+    assert min(had["a"], had["b"]) > 0.35 * SHARE * 30
 
 
 def test_nobody_is_left_unread_for_longer_than_that() -> None:

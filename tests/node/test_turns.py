@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednode.node import turns
-from fednode.node.turns import ADMITTING_MAX, OF_ONE_MAX, RETRY_MS_MAX, Turns, Wait
+from fednode.node.turns import ADMITTING_MAX, DOUBTED_MAX, OF_ONE_MAX, RETRY_MS_MAX, Turns, Wait
 from night import Child, Night, village
 
 CHILDREN = 5_000
@@ -107,6 +107,20 @@ def test_a_busy_session_stays_until_its_quantum() -> None:
     one.ask("b", 45_000)  # due ten seconds later
     assert one.over(59_999, lambda _seat: False) == []
     assert [seat for seat, _ in one.over(60_000, lambda _seat: False)] == [1]
+
+
+def test_regression_who_is_doubted_keeps_nobody_else_from_being_let_in() -> None:
+    """Thieves who connected and said nothing had all places of those who are being let in, for 15 s each time."""
+    one = Turns(10_000, 60_000)
+    thieves = [one.ask(f"thief{n}", 0, doubted=True) for n in range(DOUBTED_MAX + 20)]
+    assert [isinstance(turn, int) for turn in thieves] == [True] * DOUBTED_MAX + [False] * 20
+    honest = [one.ask(f"{n}", 0) for n in range(ADMITTING_MAX - DOUBTED_MAX)]
+    assert all(isinstance(turn, int) for turn in honest)
+    assert isinstance(one.ask("late", 0), Wait)
+    assert isinstance(thieves[0], int)
+    one.leave(thieves[0], 1_000)
+    assert one.admitting == ADMITTING_MAX - 1
+    assert isinstance(one.ask("thief9", 1_000, doubted=True), int), "and comes as soon as there is a place of theirs"
 
 
 def test_one_child_has_three_sessions_at_most() -> None:

@@ -35,8 +35,8 @@ async def test_more_children_than_seats_are_all_served(tmp_path: Path, monkeypat
     most: list[int] = []
     sit = Turns._sit
 
-    def counted(self: Turns, child: str, now_ms: int) -> int:
-        seat = sit(self, child, now_ms)
+    def counted(self: Turns, child: str, now_ms: int, doubted: bool) -> int:
+        seat = sit(self, child, now_ms, doubted)
         most.append(self.taken)
         return seat
 
