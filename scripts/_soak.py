@@ -32,12 +32,16 @@ class Turn:
 
 TURNS = (
     Turn("simulation", "scripts/simulate --seed {seed} --count 10", 10, "seeds", r"^seed \d+: "),
+    Turn("small", "scripts/simulate --small --seed {seed} --count 50", 50, "seeds", r"^seed \d+: "),
     Turn("light", "scripts/simulate --light --seed {seed} --count 20", 20, "seeds", r"^seed \d+: "),
     Turn(
         "days", "scripts/simulate --light --days 30 --seed {seed} --count 4", 4, "node-days", r", ([\d.]+) node-days,"
     ),
     Turn("burning", "scripts/simulate --burning --seed {seed} --count 4", 4, "seeds", r"^seed \d+: "),
     Turn("promoting", "scripts/simulate --promoting --seed {seed} --count 2", 2, "seeds", r"^seed \d+: "),
+    Turn(
+        "promoting-small", "scripts/simulate --promoting --small --seed {seed} --count 10", 10, "seeds", r"^seed \d+: "
+    ),
     Turn("liars", "scripts/simulate --byzantine --light --seed {seed} --count 10", 10, "seeds", r"^seed \d+: "),
     Turn("crashlab", "scripts/crashlab --seed {seed} --part {part}/" + str(PARTS), 1, "images", r'"images": (\d+)'),
     Turn("flips", "scripts/crashlab --flips 40 --seed {seed}", 1, "flips", r'"flips": (\d+)'),
