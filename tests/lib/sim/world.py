@@ -378,11 +378,13 @@ class SimNode:
                 name, size, _ = place
                 self.world.acked.add((end.peer.node.id, str(name), size))
         outcomes = [(one.lsn, one.cosignature, one.refused) for one in effect.outcomes]
-        link = end.link
+        link, before = end.link, self.store.lsn
         try:
             self.guarded(lambda: self.writer.acknowledged(link.peer_id, outcomes, link.peer, link.holds(effect.upto)))
         except PeerError as error:
             end.handle(end.exchange.refuse(error, end.now_ms()))
+        if self.up and self.store.lsn != before:  # a cosignature that moves a stamp goes down (small, seed 300)
+            self.world.clock.at(1, self.moved)
         if self.acks is not None and self.up:
             self.acks.heard(end.talk, effect)  # type: ignore[arg-type]
         self._watch_refusals()
