@@ -96,9 +96,9 @@ class HybridClock:
         child with a clock in the future moves this node by one second for each stamp that this node makes, no more.
 
         A stamp that may be of an author who follows what it has seen, as it must, is not cut down to what it came
-        after: the next second is signed instead, as long as that is not too far from the wall clock. It may be, where it is
-        ahead by less than a second; and where its author's clock is ahead by what a clock may be, and it would be cut
-        down to the very last that was seen here."""
+        after: the next second is signed instead, as long as that is not too far from the wall clock. It may be, where
+        it is ahead by less than a second; and where its author's clock is ahead by no more than a clock may be, and it
+        would be cut down to the very last that was seen here."""
         time_s = -(-max(now_ms, milliseconds(self.last)) // 1000)
         follows = bound(time_s) < given <= bound(time_s + 1)
         follows = follows or bound(time_s) <= self.last < given <= _wall(now_ms + SKEW_MS_MAX)
