@@ -18,6 +18,7 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -54,6 +55,7 @@ JOIN_S = 30.0
 NEVER_MS = 2**31 - 1
 IDLE_MS = 120_000  # a connection without a session
 SWAP_S = 0.25  # a thousand times what gRPC takes from its question to its use of the answer
+HEAR_S = 2.0  # a greeting, of who is told to come again
 HANDSHAKE_MS = 30_000  # of TLS; a slow line takes some seconds
 ENROL_AGE_MS = 60_000  # a connection to the enrolment port, whatever is asked on it: anybody may open one
 ENROL_CALLS_MAX = 64
@@ -361,6 +363,14 @@ def _shown(context: Any) -> bytes:
     return x509.load_pem_x509_certificate(shown).public_bytes(Encoding.DER)
 
 
+async def _heard(context: Any) -> None:
+    """Let a child say its greeting before it is told to come again. gRPC for Python forgets the answer where that comes
+    while something is being written: INTERNAL, and nothing of when to come."""
+    reading = asyncio.ensure_future(context.read())
+    reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait((reading,), timeout=HEAR_S)
+
+
 async def _refuse_for_now(context: Any, no_room: Unavailable) -> None:
     retry = ((RETRY_METADATA, str(no_room.retry_after_ms)),)
     await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, no_room.code, retry)
@@ -373,6 +383,7 @@ def _exchange_handler(
         try:
             await on_exchange(_Served(context, context.peer()), _shown(context))
         except Unavailable as no_room:
+            await _heard(context)
             await _refuse_for_now(context, no_room)
 
     async def succeed_(request: bytes, context: Any) -> bytes:

@@ -5,11 +5,16 @@ Rules
 1. At most so many sessions are open (`seats`), and at most `ADMITTING_MAX` of them are still being let in: each of
    those costs the writer a transaction, and what is to be stored must not wait behind thousands.
 2. Who cannot be seated is told when to come again, and has a number. Numbers are served in their order: a seat that is
-   free is kept for whoever has a lower number and is due. Who does not come in time loses it.
+   free is kept for whoever has a lower number and is due. Who does not come in time loses it. Where more seats are free
+   than children can be let in within a second, none is kept, and nobody gives one up: whoever comes is served.
 3. The delays space those who wait: the n-th is told to come when n seats will have been given up, as far as the last
-   sessions tell. It grows with the queue, and nobody asks in vain again and again.
-4. While somebody waits who is due, whoever has had a seat for a quantum gives it up, the longest first; a session in
-   which nothing moves, at once. It gets a number for what it has left. So an endless backlog delays nobody for long.
+   sessions tell. It grows with the queue, and nobody asks in vain again and again. That letting in was slow in the rush
+   at the beginning says little of what comes after it (`LET_IN_MS_MAX`): a node that has time must not wait for those
+   it has sent away.
+4. While somebody waits who is due, whoever has had a seat for a quantum gives it up, the longest first, and gets a
+   number for what it has left; a session in which nothing moves, at once, but not before it could have said something
+   (`QUIET_MS` after it was let in): it has nothing left, and keeps no seat free.
+   So an endless backlog delays nobody for long.
 5. Children that are doubted (`node.doubts`) have `DOUBTED_MAX` of the places of those who are being let in: who says
    nothing there keeps nobody else out.
 6. Memory is bounded: at most `WAITING_MAX` numbers; who comes after that is told the longest delay, and has none.
@@ -35,6 +40,7 @@ RETRY_MS_MAX = 15 * 60_000
 GRACE_MS = 30_000
 FIRST_HOLD_MS = 10_000
 FIRST_LET_IN_MS = 200
+LET_IN_MS_MAX = 640  # 20 ms a child
 QUIET_MS = 2_000
 SMOOTH = 0.1
 
@@ -52,6 +58,7 @@ class _Seat:
     since_ms: int
     doubted: bool
     let_in: bool = False
+    let_in_ms: int = 0
     ending: bool = False
 
 
@@ -97,10 +104,15 @@ class Turns:
         if self._of.get(child, 0) >= OF_ONE_MAX:
             return Wait(RETRY_MS_MIN * 5)
         place = self.admitting < ADMITTING_MAX and not (doubted and self._admitting[True] >= DOUBTED_MAX)
-        if place and self._due_before(child, now_ms) < self.seats - len(self._taken):
+        if place and (self._plenty or self._due_before(child, now_ms) < self.seats - len(self._taken)):
             self._drop(child)
             return self._sit(child, now_ms, doubted)
         return Wait(self._queue(child, now_ms))
+
+    @property
+    def _plenty(self) -> bool:
+        """Whether more seats are free than children can be let in within a second: those who are due may come late."""
+        return self.seats - len(self._taken) > ADMITTING_MAX * max(1.0, 1_000 / max(1.0, self._let_in_ms))
 
     def _sit(self, child: str, now_ms: int, doubted: bool) -> int:
         self._last_seat += 1
@@ -113,9 +125,9 @@ class Turns:
         """The session at this seat is open."""
         found = self._taken.get(seat)
         if found is not None and not found.let_in:
-            found.let_in = True
+            found.let_in, found.let_in_ms = True, now_ms
             self._admitting[found.doubted] -= 1
-            self._let_in_ms += (now_ms - found.since_ms - self._let_in_ms) * SMOOTH
+            self._let_in_ms += (min(now_ms - found.since_ms, LET_IN_MS_MAX) - self._let_in_ms) * SMOOTH
 
     def leave(self, seat: int, now_ms: int) -> None:
         """The session at this seat has ended."""
@@ -182,6 +194,8 @@ class Turns:
     def over(self, now_ms: int, quiet: Callable[[int], bool]) -> list[tuple[int, int]]:
         """Who is to give up its seat for those who are due: (seat, when its child is to come again). `quiet`: whether
         nothing moves at a seat."""
+        if self._plenty:
+            return []
         soon_ms = now_ms + RETRY_MS_MIN
         due = sum(one.due_ms <= soon_ms and one.lost_ms >= now_ms for one in self._waiting.values())
         wanted = due - (self.seats - len(self._taken)) - sum(seat.ending for seat in self._taken.values())
@@ -193,13 +207,13 @@ class Turns:
             if seat.let_in
             and not seat.ending
             and (
-                (still := now_ms - seat.since_ms >= QUIET_MS and quiet(number))
+                (still := now_ms - seat.let_in_ms >= QUIET_MS and quiet(number))
                 or now_ms - seat.since_ms >= self.quantum_ms
             )
         ]
         found = []
-        for _, _, number in sorted(could)[:wanted]:
+        for busy, _, number in sorted(could)[:wanted]:
             seat = self._taken[number]
             seat.ending = True
-            found.append((number, self._queue(seat.child, now_ms)))
+            found.append((number, self._queue(seat.child, now_ms) if busy else self._delay(len(self._waiting) + 1)))
         return found

@@ -18,10 +18,12 @@ from fednode.node.turns import Turns, Wait
 
 @dataclass
 class Child:
-    """`work_ms`: how long its exchange takes altogether; endless for one whose backlog never ends."""
+    """`work_ms`: how long its exchange takes altogether; endless for one whose backlog never ends; `stays`: it keeps
+    its session when it is done, as daemons do, and is not back before morning when that ends."""
 
     work_ms: int
     endless: bool = False
+    stays: bool = False
     first_ms: int = -1
     seated_ms: int = -1
     done_ms: int = -1
@@ -100,16 +102,18 @@ class Night:
         child = self.children[name]
         if child.ends == int(generation):
             child.done_ms = now_ms
-            self.turns.leave(self.seat_of.pop(name), now_ms)
+            if not child.stays:
+                self.turns.leave(self.seat_of.pop(name), now_ms)
 
     def on_look(self, now_ms: int, _: str) -> None:
         at = {seat: name for name, seat in self.seat_of.items()}
-        for seat, retry_ms in self.turns.over(now_ms, lambda _seat: False):
+        for seat, retry_ms in self.turns.over(now_ms, lambda one: self.children[at[one]].done_ms >= 0):
             child = self.children[at[seat]]
-            child.work_ms -= now_ms - child.began_ms
-            child.ends += 1
             self.turns.leave(self.seat_of.pop(at[seat]), now_ms)
-            self.retry(now_ms, at[seat], retry_ms)
+            if child.done_ms < 0:
+                child.work_ms -= now_ms - child.began_ms
+                child.ends += 1
+                self.retry(now_ms, at[seat], retry_ms)
         self.at(now_ms + 1_000, "look", "")
 
 
