@@ -82,9 +82,10 @@ def items(
 
 
 def late_items(connection: sqlite.Connection, log_ids: list[int], after: int, until: int) -> list[Item]:
-    """Late cosignatures in (after, until] of these logs: they share the arrival order, too."""
+    """Late cosignatures in (after, until] of these logs: they share the arrival order, too. It is the one that counts
+    now, which may have come after this entry."""
     rows = connection.execute(
-        f"""select t.lsn, l.name, s.first + s.count, s.data, t.time_s, s.first_signature from late t
+        f"""select t.lsn, l.name, s.first + s.count, s.data, s.first_time, s.first_signature from late t
             join segment s on s.lsn = t.segment_lsn join log l on l.id = t.log_id
             where t.log_id in ({",".join(map(str, log_ids))}) and t.lsn > ? and t.lsn <= ?""",
         (after, until),

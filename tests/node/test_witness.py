@@ -380,3 +380,18 @@ def test_a_cosignature_of_a_log_that_is_not_here_is_not_kept(chain: Chain) -> No
         keeper.keep(LOG, 1, Cosignature(1, bytes(64), COUNTY))
         keeper.settle()
     assert kept(chain[VILLAGE]) == {}
+
+
+def test_regression_a_late_cosignature_goes_out_with_the_time_that_it_signs(chain: Chain) -> None:
+    """Simulator, small, promoting, seed 3176: an earlier one had come meanwhile, of the first parent's life before, and
+    went out with the time of the later one: refused (FN-6407) by whoever had neither."""
+    write(chain, "a")
+    store = chain[VILLAGE].store
+    lsn = store.ending_at(LOG, 1)
+    assert lsn is not None
+    given = [Cosignature(NOW_S - 3600, b"2" * 64), Cosignature(NOW_S - 7200, b"1" * 64)]
+    for one in given:
+        with store.write() as tx:
+            tx.set_first_parent(lsn, one)
+    items, _ = store.feed_all("", lsn, 1 << 20)
+    assert [item.late.first_parent for item in items if item.late] == [given[-1]] * 2

@@ -16,7 +16,8 @@ erased in one place alone. 796: a segment of which something had been said once 
 and all else in it was lost. 874: two cosignatures of one change, of which the levels above have the first, and nobody
 below had heard of it. 960: a county that started again forgot what it had heard of the city's new life, and its
 villages refused what that wrote (FN-5412). 972: a standby's own log came to a child before the word of who that standby
-was (FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later.
+was (FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later. 3176: a
+first parent's cosignature went out with the time of another (FN-6407).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 447, 516, 580, 644, 751, 760, 796, 874, 960, 972, 982)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 447, 516, 580, 644, 751, 760, 796, 874, 960, 972, 982, 3176)
 
 
 @pytest.mark.sim
