@@ -27,7 +27,7 @@ from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
 from fednode.crypto.keys import SigningKey
-from fednode.node import demotion, fence, urgent, witness
+from fednode.node import demotion, fence, refill, urgent, witness
 from fednode.node.clocks import Judge
 from fednode.node.demotion import FOUND, ISSUERS, REACHED_LAST, SUCCESSORS
 from fednode.node.fence import Place
@@ -409,15 +409,16 @@ def outcomes(
 
 def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
     """The feed for a peer, and the way to fetch a part of one log again. To a child that takes its history back goes,
-    besides what always does, all that is held of it and of those below it; to a standby, everything. What a peer said
-    that it holds is left out (`node.refill`)."""
+    besides what always does, all that is held of it and of those below it; to one that goes on from less than its life
+    before had, what came of them in that life; to a standby, everything. What a peer said that it holds is left out
+    (`node.refill`)."""
     if link.from_parent:
         up = partial(store.feed_up, lives=(link.peer.node, link.gives_back))
         return _refilled(store, link, up), _again(up)
     if link.peer.stands_for == trust.node:
         everything = partial(store.feed_all, link.peer.node)
         return _refilled(store, link, everything), _again(everything)
-    scope = link.peer.scope
+    scope, below = link.peer.scope, partial(refill.below, store, trust, link.peer.node)
     back = protocol(store, link.peer.node) >= HANDED_BACK_SINCE
 
     def down(
@@ -428,10 +429,16 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         until: int = 1 << 62,
         only: Sequence[int] | None = None,
     ) -> tuple[list[Item], bool]:
-        also = (
-            _subtree(store, trust, link.peer.node) if link.restoring else store.lives(link.peer.node, link.gives_back)
-        )
-        return store.feed_down(scope, after, size, log, first, until, also, only, back)
+        if link.restoring:
+            return store.feed_down(scope, after, size, log, first, until, below(), only, back)
+        edge = refill.edge(store, link)
+        if after < edge:  # what its earlier life had from below, and brings nobody any more
+            upto = until if log else min(until, edge)
+            items, drained = store.feed_down(scope, after, size, log, first, upto, below(), only, back)
+            if log or items:
+                return items, drained and upto == until
+        lives = store.lives(link.peer.node, link.gives_back)
+        return store.feed_down(scope, max(after, edge), size, log, first, until, lives, only, back)
 
     return _refilled(store, link, down), _again(down)
 
@@ -482,15 +489,6 @@ def hurry(store: Store, trust: Trust, link: Link) -> Callable[[int, int], urgent
         return partial(store.hurry_all, link.peer.node)
     scope = link.peer.scope
     return lambda after, beyond: store.hurry_down(scope, after, beyond)
-
-
-def _subtree(store: Store, trust: Trust, node: str) -> tuple[int, ...]:
-    """The logs of a node and of those below it."""
-    inside: dict[str, bool] = {}
-    for _, name, _ in store.logs():
-        if name.origin not in inside:
-            inside[name.origin] = any(one.node == node for one in trust.directory.path(name.origin))
-    return tuple(log_id for log_id, name, _ in store.logs() if inside[name.origin])
 
 
 def _again(fetch: Callable[[int, int, str, int, int], tuple[list[Item], bool]]) -> Again:

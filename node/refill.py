@@ -5,7 +5,9 @@ Rules
 1. Who tells, tells of the logs that the other's feed may have: from below, those of that part of the tree; from above,
    those from above; to and from a standby, all that is not the standby's own. Who gathers what others hold of its
    earlier lives tells of its own, too; to its parent up to where that is known to have cosigned them, for it may have
-   cosigned more, and this life's predecessor, or its standby, not have heard of it.
+   cosigned more, and this life's predecessor, or its standby, not have heard of it. And it tells its parent of those
+   below it: what these gave to an earlier life, and lost with it, nobody else brings (a county and its city that burn
+   in one night).
 2. What is believed is a log's size together with its root there. What does not fit (a fork) counts as not held: it is
    sent, and found by whoever verifies it.
 3. No signature is missed by what is not sent. Of its own logs a node also sends again what has no first parent's
@@ -107,13 +109,18 @@ def _gives(trust: Trust, link: Link, origin: str) -> bool:
     peer, me, directory = link.peer, trust.me, trust.directory
     if link.from_parent and me.stands_for:
         return origin != me.node
-    if link.gathers and origin == me.node:
+    if link.gathers and (origin == me.node or (link.from_parent and _below(trust, me.node, origin))):
         return True
     if link.from_parent:
         return origin in [one.node for one in directory.path(me.node)[:-1]]
     if peer.stands_for:  # an old primary, that gives what only it has
         return True
-    return peer.node in [one.node for one in directory.path(origin)]
+    return _below(trust, peer.node, origin)
+
+
+def _below(trust: Trust, node: str, origin: str) -> bool:
+    """Whether one is a node, or stands below it."""
+    return node in [one.node for one in trust.directory.path(origin)]
 
 
 # ---------------------------------------------------------------- whoever is told
@@ -193,6 +200,41 @@ def _missing(store: Store, trust: Trust, link: Link) -> Iterator[int]:
         yield from (lsn for (lsn,) in rows)
     if link.from_parent:
         yield from _from_below(store, trust, link)
+    elif last := edge(store, link):
+        yield from _had(store, trust, link, last)
+
+
+def edge(store: Store, link: Link) -> int:
+    """Up to which arrival number what a child that gathers had from below, in an earlier life, is given back; 0 for
+    others. What came after is of this life: it has that itself."""
+    if link.from_parent or link.peer.stands_for or link.gives_back <= 1:
+        return 0
+    first = store.rows(
+        """select min(s.lsn) from segment s join log l on l.id = s.log_id
+           where l.origin = ? and l.incarnation = ? and s.first = 0""",
+        *(link.peer.node, link.gives_back),
+    )[0][0]
+    return store.lsn if first is None else int(first) - 1
+
+
+def below(store: Store, trust: Trust, node: str) -> tuple[int, ...]:
+    """The logs of a node and of those below it."""
+    inside: dict[str, bool] = {}
+    for _, name, _ in store.logs():
+        if name.origin not in inside:
+            inside[name.origin] = _below(trust, node, name.origin)
+    return tuple(log_id for log_id, name, _ in store.logs() if inside[name.origin])
+
+
+def _had(store: Store, trust: Trust, link: Link, last: int) -> Iterator[int]:
+    """What a child's earlier life had from below, and it has not."""
+    for log_id in below(store, trust, link.peer.node):
+        rows = store.rows(
+            """select lsn from segment where log_id = ? and first + count > ? and lsn <= ?
+               and lsn not in (select lsn from held_back)""",
+            *(log_id, link.told.get(log_id, 0), last),
+        )
+        yield from (lsn for (lsn,) in rows)
 
 
 def _from_below(store: Store, trust: Trust, link: Link) -> Iterator[int]:

@@ -534,7 +534,7 @@ class Writer:
         if link.from_parent:
             if commit.first_parent is not None:
                 head = (header.log, header.end, header.root, commit.first_parent)
-                given = verify_first_parent(self.trust.directory, *head, self.trust.node, mine=link.restoring)
+                given = verify_first_parent(self.trust.directory, *head, self.trust.node, mine=True)
                 tx.set_first_parent(there[0], given)
             return Done(commit.lsn)
         tx.came_again(link.peer_id, link.since, commit.lsn, there[0])

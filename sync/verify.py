@@ -187,12 +187,12 @@ def _side(origin: Identity, context: Context) -> Side:
         # a standby stands beside its primary: to it, another standby of that is one of those below
         if origin.node in mine[:-1] or origin.stands_for in mine[: -2 if context.me.stands_for else -1]:
             return Side.ABOVE
-        if context.restoring and context.me.node in path:
-            return Side.SELF if origin.node == context.me.node else Side.BELOW
+        if context.me.node in path and (context.restoring or context.gathers):
+            mine = origin.node == context.me.node
+            if not mine or context.restoring or origin.incarnation < context.me.incarnation:
+                return Side.SELF if mine else Side.BELOW
         if context.me.stands_for == context.peer.node in path and context.me.node not in path:
             return Side.BELOW
-        if context.gathers and origin.node == context.me.node and origin.incarnation < context.me.incarnation:
-            return Side.SELF
     elif context.peer.node in path or context.peer.stands_for == context.me.node in path[:-1]:
         return Side.BELOW
     elif gives_back and origin.node == context.me.node and origin.incarnation < context.me.incarnation:
@@ -261,7 +261,7 @@ def _witnessed(
     header, directory = envelope.header, context.directory
     said = directory.said(origin.node)
     earlier = origin.incarnation < said
-    first_hand = side is Side.BELOW and origin.issuer == context.me.node and not earlier and not context.restoring
+    first_hand = side is Side.BELOW and origin.issuer == context.me.node and not earlier and not context.from_parent
     late = side is Side.SELF and not context.restoring  # an old primary's: kept, and made again in this life
     if given is None and not (late or first_hand):  # the first parent cosigns when it stores
         if earlier and origin.issuer != ROOT:  # above the province there is nobody to cosign
@@ -270,7 +270,7 @@ def _witnessed(
             raise PeerError("FN-6408", log=str(header.log), first=header.first)
     if given is None:
         return None
-    mine = earlier or context.restoring or late or first_hand
+    mine = earlier or context.from_parent or late or first_hand
     needs_none = first_hand or (late and not context.from_parent)
     with suppress(*((PeerError,) if needs_none else ())):  # what it cosigned in an earlier life stands, as above it
         return verify_first_parent(directory, header.log, header.end, header.root, given, context.me.node, mine=mine)

@@ -19,6 +19,7 @@ from fednode.node.salvage import Salvage
 from fednode.node.store import Store
 from fednode.node.writer import Link
 from fednode.sync import effects as fx
+from fednode.sync import rewrap
 from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, NODES, RECEIPTS, Change, LogName
 from fednode.sync.effects import Commit
@@ -315,6 +316,15 @@ def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
         check_sealer(stripped, origin, sibling, directory, from_parent=False)
 
 
+def coming(parent: App, child: App) -> list[str]:
+    """The logs of the segments in the feed for a child that gathers, if it said nothing of what it holds."""
+    peer = parent.store.peer(child.trust.node)
+    assert peer is not None
+    link = Link(child.trust.me, peer.id, child.store.store_id, False, 0, gives_back=child.trust.me.incarnation)
+    items, _ = admission.feeds(parent.store, parent.trust, link)[0](0, 1 << 20)
+    return [str(seg.parse(one.data).header.log) for one in items if one.data and not rewrap.is_rewrap(one.data)]
+
+
 def given(child: App, parent: App) -> list[fx.Done]:
     """A child that went on in a new life meets its parent, and both say what they hold: what it takes of that one's
     feed."""
@@ -353,6 +363,31 @@ def test_regression_what_the_level_above_cosigned_counts_at_a_successor_too(row:
     assert again is not None
     assert again[4] == there[4]
     assert set(successor.store.made_again(name, first, 1)) == {first}
+
+
+def test_regression_what_the_level_above_alone_has_of_below_comes_back(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 3404): a city had acknowledged what its county wrote, and passed
+    it on; both burnt before their standbys had it. The province kept it for itself."""
+    province, city, county, standby = row.apps
+    carry(row, county, city)
+    bring(row, city, "standby", standby)
+    write(county, "lost twice", area="130102")
+    carry(row, county, city)
+    carry(row, city, province)
+    name = county.trust.log_name(DATASET, "130102")
+    successor = promote(row, standby, province)
+    assert successor.store.log_state(name).size == 0
+    done = given(successor, province)
+    assert ({one.refused for one in done}, successor.store.log_state(name).size) == ({""}, 1)
+    lsn = successor.store.ending_at(name, 1)
+    assert lsn is not None
+    assert successor.store.first_parent(lsn) is not None
+    write(county, "of today", area="130102")
+    bring(row, successor, "130102", county)
+    carry(row, county, successor)
+    carry(row, successor, province)
+    assert province.store.log_state(name).size == 2
+    assert coming(province, successor).count(str(name)) == 1, "not what this life has brought"
 
 
 # ---------------------------------------------------------------- the old one comes back

@@ -17,7 +17,8 @@ and all else in it was lost. 874: two cosignatures of one change, of which the l
 below had heard of it. 960: a county that started again forgot what it had heard of the city's new life, and its
 villages refused what that wrote (FN-5412). 972: a standby's own log came to a child before the word of who that standby
 was (FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later. 3176: a
-first parent's cosignature went out with the time of another (FN-6407).
+first parent's cosignature went out with the time of another (FN-6407). 3404: a county and its city burnt, and what the
+province alone held of the county came back to nobody.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 447, 516, 580, 644, 751, 760, 796, 874, 960, 972, 982, 3176)
+FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 447, 516, 580, 644, 751, 760, 796, 874, 960, 972, 982, 3176, 3404)
 
 
 @pytest.mark.sim
