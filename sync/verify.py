@@ -188,9 +188,9 @@ def _side(origin: Identity, context: Context) -> Side:
         if origin.node in mine[:-1] or origin.stands_for in mine[: -2 if context.me.stands_for else -1]:
             return Side.ABOVE
         if context.me.node in path and (context.restoring or context.gathers):
-            mine = origin.node == context.me.node
-            if not mine or context.restoring or origin.incarnation < context.me.incarnation:
-                return Side.SELF if mine else Side.BELOW
+            own = origin.node == context.me.node
+            if not own or context.restoring or origin.incarnation < context.me.incarnation:
+                return Side.SELF if own else Side.BELOW
         if context.me.stands_for == context.peer.node in path and context.me.node not in path:
             return Side.BELOW
     elif context.peer.node in path or context.peer.stands_for == context.me.node in path[:-1]:
