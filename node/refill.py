@@ -5,9 +5,9 @@ Rules
 1. Who tells, tells of the logs that the other's feed may have: from below, those of that part of the tree; from above,
    those from above; to and from a standby, all that is not the standby's own. Who gathers what others hold of its
    earlier lives tells of its own, too; to its parent up to where that is known to have cosigned them, for it may have
-   cosigned more, and this life's predecessor, or its standby, not have heard of it. And it tells its parent of those
-   below it: what these gave to an earlier life, and lost with it, nobody else brings (a county and its city that burn
-   in one night).
+   cosigned more, and this life's predecessor, or its standby, not have heard of it (so does a standby, of what its
+   primary wrote: it may be the old one). And it tells its parent of those below it: what these gave to an earlier
+   life, and lost with it, nobody else brings (a county and its city that burn in one night).
 2. What is believed is a log's size together with its root there. What does not fit (a fork) counts as not held: it is
    sent, and found by whoever verifies it.
 3. No signature is missed by what is not sent. Of its own logs a node also sends again what has no first parent's
@@ -78,13 +78,19 @@ def holdings(writer: Writer, link: Link, now_ms: int) -> list[wire.Holding]:
     for name, origin, life, size, root, last in store.rows(
         "select name, origin, incarnation, size, root, last_hlc from log where size > 0"
     ):
-        if link.from_parent and origin == trust.node and life < trust.me.incarnation:
+        earlier = origin == trust.node and life < trust.me.incarnation
+        if link.from_parent and (earlier or (origin == trust.me.stands_for and _has_parent(trust, origin))):
             size, root = _cosigned(store, name, size, root)
         if origin in gives and size:
             head = checkpoint.Checkpoint(name, size, root)
             given = witness.sign_head(store, writer.keys.sign, head, last, now_ms) if origin in signs else None
             found.append(wire.Holding(name, size, root[:CHECK_BYTES], given))
     return found
+
+
+def _has_parent(trust: Trust, node: str) -> bool:
+    """Whether somebody cosigns what a node writes."""
+    return len(trust.directory.path(node)) > 1
 
 
 def _cosigned(store: Store, name: str, size: int, root: bytes) -> tuple[int, bytes]:

@@ -387,6 +387,8 @@ class Stripping:
         above = [one.node for one in self._trust.directory.path(header.log.origin)[:-1]]
         if not context.from_parent or context.restoring or context.me.stands_for or context.me.node not in above:
             return False
+        if context.gathers and header.first >= self._store.log_state(header.log).size:  # it is given back, not handed
+            return False
         self.offered(tx, envelope, context)
         return True
 

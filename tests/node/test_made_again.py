@@ -24,7 +24,7 @@ from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, NODES, RECEIPTS, Change, LogName
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError
-from fednode.sync.strip import check_sealer
+from fednode.sync.strip import check_sealer, erase_change
 from fednode.sync.wire import Cosignature
 from sim.datasets import catalog
 from sticks import Row, carry, only
@@ -365,9 +365,11 @@ def test_regression_what_the_level_above_cosigned_counts_at_a_successor_too(row:
     assert set(successor.store.made_again(name, first, 1)) == {first}
 
 
-def test_regression_what_the_level_above_alone_has_of_below_comes_back(row: Row) -> None:
+@pytest.mark.parametrize("erased", [False, True])
+def test_regression_what_the_level_above_alone_has_of_below_comes_back(row: Row, erased: bool) -> None:
     """Found by the simulator (promoting, small, seed 3404): a city had acknowledged what its county wrote, and passed
-    it on; both burnt before their standbys had it. The province kept it for itself."""
+    it on; both burnt before their standbys had it. The province kept it for itself. `erased`: as one that is stripped
+    (seed 5269)."""
     province, city, county, standby = row.apps
     carry(row, county, city)
     bring(row, city, "standby", standby)
@@ -375,10 +377,13 @@ def test_regression_what_the_level_above_alone_has_of_below_comes_back(row: Row)
     carry(row, county, city)
     carry(row, city, province)
     name = county.trust.log_name(DATASET, "130102")
+    if erased:
+        province.new_writer(province.store).local(DATASET, "13", [erase_change(name, 0, "court order")])
     successor = promote(row, standby, province)
     assert successor.store.log_state(name).size == 0
     done = given(successor, province)
     assert ({one.refused for one in done}, successor.store.log_state(name).size) == ({""}, 1)
+    assert bool(holders(successor, "lost twice")) is not erased
     lsn = successor.store.ending_at(name, 1)
     assert lsn is not None
     assert successor.store.first_parent(lsn) is not None
@@ -387,7 +392,7 @@ def test_regression_what_the_level_above_alone_has_of_below_comes_back(row: Row)
     carry(row, county, successor)
     carry(row, successor, province)
     assert province.store.log_state(name).size == 2
-    assert coming(province, successor).count(str(name)) == 1, "not what this life has brought"
+    assert coming(province, successor).count(str(name)) == 1 + erased, "not what this life has brought"
 
 
 # ---------------------------------------------------------------- the old one comes back
@@ -398,6 +403,25 @@ def counts(app: App, key: str) -> int:
     with closing(app.new_projector(app.store)) as projector:
         projector.catch_up()
         return projector.current(DATASET, "130102", [key])[key].effective
+
+
+def test_regression_an_old_primary_hears_what_its_parent_has_cosigned_of_it(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 5434): the city failed before it heard that. Its successor had it
+    from the province, with the cosignature; the old city, its standby, said that it holds it, and was told nothing."""
+    province, city, _, standby = row.apps
+    (lsn,) = write(city, "unheard")
+    carry(row, city, province)
+    with city.store.write() as tx:  # the answer is on its way
+        tx.execute("update segment set first_time = null, first_signature = null where lsn = ?", lsn)
+    successor = promote(row, standby, province)
+    given(successor, province)
+    old = come_back(row, city, successor)
+    first = province.store.log_state(FIRST).size - 1
+    assert {done.refused for done in given(old, successor)} == {""}
+    there = [one.store.held_range(FIRST, first) for one in (province, successor, old)]
+    assert len({one[4] for one in there if one is not None}) == 1
+    assert there[2] is not None
+    assert there[2][4] is not None
 
 
 def test_regression_what_a_successor_cosigned_counts_at_its_old_primary_too(row: Row) -> None:

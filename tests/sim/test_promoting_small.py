@@ -18,7 +18,8 @@ below had heard of it. 960: a county that started again forgot what it had heard
 villages refused what that wrote (FN-5412). 972: a standby's own log came to a child before the word of who that standby
 was (FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later. 3176: a
 first parent's cosignature went out with the time of another (FN-6407). 3404: a county and its city burnt, and what the
-province alone held of the county came back to nobody.
+province alone held of the county came back to nobody. 5269, 5615: the same, stripped. 5434: an old primary was not told
+of what its parent had cosigned of it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,34 @@ import pytest
 
 from sim.story import run
 
-FOUND = (1, 7, 34, 46, 53, 66, 88, 291, 332, 337, 447, 516, 580, 644, 751, 760, 796, 874, 960, 972, 982, 3176, 3404)
+FOUND = (
+    1,
+    7,
+    34,
+    46,
+    53,
+    66,
+    88,
+    291,
+    332,
+    337,
+    447,
+    516,
+    580,
+    644,
+    751,
+    760,
+    796,
+    874,
+    960,
+    972,
+    982,
+    3176,
+    3404,
+    5269,
+    5434,
+    5615,
+)
 
 
 @pytest.mark.sim
