@@ -215,12 +215,13 @@ def edge(store: Store, link: Link) -> int:
     others. What came after is of this life: it has that itself."""
     if link.from_parent or link.peer.stands_for or link.gives_back <= 1:
         return 0
+    newest = store.lsn  # before it is looked: what comes in between may be of this life
     first = store.rows(
         """select min(s.lsn) from segment s join log l on l.id = s.log_id
            where l.origin = ? and l.incarnation = ? and s.first = 0""",
         *(link.peer.node, link.gives_back),
     )[0][0]
-    return store.lsn if first is None else int(first) - 1
+    return newest if first is None else int(first) - 1
 
 
 def below(store: Store, trust: Trust, node: str) -> tuple[int, ...]:

@@ -316,12 +316,16 @@ def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
         check_sealer(stripped, origin, sibling, directory, from_parent=False)
 
 
-def coming(parent: App, child: App) -> list[str]:
-    """The logs of the segments in the feed for a child that gathers, if it said nothing of what it holds."""
+def gathering(parent: App, child: App) -> Link:
+    """A parent's, to a child that went on in a new life from less than it had."""
     peer = parent.store.peer(child.trust.node)
     assert peer is not None
-    link = Link(child.trust.me, peer.id, child.store.store_id, False, 0, gives_back=child.trust.me.incarnation)
-    items, _ = admission.feeds(parent.store, parent.trust, link)[0](0, 1 << 20)
+    return Link(child.trust.me, peer.id, child.store.store_id, False, 0, gives_back=child.trust.me.incarnation)
+
+
+def coming(parent: App, child: App) -> list[str]:
+    """The logs of the segments in the feed for a child that gathers, if it said nothing of what it holds."""
+    items, _ = admission.feeds(parent.store, parent.trust, gathering(parent, child))[0](0, 1 << 20)
     return [str(seg.parse(one.data).header.log) for one in items if one.data and not rewrap.is_rewrap(one.data)]
 
 
@@ -393,6 +397,23 @@ def test_regression_what_the_level_above_alone_has_of_below_comes_back(row: Row,
     carry(row, successor, province)
     assert province.store.log_state(name).size == 2
     assert coming(province, successor).count(str(name)) == 1 + erased, "not what this life has brought"
+
+
+def test_regression_what_comes_while_it_is_looked_is_not_given_back(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first segments of a successor came between the look for them and the look for the newest: they went back to
+    it, and were refused (FN-5413)."""
+    province, _, _, standby = row.apps
+    successor = promote(row, standby, province)
+    link, before, rows = gathering(province, successor), province.store.lsn, province.store.rows
+
+    def meanwhile(sql: str, *arguments: object) -> list[tuple[object, ...]]:
+        found = rows(sql, *arguments)
+        monkeypatch.undo()
+        carry(row, successor, province)
+        return found
+
+    monkeypatch.setattr(province.store, "rows", meanwhile)
+    assert refill.edge(province.store, link) == before < province.store.lsn
 
 
 # ---------------------------------------------------------------- the old one comes back

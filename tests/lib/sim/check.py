@@ -93,6 +93,8 @@ def _promised(world: World) -> dict[str, list[tuple[str, int]]]:
             continue
         if acker in world.burnt and world.revoked & {acker, LogName.parse(log).origin}:
             continue
+        if acker in world.revoked and world.nodes[acker].restoring:  # just when it took its own back (liars, seed 2)
+            continue
         found.setdefault(acker, []).append((log, size))
     return found
 
