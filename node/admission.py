@@ -419,6 +419,7 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
         everything = partial(store.feed_all, link.peer.node)
         return _refilled(store, link, everything), _again(everything)
     scope, below = link.peer.scope, partial(refill.below, store, trust, link.peer.node)
+    edge = refill.edge(store, link)
     back = protocol(store, link.peer.node) >= HANDED_BACK_SINCE
 
     def down(
@@ -431,14 +432,14 @@ def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:
     ) -> tuple[list[Item], bool]:
         if link.restoring:
             return store.feed_down(scope, after, size, log, first, until, below(), only, back)
-        edge = refill.edge(store, link)
-        if after < edge:  # what its earlier life had from below, and brings nobody any more
-            upto = until if log else min(until, edge)
+        last = edge()
+        if after < last:  # what its earlier life had from below, and brings nobody any more
+            upto = until if log else min(until, last)
             items, drained = store.feed_down(scope, after, size, log, first, upto, below(), only, back)
             if log or items:
                 return items, drained and upto == until
         lives = store.lives(link.peer.node, link.gives_back)
-        return store.feed_down(scope, max(after, edge), size, log, first, until, lives, only, back)
+        return store.feed_down(scope, max(after, last), size, log, first, until, lives, only, back)
 
     return _refilled(store, link, down), _again(down)
 

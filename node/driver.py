@@ -134,8 +134,8 @@ class Session:
         self._reports: list[fx.Done] = []
         self._acks: list[wire.Outcome] = []
         self._answered = 0
-        self._acking = False
-        self._acks_stored = asyncio.Event()
+        self._acks_stored = asyncio.Event()  # none is being stored
+        self._acks_stored.set()
         self._jobs: set[asyncio.Future[None]] = set()
         self._pacer, self._shares = pacer, shares
         exchange.hurry_from = HURRY_FROM_BYTES
@@ -192,7 +192,7 @@ class Session:
     @property
     def settled(self) -> bool:
         """Whether all that the peer has answered is stored."""
-        return not self._acks and not self._acking
+        return not self._acks and self._acks_stored.is_set()
 
     @property
     def ended(self) -> fx.Close | None:
@@ -492,26 +492,23 @@ class Session:
         self._acks.extend(effect.outcomes)
         self._answered = effect.upto
         self._hooks.heard(self, effect)
-        if not self._acking:
+        if self._acks_stored.is_set():
             self.spawn(self._store_acks())
 
     async def _flush_acks(self) -> None:
         """Until all acknowledgements that have come are stored."""
-        while self._acks or self._acking:
-            if self._acking:
-                await self._acks_stored.wait()
-            else:
-                await self._store_acks()
+        while self._acks or not self._acks_stored.is_set():
+            await self._acks_stored.wait()
+            await self._store_acks()
 
     async def _store_acks(self) -> None:
         """Store acknowledgements, those that came meanwhile together."""
-        if self._acking:
+        if not self._acks_stored.is_set():
             return
         link, peer = self.link, self.peer
         if link is None or peer is None:
             self._acks.clear()
             return
-        self._acking = True
         self._acks_stored.clear()
         try:
             while self._acks:
@@ -524,7 +521,6 @@ class Session:
         except FednodeError as error:
             self._refuse(error)
         finally:
-            self._acking = False
             self._acks_stored.set()
 
     def _do_hook(self, effect: fx.Effect) -> None:

@@ -38,7 +38,7 @@ from fednode.node.witness import Given
 from fednode.sync import proof_file
 from fednode.sync import segment as seg
 from fednode.sync.change import DELETE, ERASE, NODES, UPSERT, Columns, LogName
-from fednode.sync.clock import HybridClock, milliseconds
+from fednode.sync.clock import milliseconds
 from fednode.sync.errors import Refused
 from fednode.sync.proof_file import Checked, Head, Leaf
 from fednode.sync.wire import Cosignature
@@ -141,9 +141,7 @@ class Prover:
             found[above[0]] = first
         me = self._trust.node
         if newest and me in above and me not in found:
-            clock = HybridClock(int(self._store.meta("hlc", 0)))
-            time_s = clock.witness_time(self._now_ms(), header.last_hlc)
-            found[me] = Cosignature(time_s, checkpoint.cosign(head, self._key, time_s))
+            found[me] = witness.sign_head(self._store, self._key, head, header.last_hlc, self._now_ms())
         cosigners = [self._cosigner(head, node, found[node]) for node in above if node in found]
         return Head(head, header.checkpoint, tuple(one for one in cosigners if one is not None))
 

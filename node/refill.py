@@ -29,7 +29,7 @@ Rules
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,18 +79,13 @@ def holdings(writer: Writer, link: Link, now_ms: int) -> list[wire.Holding]:
         "select name, origin, incarnation, size, root, last_hlc from log where size > 0"
     ):
         earlier = origin == trust.node and life < trust.me.incarnation
-        if link.from_parent and (earlier or (origin == trust.me.stands_for and _has_parent(trust, origin))):
+        if link.from_parent and (earlier or (origin == trust.me.stands_for and trust.directory.parent_of(origin))):
             size, root = _cosigned(store, name, size, root)
         if origin in gives and size:
             head = checkpoint.Checkpoint(name, size, root)
             given = witness.sign_head(store, writer.keys.sign, head, last, now_ms) if origin in signs else None
             found.append(wire.Holding(name, size, root[:CHECK_BYTES], given))
     return found
-
-
-def _has_parent(trust: Trust, node: str) -> bool:
-    """Whether somebody cosigns what a node writes."""
-    return len(trust.directory.path(node)) > 1
 
 
 def _cosigned(store: Store, name: str, size: int, root: bytes) -> tuple[int, bytes]:
@@ -206,31 +201,39 @@ def _missing(store: Store, trust: Trust, link: Link) -> Iterator[int]:
         yield from (lsn for (lsn,) in rows)
     if link.from_parent:
         yield from _from_below(store, trust, link)
-    elif last := edge(store, link):
+    elif last := edge(store, link)():
         yield from _had(store, trust, link, last)
 
 
-def edge(store: Store, link: Link) -> int:
-    """Up to which arrival number what a child that gathers had from below, in an earlier life, is given back; 0 for
-    others. What came after is of this life: it has that itself."""
-    if link.from_parent or link.peer.stands_for or link.gives_back <= 1:
-        return 0
-    newest = store.lsn  # before it is looked: what comes in between may be of this life
-    first = store.rows(
-        """select min(s.lsn) from segment s join log l on l.id = s.log_id
-           where l.origin = ? and l.incarnation = ? and s.first = 0""",
-        *(link.peer.node, link.gives_back),
-    )[0][0]
-    return newest if first is None else int(first) - 1
+def edge(store: Store, link: Link) -> Callable[[], int]:
+    """Tells up to which arrival number what a child that gathers had from below, in an earlier life, is given back; 0
+    for others. What came after is of this life: it has that itself. Where that begins is looked for until it is
+    known: all logs are gone through for it."""
+    gives = not link.from_parent and not link.peer.stands_for and link.gives_back > 1
+    known: int | None = None if gives else 0
+
+    def last() -> int:
+        nonlocal known
+        if known is None:
+            newest = store.lsn  # before it is looked: what comes in between may be of this life
+            first = store.rows(
+                """select min(s.lsn) from segment s join log l on l.id = s.log_id
+                   where l.origin = ? and l.incarnation = ? and s.first = 0""",
+                *(link.peer.node, link.gives_back),
+            )[0][0]
+            if first is None:
+                return newest
+            known = int(first) - 1
+        return known
+
+    return last
 
 
 def below(store: Store, trust: Trust, node: str) -> tuple[int, ...]:
     """The logs of a node and of those below it."""
-    inside: dict[str, bool] = {}
-    for _, name, _ in store.logs():
-        if name.origin not in inside:
-            inside[name.origin] = _below(trust, node, name.origin)
-    return tuple(log_id for log_id, name, _ in store.logs() if inside[name.origin])
+    logs = [(log_id, name.origin) for log_id, name, _ in store.logs()]
+    inside = {origin for origin in {origin for _, origin in logs} if _below(trust, node, origin)}
+    return tuple(log_id for log_id, origin in logs if origin in inside)
 
 
 def _had(store: Store, trust: Trust, link: Link, last: int) -> Iterator[int]:

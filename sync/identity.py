@@ -360,8 +360,3 @@ class Directory:
 
     def is_revoked(self, node: str) -> bool:
         return self.revocation(node) is not None
-
-    def revoked_at(self, node: str, incarnation: int = 0) -> int | None:
-        """Unix milliseconds, or None."""
-        found = self.revocation(node, incarnation)
-        return None if found is None else found.at_ms

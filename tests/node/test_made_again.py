@@ -413,7 +413,7 @@ def test_regression_what_comes_while_it_is_looked_is_not_given_back(row: Row, mo
         return found
 
     monkeypatch.setattr(province.store, "rows", meanwhile)
-    assert refill.edge(province.store, link) == before < province.store.lsn
+    assert refill.edge(province.store, link)() == before < province.store.lsn
 
 
 # ---------------------------------------------------------------- the old one comes back

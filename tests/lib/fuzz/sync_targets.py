@@ -423,7 +423,7 @@ def _said(data: bytes) -> None:
         directory.check(TOWNSHIP, payload)
         directory.apply(TOWNSHIP, payload)
     for one in directory.all():
-        directory.path(one.node), directory.revoked_at(one.node), directory.floor_s(one.node)
+        directory.path(one.node), directory.floor_s(one.node)
         for life in directory.lives(one.node):
             directory.is_heir(life), directory.sealed_to(life), directory.later(one.node, (1, 1, 1))
         if (found := directory.revocation(one.node)) is not None:
