@@ -30,6 +30,7 @@ FIRST, SPREAD, LAST = 0.002, 0.004, 0.95  # of the time between two meetings
 AT_ONCE = 8  # this part of all goes to sleep at once: looking for them takes time
 ROOM = 2  # what a session needs
 STOPS = 1_000  # after so many what the stopped programs left in memory is collected: `sim.quick` has it done by nobody
+ALL = 8  # collections: one of so many looks through what is older, too, which takes seconds where a province is told
 LEVEL = 1  # of zstd: of what is packed most is a certificate, or was packed before
 
 
@@ -101,7 +102,7 @@ class Dormitory:
         self._packed[node.id] = kept
         self._stops += 1
         if self._stops % STOPS == 0:
-            gc.collect()
+            gc.collect(1 if self._stops // STOPS % ALL else 2)
 
     def give_back(self, node: SimNode) -> None:
         """Its files lie in its home again; a node that was never awake gets its first."""
