@@ -21,7 +21,7 @@ import fednode
 from fednode.crypto import certs
 from fednode.crypto.errors import FednodeError
 from fednode.crypto.suite import SUITE_1
-from fednode.node import asking, carrier, heap, poke, succession, switchover, tracing
+from fednode.node import asking, carrier, heap, poke, succession, switchover, threads, tracing
 from fednode.node.alerting.daily import Alerts
 from fednode.node.config import Config, shown
 from fednode.node.dialer import Dialer
@@ -115,6 +115,7 @@ class Daemon:
             await self._asked.open()
             settled(app.home.log_db)
             heap.settle()
+            threads.give_way()
             ready(self.server.port, self.server.enrol_port)
             await self._switchover.begin(app.now_ms())
             await self._stop.wait()

@@ -48,7 +48,7 @@ STORE_RETRY_MS = 30_000
 STORING_MAX = 1_024  # of one peer; four groups of the writer
 OUT_BYTES_MAX = 1024 * 1024  # several times what is handed to the line ahead of its turn
 REFUSED_MAX = 1_000  # that a session's report names
-REFUSED_AT_ONCE = 8
+REFUSED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)

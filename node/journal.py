@@ -186,7 +186,9 @@ class Journal:
             self.note(action, outcome, code=code, **_told(peer, held, details))
 
     def refused(self, tx: Transaction, refusals: Sequence[Refusal]) -> None:
-        """Events of refusals, and alerts where they are alarming, in the transaction that keeps the evidence."""
+        """Events of refusals, and alerts where they are alarming, in the transaction with the evidence. The alerts
+        are one segment: sealing and storing it is most of what an alert costs."""
+        alerts: dict[str, dict[str, Any]] = {}
         for one in refusals:
             action = "segment.rejected" if one.by_peer else "segment.refused"
             held = self._throttle.admit(action, f"{one.peer} {one.code}")
@@ -195,9 +197,13 @@ class Journal:
                     told = _told(one.peer, held, {"log": one.log})
                     self.within(tx, action, REFUSED, code=one.code, **told)
                 if one.code in ALARMING:
-                    self._alarm(tx, one)
+                    self._alarm(alerts, one)
             except Refused as error:  # this node may not write at the moment: the evidence is kept all the same
                 log.error("not in the audit", extra={"action": action, "code": error.code})
+        try:
+            self._append_alerts(tx, alerts)
+        except Refused as error:
+            log.error("not in the audit", extra={"action": "alert", "code": error.code})
 
     def given(self, tx: Transaction, node: str, segments: int) -> None:
         """The event that content keys were given to a reader that came later, in the transaction that keeps them."""
@@ -222,18 +228,39 @@ class Journal:
     ) -> bool:
         """As `alert`, in a transaction of this writer's store. What tells two alerts about a node apart is the log that
         `params` names, if any. `source`: whose doing it may be, where not the node's: of each so many an hour."""
+        alerts: dict[str, dict[str, Any]] = {}
+        self._raise(alerts, code, node, params, evidence, source)
+        self._append_alerts(tx, alerts)
+        return bool(alerts)
+
+    def _append_alerts(self, tx: Transaction, alerts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Payloads by key."""
+        changes = [Change(key.encode(), canonical.dumps(payload)) for key, payload in alerts.items()]
+        if changes:
+            self._writer.append_system(tx, ALERTS, self._trust.area, changes)
+
+    def _raise(
+        self,
+        alerts: dict[str, dict[str, Any]],
+        code: str,
+        node: str,
+        params: Mapping[str, Any],
+        evidence: Sequence[str] = (),
+        source: str = "",
+    ) -> None:
+        """Add an alert to those that are about to be appended, where it says anything new."""
         told = small(params)
         texts = [cut(text, EVIDENCE_BYTES_MAX) for text in evidence[:EVIDENCE_MAX]]
         key = alert_key(code, node, str(told.get("log", "")))
-        before = self._own_alert(key)
+        before = alerts.get(key) or self._own_alert(key)
         same = before is not None and before["params"] == told and before["evidence"] == texts
         if same and before is not None and not before.get("gone"):  # gone, and there again: that is news
-            return False
+            return
         if self._throttle.admit(f"alert {source or node}", f"{key} {told} {texts}", again=True) is None:
             if self._throttle.spare(f"line too many alerts {source or node}", 1):
                 log.error("too many alerts", extra={"alert": key, "source": source or node})
-            return False
-        payload = {
+            return
+        alerts[key] = {
             "v": VERSION,
             "at_ms": self._now_ms(),
             "by": self._trust.node,
@@ -245,9 +272,6 @@ class Journal:
             "evidence": texts,
             "state": OPEN,
         }
-        change = Change(key.encode(), canonical.dumps(payload))
-        self._writer.append_system(tx, ALERTS, self._trust.area, [change])
-        return True
 
     def rule_within(
         self,
@@ -279,12 +303,12 @@ class Journal:
         change = Change(alert_key(code, node, subject).encode(), canonical.dumps(payload), UPSERT, base)
         self._writer.append_system(tx, ALERTS, self._trust.area, [change])
 
-    def _alarm(self, tx: Transaction, refusal: Refusal) -> None:
+    def _alarm(self, alerts: dict[str, dict[str, Any]], refusal: Refusal) -> None:
         """An alert of a refusal: about the log's origin, or this node where its own segment was refused; with the heads
         that are at odds."""
         if refusal.by_peer:
             node, told = self._rejected(int(refusal.log.removeprefix("lsn:")))
-            self.alert_within(tx, refusal.code, node, told, source=refusal.peer)
+            self._raise(alerts, refusal.code, node, told, source=refusal.peer)
             return
         try:
             header = parse(refusal.raw).header
@@ -293,7 +317,7 @@ class Journal:
         node = header.log.origin if header else str(refusal.params.get("node", refusal.peer))
         told = {**refusal.params, "log": refusal.log}
         evidence = self._heads(header) if header else ()
-        self.alert_within(tx, refusal.code, node, told, evidence, refusal.peer)
+        self._raise(alerts, refusal.code, node, told, evidence, refusal.peer)
 
     def _rejected(self, lsn: int) -> tuple[str, dict[str, Any]]:
         """Whose segment a peer refused, and what there is to say of it: the peer told a code alone."""

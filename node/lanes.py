@@ -35,7 +35,7 @@ CHARGE_S_MAX = 0.1
 AHEAD_S = 0.001
 PAID_BACK, SHARE, PURSE_S = 0.1, 0.5, 0.25
 IDLE_MAX = 1_000  # lanes that are remembered though nothing of theirs waits
-ASIDE, ASIDE_JOBS = 0.05, 8
+ASIDE, ASIDE_JOBS = 0.01, 4
 
 
 class Lanes:

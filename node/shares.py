@@ -4,7 +4,8 @@ Rules
 1. Handling a message counts what it took, and `READ_S` for its way through gRPC. A child may have `BURST_S` at once.
 2. Whoever has had more is not read for a while: so long that all those together have `SHARE` of the loop's time, in
    equal parts. The rest is for those who send now and then, whatever many others send.
-3. Children that are doubted (`node.doubts`) have `SHARE_DOUBTED` together, and nothing of the others' share.
+3. Children that are doubted (`node.doubts`) have `SHARE_DOUBTED` together, and nothing of the others' share; each may
+   have `BURST_DOUBTED_S` at once.
 4. Who has had nothing lately is forgotten (`LOOK_S`).
 
 >>> shares = Shares()
@@ -18,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 READ_S = 0.0002
-BURST_S = 0.05
-SHARE, SHARE_DOUBTED = 0.5, 0.05
+BURST_S, BURST_DOUBTED_S = 0.05, 0.002
+SHARE, SHARE_DOUBTED = 0.5, 0.02
 PAUSE_S_MAX = 5.0  # nobody seems dead; what one message can cost is bounded anyway
 LOOK_S = 0.1
 RECENT_S = 1.0
@@ -50,7 +51,7 @@ class Shares:
         rate = self._rate(account)
         account.had_s = max(0.0, account.had_s - (now_s - account.at_s) * rate) + seconds + READ_S
         account.at_s = now_s
-        pause_s = min(max(0.0, account.had_s - BURST_S) / rate, PAUSE_S_MAX)
+        pause_s = min(max(0.0, account.had_s - (BURST_DOUBTED_S if account.doubted else BURST_S)) / rate, PAUSE_S_MAX)
         account.until_s = now_s + pause_s
         return pause_s
 

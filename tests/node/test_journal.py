@@ -240,6 +240,32 @@ def test_a_segment_that_is_refused_is_an_event_and_where_it_is_alarming_an_alert
     store.close()
 
 
+def test_alerts_of_one_transaction_are_one_segment(tmp_path: Path) -> None:
+    """Sealing and storing one is most of what an alert costs, and a thief refuses as fast as it can."""
+    world = World()
+    place = world.places["130102"]
+    store = Store.create(tmp_path / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
+    trust = Trust(place.chain, "130102")
+    trust.directory, trust.catalog = world.directory(), world.catalog
+    writer = Writer(store, trust, place.keys, lambda: NOW_S * 1000, Stream("journal"))  # type: ignore[arg-type]
+    writer.on_refusals = Journal(writer, lambda: NOW_S * 1000, "daemon", "test").refused
+    with store.write() as tx:
+        peer = tx.ensure_peer("130102001", "child")
+    areas = ("130102", "130102", "130102001", "130102002")
+    lsns = [writer.local("shop", area, [shop(str(n), area)])[0] for n, area in enumerate(areas)]
+    outcomes = [(lsn, None, "FN-6406") for lsn in (*lsns, lsns[0])]  # one of them twice: nothing new
+    writer.acknowledged(peer.id, outcomes, world.identity("130102001"), lsns[-1])
+    logs = [str(trust.log_name("shop", area)) for area in areas[1:]]
+    found = written(store, ALERTS)
+    assert [(alert["params"]["log"], alert["params"]["first"]) for _, alert in found] == [
+        *zip(logs, (1, 0, 0), strict=True)
+    ]
+    log_id = store.log_id(trust.log_name(ALERTS, trust.area))
+    assert store.rows("select first, count from segment where log_id = ?", log_id) == [(0, len(logs))]
+    assert len(store.refused()) == len(lsns)
+    store.close()
+
+
 @pytest.mark.parametrize("code", sorted(OF_MINE & ALARMING))
 def test_an_alert_of_what_a_peer_refused_says_of_what(tmp_path: Path, code: str) -> None:
     """Regression: "from change {first}: the leaves do not lead to the signed root at size {size}"."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fednode.node.shares import BURST_S, LOOK_S, PAUSE_S_MAX, READ_S, SHARE, SHARE_DOUBTED, Shares
+from fednode.node.shares import BURST_DOUBTED_S, BURST_S, LOOK_S, PAUSE_S_MAX, READ_S, SHARE, SHARE_DOUBTED, Shares
 
 STEP_S = 0.001
 
@@ -13,6 +13,13 @@ def test_a_little_at_once_is_nobody_s_business() -> None:
     assert [shares.spent("1301", 0.0, 0.0) for _ in range(times - 1)] == [0.0] * (times - 1)
     shares.spent("1301", 0.0, 0.0)
     assert 0 < shares.spent("1301", 0.0, 0.0) <= 1.1 * READ_S / SHARE
+
+
+def test_who_is_doubted_has_next_to_nothing_at_once() -> None:
+    """Regression: two hundred thieves who came again had 50 ms of the loop each before anybody held them back."""
+    shares = Shares(lambda child: child == "thief")
+    assert shares.spent("honest", BURST_S / 2, 0.0) == 0.0
+    assert shares.spent("thief", 2 * BURST_DOUBTED_S, 0.0) > BURST_DOUBTED_S
 
 
 def flooded(children: int, seconds: float) -> tuple[Shares, float, list[float]]:
