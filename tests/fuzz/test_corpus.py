@@ -17,6 +17,7 @@ CORPUS = Path(__file__).with_name("corpus")
 ALTERATIONS = 200
 BYTES_MAX = 2 * 1024 * 1024  # of the whole corpus
 FILES_MAX = 64  # for each target
+SLOW = ("exchange", "web")  # each of their inputs is a session, or a page
 SECONDS_MAX = 20.0  # of the processor for one input: scripts/fuzz holds it to one second, here it only has to end
 GROWTH_MIB_MAX = 256  # of the process, by all inputs of a target
 # cryptography warns of what a later release of it will refuse
@@ -27,7 +28,10 @@ def files(target: Target) -> list[Path]:
     return sorted((CORPUS / target.name).iterdir())
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.name in SLOW else []) for one in TARGETS],
+)
 def test_whatever_the_bytes_it_takes_or_refuses_them(target: Target) -> None:
     kept = {path.name: path.read_bytes() for path in files(target)}
     others, before = list(kept.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

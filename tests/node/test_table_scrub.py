@@ -115,7 +115,7 @@ def test_what_is_sound_is_sound(app: App) -> None:
         "seq = 3",
     ],
 )
-@pytest.mark.parametrize("seq", [0, COUNT - 1])
+@pytest.mark.parametrize("seq", [0, pytest.param(COUNT - 1, marks=pytest.mark.slow)])
 def test_a_row_that_says_something_else_is_told_of(app: App, column: str, seq: int) -> None:
     alter(app, f"update record set {column} where seq = {seq} and key like '%|%'")
     told = [(one.log, one.code, one.end - one.first) for one in found(app)]
@@ -185,6 +185,7 @@ def test_what_state_db_says_besides_records_is_told_of(app: App, sql: str, code:
     assert code in {one.code for one in found(app)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, 12))
 def test_a_word_that_a_search_would_miss_is_told_of(app: App, part: int) -> None:
     """Regression (crash lab, flips): nothing compared the full-text index with the records, 15 of the 19 that were
