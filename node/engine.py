@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +34,7 @@ from fednode.node import (
 )
 from fednode.node.acks import Acks
 from fednode.node.demotion import FOUND, handing_of
+from fednode.node.door import Door
 from fednode.node.doubts import BREACH, Doubts
 from fednode.node.driver import Report, Session, Welcome
 from fednode.node.hooks import Hooks
@@ -48,7 +48,7 @@ from fednode.node.shares import Shares
 from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.tracing import Attributes
-from fednode.node.turns import Turns, Wait
+from fednode.node.turns import Turns
 from fednode.node.waking import Rarely, Waking
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.node.writer_thread import WriterThread
@@ -90,7 +90,8 @@ class Engine(Hooks):
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
-        self.doubts, self.pauses, self._held = Doubts(self._loop.time), pauses.Pauses(), Counter[str]()
+        self.doubts, self.pauses = Doubts(self._loop.time), pauses.Pauses()
+        self._door = Door(self.turns, self.pauses, self.doubts, self.clock_ms)
         self.shares, self._seated = Shares(self.doubts.doubted), dict[int, Session]()
         self._halves: tuple[object, object] = (None, None)  # what the last exchange with the parent left half done
         self.renewal = ""  # why the last one was refused
@@ -404,27 +405,12 @@ class Engine(Hooks):
     async def serve_child(self, stream: carrier.Stream, certificate: bytes) -> None:
         """One exchange with a child that has connected. Raises Unavailable FN-4508 when it is not its turn."""
         node = certs.parse(certificate).node
-        if pause_ms := self.pauses.left_ms(node, self.clock_ms()):
-            await self._hold(node, pause_ms)
-        turn = self.turns.ask(node, self.clock_ms(), doubted=self.doubts.doubted(node))
-        if isinstance(turn, Wait):
-            raise busy(turn.retry_ms)
+        turn = await self._door.enter(node)
         try:
             await self._serve(stream, certificate, turn)
         finally:
             self._seated.pop(turn, None)
             self.turns.leave(turn, self.clock_ms())
-
-    async def _hold(self, node: str, pause_ms: int) -> None:
-        """A child that is not served for a while (`node.pauses`, rule 3). Raises Unavailable FN-4508."""
-        if self._held[node] < pauses.HELD_MAX:
-            self._held[node] += 1
-            try:
-                await asyncio.sleep(min(pause_ms / 1000, pauses.HOLD_S))
-            finally:
-                self._held[node] -= 1
-                self._held += Counter()  # forgets those of whom none is held
-        raise busy(max(self.pauses.left_ms(node, self.clock_ms()), pauses.PAUSE_MS_MIN))
 
     def take_turns(self) -> None:
         """Part from sessions whose time is over while others wait."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tenacity import RetryCallState
 
-from fednode.node import carrier, jobs, schedule, shipped, syncing, turns
+from fednode.node import carrier, door, jobs, schedule, shipped, syncing, turns
 from fednode.node.app import App
 from fednode.node.daemon import Daemon
 from fednode.node.turns import Turns
@@ -102,7 +102,8 @@ async def test_a_long_backlog_gives_up_its_seat_and_goes_on_afterwards(tmp_path:
         assert province.app.store.refused() == []
 
 
-async def test_a_child_that_is_told_to_wait_is_told_how_long(tmp_path: Path) -> None:
+async def test_a_child_that_is_told_to_wait_is_told_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "LINE_MS", 0)  # nobody waits on its line
     async with Mesh(tmp_path) as mesh:
         province = App.init_province(
             tmp_path / "13", configuration(serve_sessions=1), node="13", name="x", domain="hebei"
@@ -126,6 +127,7 @@ async def test_regression_a_child_says_its_greeting_before_it_is_told_to_wait(
     """Where the answer came while the greeting was being written, gRPC for Python forgot it: one in ten heard INTERNAL,
     and nothing of when to come."""
     monkeypatch.setattr(carrier, "HEAR_S", 60.0)
+    monkeypatch.setattr(door, "LINE_MS", 0)
     app = App.init_province(tmp_path / "13", configuration(serve_sessions=1), node="13", name="x", domain="hebei")
     seated, slow, quick = invite(app, 3)
     said, heard, sits_there = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -163,6 +165,46 @@ async def test_regression_a_child_says_its_greeting_before_it_is_told_to_wait(
         assert caught.value.retry_after_ms >= 1_000
         sitting.cancel()
         await asyncio.gather(sitting, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_whose_turn_is_near_is_served_on_the_line_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another handshake: it dials once, while the only seat is taken, and is served when that is given up."""
+    monkeypatch.setattr(door, "LINE_MS", 10_000)
+    waits, wait = asyncio.Event(), door.Door._wait
+
+    async def waited(self: door.Door, *which: Any) -> None:
+        waits.set()
+        await wait(self, *which)
+
+    monkeypatch.setattr(door.Door, "_wait", waited)
+    app = App.init_province(tmp_path / "13", configuration(serve_sessions=1), node="13", name="x", domain="hebei")
+    seated, late = invite(app, 2)
+    sits_there, leaves = asyncio.Event(), asyncio.Event()
+
+    async def sits(stream: carrier.Stream) -> None:
+        await stream.write(wire.encode(1, seated.hello()))
+        await stream.read()
+        sits_there.set()
+        await leaves.wait()
+
+    async def asks(stream: carrier.Stream) -> bytes | None:
+        await stream.write(wire.encode(1, late.hello()))
+        return await stream.read()
+
+    async with Mesh(tmp_path) as mesh:
+        await mesh.start(app)
+        sitting = asyncio.ensure_future(carrier.dial(app.config.listen, seated.credentials, seated.parent, sits))
+        await sits_there.wait()
+        waiting = asyncio.ensure_future(carrier.dial(app.config.listen, late.credentials, late.parent, asks))
+        await waits.wait()
+        leaves.set()
+        await sitting
+        answer = await waiting
+        assert answer is not None
+        assert isinstance(wire.decode(answer)[1], wire.Hello)
 
 
 async def test_who_says_nothing_is_told_to_wait_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
