@@ -61,6 +61,7 @@ async def settled() -> None:
 
 def told(task: asyncio.Task[int]) -> int:
     """When it is to come again."""
+    assert task.done(), "it waits"
     error = task.exception()
     assert isinstance(error, Unavailable)
     assert error.code == "FN-4508"
