@@ -25,6 +25,7 @@ from fednode.node.journal import (
     alert_key,
 )
 from fednode.node.messages import error_text
+from fednode.node.rows import Peer
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
@@ -209,17 +210,23 @@ def test_a_peer_that_makes_up_alerts_does_not_fill_the_log(app: App) -> None:
     assert journal.alert("FN-6406", "1302", {"log": LOG})
 
 
-def test_a_segment_that_is_refused_is_an_event_and_where_it_is_alarming_an_alert(tmp_path: Path) -> None:
-    """In the transaction that keeps the evidence, with the head that was offered and the one that is held as notes."""
+def journalled(folder: Path, node: str, child: str) -> tuple[World, Writer, Peer]:
+    """A writer of a node whose refusals are in its journal, and a child of its."""
     world = World()
-    place = world.places["130102001"]
-    store = Store.create(tmp_path / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
-    trust = Trust(place.chain, "130102001")
+    place = world.places[node]
+    store = Store.create(folder / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
+    trust = Trust(place.chain, node)
     trust.directory, trust.catalog = world.directory(), world.catalog
     writer = Writer(store, trust, place.keys, lambda: NOW_S * 1000, Stream("journal"))  # type: ignore[arg-type]
     writer.on_refusals = Journal(writer, lambda: NOW_S * 1000, "daemon", "test").refused
     with store.write() as tx:
-        peer = tx.ensure_peer("130102001001", "child")
+        return world, writer, tx.ensure_peer(child, "child")
+
+
+def test_a_segment_that_is_refused_is_an_event_and_where_it_is_alarming_an_alert(tmp_path: Path) -> None:
+    """In the transaction that keeps the evidence, with the head that was offered and the one that is held as notes."""
+    world, writer, peer = journalled(tmp_path, "130102001", "130102001001")
+    store = writer.store
     link = Link(world.identity("130102001001"), peer.id, bytes(16), False, 0)
     good = world.segment("130102001001", readers=("130102001",))
     sign = world.places["130102"].keys.sign
@@ -242,15 +249,8 @@ def test_a_segment_that_is_refused_is_an_event_and_where_it_is_alarming_an_alert
 
 def test_alerts_of_one_transaction_are_one_segment(tmp_path: Path) -> None:
     """Sealing and storing one is most of what an alert costs, and a thief refuses as fast as it can."""
-    world = World()
-    place = world.places["130102"]
-    store = Store.create(tmp_path / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
-    trust = Trust(place.chain, "130102")
-    trust.directory, trust.catalog = world.directory(), world.catalog
-    writer = Writer(store, trust, place.keys, lambda: NOW_S * 1000, Stream("journal"))  # type: ignore[arg-type]
-    writer.on_refusals = Journal(writer, lambda: NOW_S * 1000, "daemon", "test").refused
-    with store.write() as tx:
-        peer = tx.ensure_peer("130102001", "child")
+    world, writer, peer = journalled(tmp_path, "130102", "130102001")
+    store, trust = writer.store, writer.trust
     areas = ("130102", "130102", "130102001", "130102002")
     lsns = [writer.local("shop", area, [shop(str(n), area)])[0] for n, area in enumerate(areas)]
     outcomes = [(lsn, None, "FN-6406") for lsn in (*lsns, lsns[0])]  # one of them twice: nothing new
@@ -269,15 +269,8 @@ def test_alerts_of_one_transaction_are_one_segment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", sorted(OF_MINE & ALARMING))
 def test_an_alert_of_what_a_peer_refused_says_of_what(tmp_path: Path, code: str) -> None:
     """Regression: "from change {first}: the leaves do not lead to the signed root at size {size}"."""
-    world = World()
-    place = world.places["130102"]
-    store = Store.create(tmp_path / "log.db", store_id=seed("store")[:16], stash_key=seed("stash"))
-    trust = Trust(place.chain, "130102")
-    trust.directory, trust.catalog = world.directory(), world.catalog
-    writer = Writer(store, trust, place.keys, lambda: NOW_S * 1000, Stream("journal"))  # type: ignore[arg-type]
-    writer.on_refusals = Journal(writer, lambda: NOW_S * 1000, "daemon", "test").refused
-    with store.write() as tx:
-        peer = tx.ensure_peer("130102001", "child")
+    world, writer, peer = journalled(tmp_path, "130102", "130102001")
+    store = writer.store
     (lsn,) = writer.local("shop", "130102", [shop("a", "130102"), shop("b", "130102")])
     writer.acknowledged(peer.id, [(lsn, None, code)], world.identity("130102001"), lsn)
     ((_, alert),) = written(store, ALERTS)
