@@ -131,7 +131,7 @@ def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]
         start, rounds = world.clock.now_ms, 0
         while moving := _moving(world):
             late = rounds > ROUNDS if world.shape.open_max else world.clock.now_ms - start >= PEACE_MS
-            assert not late, f"not all is everywhere within the bound: {moving}"
+            assert not late, f"not all is everywhere within the bound: {moving}\n{_owing(world)}"
             if "13" in world.promoted:
                 _publish(world)  # somebody notices if the disk took it along before a city had it (small, seed 140)
             rounds += 1
@@ -466,6 +466,21 @@ def _moving(world: World) -> str:
         if node.id not in world.revoked and not world.astray(node.id) and (found := _owes(world, node)):
             return f"{node.id}: {found}"
     return ""
+
+
+def _owing(world: World) -> str:
+    """For who looks into it: everybody who owes something or is owed it, and what the first has for its parent."""
+    found = [(one, owed) for one in world.nodes.values() if one.id not in world.revoked and (owed := _owes(world, one))]
+    first = found[0][0] if found else world.nodes["13"]
+    up = first.store.peer(first.member.parent)
+    acked = up.acked if up else 0
+    rows = first.store.rows(
+        """select s.lsn, r.lsn, l.name, s.first, s.count from segment s join log l on l.id = s.log_id
+           left join resealed r on r.segment_lsn = s.lsn where l.up = 1 and (s.lsn > ?1 or r.lsn > ?1) limit 9""",
+        acked,
+    )
+    told = ", ".join(f"{one.id} {owed}" for one, owed in found[:20])
+    return f"{len(found)}: {told}; {first.id}, beyond {acked}: {rows}; {len(first.sessions)} sessions, tried {first.tries}"
 
 
 def _look(world: World, node: SimNode) -> None:
