@@ -480,7 +480,9 @@ def _owing(world: World) -> str:
         acked,
     )
     told = ", ".join(f"{one.id} {owed}" for one, owed in found[:20])
-    return f"{len(found)}: {told}; {first.id}, beyond {acked}: {rows}; {len(first.sessions)} sessions, tried {first.tries}"
+    return (
+        f"{len(found)}: {told}; {first.id}, beyond {acked}: {rows}; {len(first.sessions)} sessions, tried {first.tries}"
+    )
 
 
 def _look(world: World, node: SimNode) -> None:
