@@ -7,7 +7,7 @@ Real bundles, in files, by the code that the command line runs (`bundle_out.expo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,12 @@ def carry(world: World, child: SimNode, parent: SimNode, up: bool) -> None:
     rng, written_by = world.clock.rng, {sender.id: world.rollbacks.get(sender.id, 0)}
     for _ in range(rng.choice(BROUGHT)):
         bring = partial(_bring, world, folder, receiver, sender, written_by)
-        world.clock.at(rng.randint(*rng.choice(ON_THE_WAY_MS)) * world.stretch, bring)
+        _on_its_way(world, rng.randint(*rng.choice(ON_THE_WAY_MS)) * world.stretch, bring)
+
+
+def _on_its_way(world: World, for_ms: int, bring: Callable[[], None]) -> None:
+    world.sticks_until_ms = max(world.sticks_until_ms, world.clock.now_ms + for_ms)
+    world.clock.at(for_ms, bring)
 
 
 def carry_for_whoever_is_cut_off(world: World, child: SimNode) -> None:
@@ -156,4 +161,4 @@ def _bring(world: World, folder: Path, to: SimNode, back: SimNode | None, by: di
     if back is not None and world.clock.chance(0.7):
         soon = world.clock.rng.choice(ON_THE_WAY_MS)
         answered_by = {**by, to.id: world.rollbacks.get(to.id, 0)}
-        world.clock.at(world.clock.rng.randint(*soon), partial(_bring, world, folder, back, None, answered_by))
+        _on_its_way(world, world.clock.rng.randint(*soon), partial(_bring, world, folder, back, None, answered_by))

@@ -128,6 +128,8 @@ def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]
                 world.clock.at(one.at_ms, one.what)
         world.clock.run_until(world.clock.now_ms + world.shape.faults_ms)
         _peace(world)
+        while world.shape.open_max and world.clock.now_ms < world.sticks_until_ms:  # of days some arrive hours later
+            world.clock.run_until(world.sticks_until_ms)
         start, rounds = world.clock.now_ms, 0
         while moving := _moving(world):
             late = rounds > ROUNDS if world.shape.open_max else world.clock.now_ms - start >= PEACE_MS

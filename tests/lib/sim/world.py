@@ -545,6 +545,7 @@ class World:
         self.erased: set[tuple[str, str, int]] = set()
         self.gone: dict[tuple[str, str, int], bytes] = {}  # of what was erased: contents that nobody writes again
         self.resumed = self.hurried = self.sticks = self.brought = 0
+        self.sticks_until_ms = 0  # when the last that is on its way arrives
         self.rollbacks: dict[str, int] = {}
         self._parted: set[str] = set()
         self.nodes: dict[str, SimNode] = {}
