@@ -145,6 +145,7 @@ async def test_who_is_not_served_for_a_while_is_held_and_told_of_one_child_so_ma
     await hall.passes(60_000)
     assert all(told(task) >= pauses.PAUSE_MS_MIN for task in tasks)
     assert max(hall.slept) <= pauses.HOLD_S
+    assert not hall.door._held
     assert await hall.door.enter("1301") == 1  # when it was told to
 
 

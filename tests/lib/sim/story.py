@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -133,7 +134,7 @@ def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]
         start, rounds = world.clock.now_ms, 0
         while moving := _moving(world):
             late = rounds > ROUNDS if world.shape.open_max else world.clock.now_ms - start >= PEACE_MS
-            assert not late, f"not all is everywhere within the bound: {moving}\n{_owing(world)}"
+            assert not late, f"not all is everywhere within the bound: {moving}\n{_all_owing(world)}"
             if "13" in world.promoted:
                 _publish(world)  # somebody notices if the disk took it along before a city had it (small, seed 140)
             rounds += 1
@@ -464,15 +465,19 @@ def _moving(world: World) -> str:
     if not settled(world):
         waits = {name: [one.id for one in each] for name, each in world.former.items() if each}
         return f"not settled: {waits} {sorted(world.island)}"
+    return next((f"{node.id}: {owed}" for node, owed in _owing(world)), "")
+
+
+def _owing(world: World) -> Iterator[tuple[SimNode, str]]:
+    """Who owes something or is owed it, and what."""
     for node in world.nodes.values():
-        if node.id not in world.revoked and not world.astray(node.id) and (found := _owes(world, node)):
-            return f"{node.id}: {found}"
-    return ""
+        if node.id not in world.revoked and not world.astray(node.id) and (owed := _owes(world, node)):
+            yield node, owed
 
 
-def _owing(world: World) -> str:
-    """For who looks into it: everybody who owes something or is owed it, and what the first has for its parent."""
-    found = [(one, owed) for one in world.nodes.values() if one.id not in world.revoked and (owed := _owes(world, one))]
+def _all_owing(world: World) -> str:
+    """For who looks into it: all of them, and what the first has for its parent."""
+    found = list(_owing(world))
     first = found[0][0] if found else world.nodes["13"]
     up = first.store.peer(first.member.parent)
     acked = up.acked if up else 0
