@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chain import CITY, COUNTY, PROVINCE, WORLD, Node
 from fednode.crypto import certs, issuing
-from fednode.node import admission, shipped, succession, syncing
+from fednode.node import admission, shipped, succession
 from fednode.node.app import App, encoded
 from fednode.node.trust import Trust
 from fednode.sync.catalog import Catalog
@@ -107,7 +107,7 @@ async def test_what_a_promoted_province_writes_reaches_the_counties(tmp_path: Pa
         standby = await standby_of(mesh, province)
         await mesh.until(lambda: bool(city.app.trust.directory.standbys_of("13")))
         await mesh.until(lambda: county.app.trust.catalog_version > 0)
-        await syncing.sync_once(city.app)
+        await mesh.until(lambda: standby.app.config.listen in city.app.parent_addresses())
         root_key = province.app.home.root_key(None)
         assert root_key is not None
         await mesh.until(lambda: standby.app.trust.catalog_version > 0)
