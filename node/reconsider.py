@@ -1,8 +1,9 @@
 """What was refused for what this node did not know, and knows by now, is asked for again.
 
 Rules
-1. That is a segment of a node (FN-5411) or of a later life (FN-5412) that it had not heard of, and one of a dataset
-   that its catalog did not have (FN-5416). All else stays refused: a person may ask for it (`fednode refused --retry`).
+1. That is a segment of a node (FN-5411) or of a later life (FN-5412) that it had not heard of, one that such a one had
+   sealed again (FN-5422), and one of a dataset that its catalog did not have (FN-5416). All else stays refused: a
+   person may ask for it (`fednode refused --retry`).
 2. It is asked for by forgetting how far the peer's feed is held: in the next greeting both compare what is held here
    (`node.refill`), and the peer sends what is lacking; so what followed in the same log (FN-6413) comes, too.
    What the parent had passed on of witnesses, and was by nobody that was known (FN-6414), it passes on again.
@@ -26,17 +27,18 @@ from fednode.node.trust import Trust
 from fednode.node.writer import Writer
 from fednode.sync.change import LogName
 from fednode.sync.errors import PeerError
+from fednode.sync.strip import life_named
 
-NO_NODE, NO_LIFE, NO_DATASET = "FN-5411", "FN-5412", "FN-5416"
+NO_NODE, NO_LIFE, NO_DATASET, NO_SEALER = "FN-5411", "FN-5412", "FN-5416", "FN-5422"
 NOT_SIGNED = "FN-6414"
 
 
 def due(store: Store, trust: Trust, peer: str = "") -> dict[str, list[int]]:
     """The numbers of what was refused of a peer, or of each, and would not be for the same reason now."""
-    codes = (NO_NODE, NO_LIFE, NO_DATASET)
+    codes = (NO_NODE, NO_LIFE, NO_DATASET, NO_SEALER)
     rows = store.rows(
         f"""select id, peer, code, log, params from refused
-            where {"peer = ? and" if peer else ""} code in (?, ?, ?) order by id desc limit ?""",
+            where {"peer = ? and" if peer else ""} code in (?, ?, ?, ?) order by id desc limit ?""",
         *((peer, *codes) if peer else codes),
         EVIDENCE_ROWS_MAX,
     )
@@ -55,6 +57,8 @@ def _known_now(trust: Trust, code: str, log: str, said: Mapping[str, str]) -> bo
         return False
     if code == NO_DATASET:
         return not name.is_open and trust.dataset(name.dataset) is not None
+    if code == NO_SEALER:
+        return life_named(said.get("sealer", ""), trust.directory) is not None
     # of an earlier life it is another matter: what comes late needs a cosignature
     later = code == NO_NODE or int(said.get("theirs", 0)) > int(said.get("ours", 0))
     return later and trust.directory.life(name.origin, name.incarnation) is not None

@@ -55,7 +55,7 @@ from fednode.sync.verify import Context, Gap, Held, VerifiedSegment, check_signe
 from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
 RECENT_EVIDENCE_BYTES = 256 * 1024
-NOT_YET = frozenset({"FN-5411", "FN-5430", "FN-5431"})  # what it is about may just not be known: by who is who
+NOT_YET = frozenset({"FN-5411", "FN-5422", "FN-5430", "FN-5431"})  # who it is about may not be known yet
 HOLES_MAX = 10_000  # of one session: what is left out beyond that stops the peer's cursor there
 
 

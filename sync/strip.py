@@ -85,19 +85,29 @@ def reseal(
 # ---------------------------------------------------------------- who may have sealed
 
 
+def life_named(sealer: str, directory: Directory) -> Identity | None:
+    """Whom an envelope names as its sealer (`130102/1`), where that is known."""
+    node, _, incarnation = sealer.rpartition("/")
+    return directory.life(node, int(incarnation)) if _INCARNATION.fullmatch(incarnation) else None
+
+
 def sealer_of(header: Header, origin: Identity, directory: Directory) -> Identity:
-    """Who signed the envelope. Raises PeerError FN-5419: nobody that is known, or re-sealed without reason."""
+    """Who signed the envelope. Raises PeerError FN-5419: re-sealed without reason, or by no name of a node; FN-5422:
+    by nobody that is known here, yet or at all."""
     if not header.sealer and not header.stripped:
         return origin
     node, _, incarnation = header.sealer.rpartition("/")
-    sealer = directory.life(node, int(incarnation)) if _INCARNATION.fullmatch(incarnation) else None
-    if sealer is None or not header.stripped or header.log.dataset.startswith(SYSTEM_PREFIX):
+    named = node and _INCARNATION.fullmatch(incarnation)
+    if not named or not header.stripped or header.log.dataset.startswith(SYSTEM_PREFIX):
         raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)
+    sealer = life_named(header.sealer, directory)
+    if sealer is None:
+        raise PeerError("FN-5422", sealer=header.sealer, node=origin.node)
     return sealer
 
 
 def check_sealer(header: Header, origin: Identity, peer: Identity, directory: Directory, *, from_parent: bool) -> None:
-    """Rule 3. Raises PeerError FN-5419."""
+    """Rule 3. Raises PeerError FN-5419, FN-5422."""
     sealer = sealer_of(header, origin, directory)
     if sealer.node == origin.node:
         return

@@ -227,7 +227,7 @@ def _signatures(envelope: seg.Envelope, origin: Identity, context: Context) -> N
 
 
 def verify_signatures(envelope: seg.Envelope, origin: Identity, directory: Directory) -> None:
-    """Gates 7 and 8: the origin signed the checkpoint, the sealer the envelope. Raises PeerError FN-5419, FN-6406."""
+    """Gates 7 and 8: the origin signed the checkpoint, the sealer the envelope. Raises FN-6406, and as `sealer_of`."""
     header = envelope.header
     sealer = sealer_of(header, origin, directory)
     head = checkpoint.Checkpoint(str(header.log), header.end, header.root)

@@ -301,6 +301,29 @@ def test_regression_what_goes_ahead_of_what_it_rests_on_is_taken_in_its_turn(row
     assert county.trust.directory.is_revoked("130104")
 
 
+def test_regression_what_a_standby_has_sealed_again_is_taken_once_its_name_is_known(row: Row) -> None:
+    """Found by the simulator (promoting, small, seed 6977): to a child of its primary that had never heard of it; what
+    it had sealed again stood, in its place, before the word of who it is, and was refused for good (FN-5419)."""
+    _, city, county, standby = row.apps
+    write(city, "a", area="130102")
+    bring(row, city, "standby", standby)
+    log = city.trust.log_name(DATASET, "130102")
+    city.new_writer(city.store).local(DATASET, "130102", [erase_change(log, 0, "court order")])
+    bring(row, city, "standby", standby)
+    held = standby.store.segments(0, 1_000)
+    (sealed, *_), who = [one for one in held if one.name == log], [one for one in held if one.name.dataset == NODES]
+    assert seg.parse(sealed.raw).header.sealer == "1301-s1/1"
+    assert county.trust.directory.get("1301-s1") is None
+    peer = county.store.peer("1301")
+    assert peer is not None
+    writer = county.new_writer(county.store)
+    link = Link(city.trust.me, peer.id, city.store.store_id, True, 0)
+    ((_, ahead),) = writer.incoming([(link, Commit(sealed.lsn, sealed.raw, None, ahead=True))])
+    assert (ahead.refused, ahead.gap is None) == ("", False)
+    told = writer.incoming([(link, Commit(one.lsn, one.raw, None)) for one in (sealed, *who, sealed)])
+    assert [done.refused for _, done in told] == ["FN-5422", *[""] * len(who), ""]
+
+
 def test_regression_a_child_gives_back_what_it_has_stripped(row: Row) -> None:
     """Found by the simulator (promoting, small, seed 46): its parent's successor refused it (FN-5419), and all that
     followed in the log."""

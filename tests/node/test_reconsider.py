@@ -87,6 +87,9 @@ def test_what_came_before_its_catalog_is_asked_for_when_that_is_there(chain: Cha
         ("FN-5412", "hebei/130104/1/shop", '{"theirs":"1","ours":"0"}', True),
         ("FN-5412", "hebei/130104/2/shop", '{"theirs":"2","ours":"1"}', False),  # that life is not known
         ("FN-5412", "hebei/130104/1/shop", '{"theirs":"1","ours":"2"}', False),  # it came late
+        ("FN-5422", "hebei/130104/1/shop", '{"sealer":"1301/1"}', True),
+        ("FN-5422", "hebei/130104/1/shop", '{"sealer":"1301/2"}', False),
+        ("FN-5422", "hebei/130104/1/shop", "{}", False),
         ("FN-5420", "hebei/130104/1/shop", "{}", False),
         ("FN-5416", "lsn:7", '{"by":"peer"}', False),
         ("FN-5411", "hebei/130104/1/shop#rewrap", "{}", False),

@@ -19,7 +19,8 @@ villages refused what that wrote (FN-5412). 972: a standby's own log came to a c
 was (FN-5411). 982: a standby was given no key of what was written by a catalog that came to its primary later. 3176: a
 first parent's cosignature went out with the time of another (FN-6407). 3404: a county and its city burnt, and what the
 province alone held of the county came back to nobody. 5269, 5615: the same, stripped. 5434: an old primary was not told
-of what its parent had cosigned of it.
+of what its parent had cosigned of it. 6977: what a standby had sealed again came before the word of who that was
+(FN-5419).
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ FOUND = (
     5269,
     5434,
     5615,
+    6977,
 )
 
 

@@ -218,8 +218,10 @@ def resigned(world: World, raw: bytes, node: str, columns: Columns, **header: An
         ({"stripped": 0}, [0], "FN-5419"),
         ({"sealer": ""}, [0], "FN-5419"),
         ({"sealer": "130102001"}, [0], "FN-5419"),
-        ({"sealer": "130102001/2"}, [0], "FN-5419"),
-        ({"sealer": "nobody/1"}, [0], "FN-5419"),
+        ({"sealer": "/1"}, [0], "FN-5419"),
+        ({"sealer": "130102001/x"}, [0], "FN-5419"),
+        ({"sealer": "130102001/2"}, [0], "FN-5422"),
+        ({"sealer": "nobody/1"}, [0], "FN-5422"),
     ],
 )
 def test_who_seals_again_strips_and_says_so(world: World, header: Any, gone: list[int], code: str) -> None:
