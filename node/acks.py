@@ -22,8 +22,8 @@ from fednode.crypto.certs import Identity, iso
 from fednode.crypto.errors import FednodeError
 from fednode.node import admission
 from fednode.node.ackgate import HOLD, AckGate, Go, Standby
-from fednode.node.admission import May
 from fednode.node.config import Config
+from fednode.node.outcomes import May, unheard
 from fednode.node.store import Store
 from fednode.node.timetable import parse_duration
 from fednode.node.trust import Trust
@@ -187,7 +187,7 @@ class Acks:
                 return ()
             heard = admission.heard(store, link.peer.node)
             then = replace(peer, have=replace(peer.have, lsn=link.before))  # of what came since there are reports
-            return admission.unheard(store, app.trust, then, heard, app.keys.sign, app.now_ms(), allowed)
+            return unheard(store, app.trust, then, heard, app.keys.sign, app.now_ms(), allowed)
 
         with contextlib.suppress(FednodeError):
             found = await self._engine.writer.call(outcomes)

@@ -8,7 +8,7 @@ Rules
    restored or made anew the feed starts from its beginning, and what is held already is recognised.
    Where it names a place that this store never had or has lost, and the peer is the parent, this node fences itself
    (`node.fence`); a child that comes with another store in the same incarnation is refused until it has recovered.
-3. Outcomes that the peer has not heard of (its connection was cut before the ack) are told at once.
+3. Outcomes that the peer has not heard of (its connection was cut before the ack) are told at once (`node.outcomes`).
 4. gRPC's daemon and the simulator both go through here.
 
 >>> # entry = enter(writer, child, hello, from_parent=False, now_ms=...)
@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,11 +26,11 @@ import msgspec
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import IntegrityError
-from fednode.crypto.keys import SigningKey
-from fednode.node import demotion, fence, refill, urgent, witness
+from fednode.node import demotion, fence, outcomes, refill, urgent, witness
 from fednode.node.clocks import Judge
 from fednode.node.demotion import FOUND, ISSUERS, REACHED_LAST, SUCCESSORS
 from fednode.node.fence import Place
+from fednode.node.outcomes import May
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -38,11 +38,9 @@ from fednode.node.transaction import ROUTES, Transaction
 from fednode.node.trust import Trust
 from fednode.node.writer import Alarm, Link, Writer
 from fednode.sync import frames, versions, wire
-from fednode.sync.change import LogName
 from fednode.sync.effects import Admission, HalfSegment, Item, Places
 from fednode.sync.errors import PeerError
 from fednode.sync.exchange import WINDOW_BYTES
-from fednode.sync.feed import Side
 from fednode.sync.side import PULL_BYTES
 
 REACHED_AT = "reached_at/"  # + the id of a child or standby: where it can be dialled, a child's standbys too (meta)
@@ -51,11 +49,9 @@ RESTORED_STORE, RESTORED_LSN = "restored_store", "restored_lsn"  # the parent's 
 MET_IN = "met_in/"  # + a child's id: the incarnation in which it was let in last, with the store that is known (meta)
 GATHERS = "gathers"  # this node's life began from less than it had: its neighbours give what they hold of earlier ones
 CHILD = "child"
-OUTCOMES_PAGE = 1024
 NO_ROOM = "FN-4505"  # a parent that takes nothing in has no room on its disk
 Feed = Callable[[int, int], tuple[list[Item], bool]]
 Again = Callable[[str, int, int], list[Item]]
-May = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +315,8 @@ def enter(
             if not greeting.restore:
                 tx.set_meta(MET_IN + identity.node, identity.incarnation)
             tx.set_witnessed(peer.id, witness.start(store, greeting))
-            if greeting.have.within(store.store_id):  # else it may be what another store of this name acknowledged
-                tx.heard(peer.id, greeting.acked)
+        if greeting.have.within(store.store_id):  # else it may be what another store of this name acknowledged
+            tx.heard(peer.id, greeting.acked)
         tx.set_meta(f"heard/{identity.node}", greeting.acked)
         tx.set_meta(f"protocol/{identity.node}", greeting.version_max)
         if from_parent:
@@ -346,8 +342,8 @@ def enter(
     reply = (
         None if from_parent else hello(*given, unsure=unsure, to=to, restore=as_ever, window=window, reports=reports)
     )
-    acks = () if restoring else unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
-    owed = 0 if may is None else store.newest_from(peer, greeting.acked)
+    acks = () if restoring else outcomes.unheard(store, trust, peer, greeting.acked, writer.keys.sign, now_ms, may)
+    owed = 0 if may is None else outcomes.newest_from(store, peer, greeting.acked)
     there = fence.standing(store) if from_parent and not restoring else None
     told = wire.Fenced(there.code, there.heads) if there and there.code != fence.HANDED else None
     start = greeting.have.lsn if sound else 0
@@ -375,36 +371,6 @@ def heard(store: Store, node: str) -> int:
 def program(store: Store, node: str) -> str:
     """What the parent said at the last meeting that it runs; "" for one that was not met since this is kept."""
     return str(store.meta(f"program/{node}", ""))
-
-
-def unheard(
-    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int, may: May | None = None
-) -> tuple[wire.Outcome, ...]:
-    """Outcomes of the peer's segments after one of its arrival numbers, for whoever did not hear of them. What this
-    node has cosigned as the first parent is kept, and told again; of other logs it signs the newest head anew."""
-    return tuple(outcomes(store, trust, peer, acked, key, now_ms, may))
-
-
-def outcomes(
-    store: Store, trust: Trust, peer: Peer, acked: int, key: SigningKey, now_ms: int, may: May | None = None
-) -> Iterator[wire.Outcome]:
-    """The same one by one: there may be very many. `may`: whether it may be told that one of this store's numbers is
-    durable; they end with the first that may not."""
-
-    def cosignature(name: LogName, time_s: int | None, signature: bytes | None, newest: int) -> wire.Cosignature | None:
-        if trust.directory.parent_of(name.origin) == trust.node:
-            return None if time_s is None else wire.Cosignature(time_s, signature or b"")
-        return witness.sign_newest(store, key, newest, now_ms) if newest and trust.side(name) is Side.BELOW else None
-
-    last = acked
-    while rows := store.outcomes_for(peer.id, last, peer.have.lsn, peer.since, OUTCOMES_PAGE):
-        for peer_lsn, lsn, name, time_s, signature, newest in rows:
-            if may is not None and not may(lsn):
-                return
-            yield wire.Outcome(peer_lsn, cosignature(name, time_s, signature, lsn if newest else 0))
-        last = rows[-1][0]
-    if peer.have.lsn > last:  # the end of what was looked at: it was refused, or is no segment
-        yield wire.Outcome(peer.have.lsn)
 
 
 def feeds(store: Store, trust: Trust, link: Link) -> tuple[Feed, Again]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto.certs import Identity
 from fednode.crypto.suite import SUITE_1
 from fednode.node import acks, admission, fence, stick, urgent, whereabouts, witness
+from fednode.node.outcomes import outcomes
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
@@ -251,7 +252,7 @@ class _Content:
             return
         app, heard = self._app, admission.heard(store, peer.node)
         may = acks.may(app.config, store, app.trust) if not self._identity.stands_for and not self._to_parent else None
-        for one in admission.outcomes(store, app.trust, peer, heard, app.keys.sign, app.now_ms(), may):
+        for one in outcomes(store, app.trust, peer, heard, app.keys.sign, app.now_ms(), may):
             if one.lsn not in self._refused:
                 self.exported.acks += 1
                 yield one

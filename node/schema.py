@@ -14,7 +14,8 @@ log.db   `log` one row for each log held, `segment` the sealed bytes in arrival 
          order), `withheld` what came stripped and no erase explains, `chain` a running checksum of the arrival order,
          `urgent` what goes ahead of its turn, `rewrap` content keys for readers that came later (in the arrival order),
          `rewrap_key` readers' keys that were seen (`upto`: to what segments something is still due),
-         `came_again` what a child sent that was held before, until it has heard of it, `early` what nodes above have
+         `came_again` what a child sent that was held before, until it has heard of it, `refused_at` the same of what
+         was refused of a peer, `early` what nodes above have
          signed of heads that are not here yet, `held_back` segments of earlier lives that go nowhere, `made_again` what
          of those was made again in a later life, and as what, `meta` the rest.
 state.db `record` current values, `superseded` what each record was before, `dataset` and `area` the small numbers,
@@ -246,6 +247,16 @@ def m015_made_again(db: Database) -> None:
         "create index made_again_as on made_again (new_log, new_first)",
     ):
         db.conn.execute(statement)
+
+
+@log_migrations()
+def m016_refused_at(db: Database) -> None:
+    """What of a peer's was refused, at which place of its order: until it has heard of it (`node.outcomes`)."""
+    db.conn.execute(
+        """create table refused_at (
+            peer integer not null, peer_lsn integer not null, code text not null, primary key (peer, peer_lsn))
+           without rowid"""
+    )
 
 
 @state_migrations()

@@ -597,35 +597,6 @@ class Store:
         found = (self.peer(row[0]) for row in self._rows("select node from peer order by node"))
         return [peer for peer in found if peer is not None]
 
-    def outcomes_for(
-        self, peer_id: int, after: int, until: int, since: int, limit: int = -1
-    ) -> list[tuple[int, int, LogName, int | None, bytes | None, bool]]:
-        """What came from a peer in (after, until] of its arrival order: (its lsn, this store's, log, first parent's
-        time and signature, whether it is the newest of its log), at most `limit`; not what came from a store that it
-        had before (`since`), unless it came again."""
-        rows = self._rows(
-            """select s.peer_lsn as at, s.lsn, l.name, s.first_time, s.first_signature, s.first + s.count = l.size
-               from segment s join log l on l.id = s.log_id
-               where s.peer = ?1 and s.peer_lsn > ?2 and s.peer_lsn <= ?3 and s.lsn > ?4
-               union all
-               select a.peer_lsn, s.lsn, l.name, s.first_time, s.first_signature, s.first + s.count = l.size
-               from came_again a join segment s on s.lsn = a.lsn join log l on l.id = s.log_id
-               where a.peer = ?1 and a.peer_lsn > ?2 and a.peer_lsn <= ?3
-               order by at limit ?5""",
-            *(peer_id, after, until, since, limit),
-        )
-        return [(peer_lsn, lsn, LogName.parse(name), *rest[:2], bool(rest[2])) for peer_lsn, lsn, name, *rest in rows]
-
-    def newest_from(self, peer: Peer, after: int) -> int:
-        """The greatest arrival number of what came from a peer after one of its numbers; 0 where nothing did."""
-        rows = self._rows(
-            """select max(lsn) from (
-                   select lsn from segment where peer = ?1 and peer_lsn > ?2 and peer_lsn <= ?3 and lsn > ?4
-                   union all select lsn from came_again where peer = ?1 and peer_lsn > ?2 and peer_lsn <= ?3)""",
-            *(peer.id, after, peer.have.lsn, peer.since),
-        )
-        return int(rows[0][0] or 0)
-
     def first_own(self) -> int:
         """The arrival number of the first segment that no peer sent; past the last one where all came from peers."""
         rows = self._rows("select min(lsn) from segment where peer is null")

@@ -41,7 +41,7 @@ BYTES = 8
 BY_ARRIVAL = ("segment", "chain", "late", "resealed", "rewrap", "urgent", "held_back")
 TABLES = (
     *("_sqlite_migrations", "meta", "log", "peer", "invite", "refused", "witness", "erased", "withheld", "rewrap_key"),
-    *("came_again", "early", "made_again", "verified"),
+    *("came_again", "refused_at", "early", "made_again", "verified"),
 )
 LEFT_OUT = {
     "log": ("size", "root", "frontier", "last_hlc"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHAIN_BYTES = 8
 EVIDENCE_ROWS_MAX = 10_000  # of one peer
+REFUSED_MAX = 1_000  # of one peer: of so many it is told again
 EVIDENCE_BYTES_MAX = 16 * 1024 * 1024
 ROUTES = "routes"  # how often logs were sent other ways than they came with (meta)
 EVIDENCE = "evidence/"  # in `meta`, with the peer: what is kept of it
@@ -186,7 +187,7 @@ class Transaction:
         """The peer has another store than before: its feed is taken from the start."""
         self.set_have(peer_id, Cursor(store, 0, b""))
         self._c.execute("update peer set since = ?, witnessed = null where id = ?", (self.store.lsn, peer_id))
-        self._c.execute("delete from came_again where peer = ?", (peer_id,))
+        self.heard(peer_id, 1 << 62)
 
     def came_again(self, peer_id: int, since: int, peer_lsn: int, lsn: int) -> None:
         """A segment that is held came from a child at a place where it did not come before: its outcome is told again
@@ -198,8 +199,17 @@ class Transaction:
         )
 
     def heard(self, peer_id: int, upto: int) -> None:
-        """A child has heard of what it sent, up to one of its arrival numbers."""
-        self._c.execute("delete from came_again where peer = ? and peer_lsn <= ?", (peer_id, upto))
+        """A peer has heard of what it sent, up to one of its arrival numbers."""
+        for table in ("came_again", "refused_at"):
+            self._c.execute(f"delete from {table} where peer = ? and peer_lsn <= ?", (peer_id, upto))
+
+    def refused_at(self, peer_id: int, peer_lsn: int, code: str) -> None:
+        """What a peer sent was refused: it is told again until the peer has heard of it. The first `REFUSED_MAX`."""
+        self._c.execute(
+            """insert or ignore into refused_at select ?1, ?2, ?3
+               where (select count(*) from refused_at where peer = ?1) < ?4""",
+            (peer_id, peer_lsn, code, REFUSED_MAX),
+        )
 
     def raise_acked(self, peer_id: int, acked: int) -> None:
         """The peer holds this node's feed up to here; never goes down."""
@@ -294,6 +304,7 @@ class Transaction:
             rows = [(peer, number) for number in only]
             count = self._c.executemany("delete from refused where peer = ? and id = ?", rows).rowcount
         self._c.execute("delete from meta where key = ?", (EVIDENCE + peer,))
+        self._c.execute("delete from refused_at where peer = (select id from peer where node = ?)", (peer,))
         self._c.execute("update peer set have_lsn = 0, have_check = null where node = ?", (peer,))
         return int(count)
 

@@ -5,8 +5,7 @@ Rules
    Reports are made after it is on disk (`incoming` returns them).
 2. Own changes: stamp -> log.extend -> append. Compare-and-swap on the log's size makes a second process harmless.
 3. Segments of peers: verify -> cosign (when it came from below) -> append. What fails is kept as evidence and
-   reported as refused;
-   the rest of the group goes on.
+   reported as refused; the rest of the group goes on.
 4. A parent cosigns a checkpoint only in the transaction that stores what leads to it; sizes never go down.
 5. What an erase names is stripped in the transaction that appends the erase (`fednode.node.stripping`).
 6. Where the disk is nearly full, changes and segments are refused; erases, the audit and acknowledgements are not
@@ -154,9 +153,8 @@ class Writer:
         self, dataset: str, area: str, changes: Sequence[Change], extra: Callable[[Transaction], None] | None = None
     ) -> list[int]:
         """Append changes to this node's log for a dataset and an area; durable on return. `extra` runs in the same
-        transaction.
-        Returns arrival numbers. Raises Refused FN-3401 (dataset), FN-5301 (level), FN-5302 (area), FN-5303 (fenced),
-        FN-5306 (a standby), StoreError."""
+        transaction. Returns arrival numbers. Raises Refused FN-3401 (dataset), FN-5301 (level), FN-5302 (area), FN-5303
+        (fenced), FN-5306 (a standby), StoreError."""
         self.trust.refresh(self.store)
         declared = self.trust.dataset(dataset)
         if declared is None:
@@ -309,6 +307,8 @@ class Writer:
                 for link, commit in group:
                     done = replace(self._one(tx, clock, link, commit), ahead=commit.ahead)
                     reports.append((link, done))
+                    if done.refused:
+                        tx.refused_at(link.peer_id, commit.lsn, done.refused)
                     if done.mended or done.unfit or commit.ahead:  # it is out of its turn
                         continue
                     link.position = max(link.position, commit.lsn)

@@ -205,7 +205,8 @@ def cut(store: Store, upto: int) -> None:
     }
     with store.write() as tx:
         tx.execute("delete from held_back where lsn > ?", upto)
-        tx.execute("delete from came_again")  # everything comes again, as no cursor stays
+        for told in ("came_again", "refused_at"):  # everything comes again, as no cursor stays
+            tx.execute(f"delete from {told}")
         tx.execute("delete from early")
         tx.execute("delete from rewrap where lsn > ?", upto)
         for table in reversed(BY_ARRIVAL):

@@ -9,8 +9,9 @@ import pytest
 
 from chain import TOWNSHIP, VILLAGE, Chain, Node
 from fednode.crypto import checkpoint
-from fednode.node import admission, fence, refill, witness
+from fednode.node import fence, refill, witness
 from fednode.node.admission import GATHERS
+from fednode.node.outcomes import newest_from, unheard
 from fednode.sync import effects as fx
 from fednode.sync import wire
 from fednode.sync.change import LogName
@@ -405,12 +406,12 @@ def test_regression_what_was_held_before_is_acknowledged_when_a_standby_has_it(c
     settle(child, parent)
     peer = other.store.peer(VILLAGE)
     assert peer is not None
-    assert other.store.newest_from(peer, 0) == other.store.lsn
+    assert newest_from(other.store, peer, 0) == other.store.lsn
     asked: list[int] = []
     key, now_ms = other.keys.sign, 0
-    assert admission.unheard(other.store, other.trust, peer, 0, key, now_ms, lambda at: bool(asked.append(at))) == ()
+    assert unheard(other.store, other.trust, peer, 0, key, now_ms, lambda at: bool(asked.append(at))) == ()
     assert asked == [other.store.lsn]
-    (told,) = admission.unheard(other.store, other.trust, peer, 0, key, now_ms, lambda _at: True)
+    (told,) = unheard(other.store, other.trust, peer, 0, key, now_ms, lambda _at: True)
     assert (told.lsn, told.cosignature is not None) == (1, True)
     other.store.close()
 

@@ -28,6 +28,7 @@ ROWS = {
     "withheld": "insert into withheld values ('hebei/13/1/shop', 1, '1301', 5)",
     "rewrap_key": "insert into rewrap_key values (x'0102', '1301', 4, 5, 6)",
     "came_again": "insert into came_again values (3, 4, 1)",
+    "refused_at": "insert into refused_at values (3, 5, 'FN-6420')",
     "early": "insert into early values (1, 'hebei/13/1/shop', 3, '13', 5, x'aabb')",
     "made_again": "insert into made_again values ('hebei/13/1/shop', 1, 2, 'hebei/13/2/shop', 3)",
     "late": "insert into late values (40, 1, 1, 9, 3, 4)",
@@ -93,6 +94,7 @@ CELLS = [
             "withheld": "log first peer at_ms",
             "rewrap_key": "key_id node after_lsn upto given",
             "came_again": "peer peer_lsn lsn",
+            "refused_at": "peer peer_lsn code",
             "early": "id log size witness time_s signature",
             "made_again": "log first count new_log new_first",
             "verified": "log_id size root frontier last_hlc",
@@ -259,7 +261,7 @@ def test_a_store_that_has_none_gets_them_when_it_is_opened(app: App) -> None:
 
 
 def test_a_store_of_another_shape_makes_them_anew(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    alter(app, "delete from _sqlite_migrations where name = 'm015_made_again'")
+    alter(app, "delete from _sqlite_migrations where name = 'm016_refused_at'")
     monkeypatch.setattr(schema.log_migrations._migrations[-1], "fn", lambda _db: None)
     with closing(app.new_store()) as store:
         assert wrong(store) == []
