@@ -146,6 +146,13 @@ def test_regression_a_search_for_a_zero_character() -> None:
             assert len(rows) == found, text
 
 
+def test_regression_a_day_number_that_no_spreadsheet_makes() -> None:
+    """Found by atheris: five zeros were a day of 1899, which is no date when it is written out."""
+    for cell in ("00000", "00001", "00045", "09999"):
+        assert parse(Field("d", "日期", "Date", "date"), cell) == Problem("d", "date", cell)
+    assert parse(Field("d", "日期", "Date", "date"), "10000") == "1927-05-18"
+
+
 def test_regression_a_line_break_among_the_digits_of_a_credit_code() -> None:
     """It ended the whole import."""
     found = parse(Field("u", "代码", "Code", "uscc"), "9111000\n6000373410")
