@@ -34,7 +34,8 @@ from fednode.sync.errors import Unavailable
 if TYPE_CHECKING:
     from fednode.node.driver import Session
     from fednode.node.engine import Engine
-    from fednode.node.writer import Link, Writer
+    from fednode.node.link import Link
+    from fednode.node.writer import Writer
 
 log = logging.getLogger("fednode.acks")
 STANDBY = "standby"

@@ -30,13 +30,14 @@ from fednode.node import demotion, fence, outcomes, refill, urgent, witness
 from fednode.node.clocks import Judge
 from fednode.node.demotion import FOUND, ISSUERS, REACHED_LAST, SUCCESSORS
 from fednode.node.fence import Place
+from fednode.node.link import Alarm, Link
 from fednode.node.outcomes import May
 from fednode.node.resealed import HANDED_BACK_SINCE
 from fednode.node.rows import Peer
 from fednode.node.store import Store
 from fednode.node.transaction import ROUTES, Transaction
 from fednode.node.trust import Trust
-from fednode.node.writer import Alarm, Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import frames, versions, wire
 from fednode.sync.effects import Admission, HalfSegment, Item, Places
 from fednode.sync.errors import PeerError

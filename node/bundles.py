@@ -32,10 +32,11 @@ from fednode.node import admission, bundle_out, erasing, fence, stick
 from fednode.node.bundle_look import NAMED_MAX, Look, Opened, look, open_for
 from fednode.node.bundle_out import Exported, export
 from fednode.node.fence import Place
-from fednode.node.follower import follow
+from fednode.node.follower import follow_what_came
+from fednode.node.link import Alarm, Link
 from fednode.node.room import if_room
 from fednode.node.store import Store
-from fednode.node.writer import Alarm, Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import bundle as bun
 from fednode.sync import segment as seg
 from fednode.sync import volume as vol
@@ -182,7 +183,7 @@ def _nothing(app: App, paths: Sequence[Path], found: stick.Found, report: Report
 def _project(app: App) -> int:
     projector = app.new_projector()
     try:
-        applied = follow(projector)
+        applied = follow_what_came(projector)
         with if_room():
             erasing.clean(projector.store, projector)  # a node that lives by sticks may have no daemon to do it
         return applied

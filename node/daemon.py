@@ -226,6 +226,7 @@ class Daemon:
         self.engine.acks.look()
         self.engine.lags.look()
         self.engine.where.look()
+        self.engine.mender.ask_again()
         self.engine.health.sample()
         self._return.look()  # its time passes by itself
         version = self.engine.store.data_version()

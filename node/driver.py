@@ -30,10 +30,11 @@ from fednode.crypto.errors import FednodeError
 from fednode.node import refill
 from fednode.node.carrier import Stream
 from fednode.node.hooks import Hooks
+from fednode.node.link import Link
 from fednode.node.pacing import AHEAD_BYTES, GRANT_S, Pacer
 from fednode.node.shares import Shares
 from fednode.node.store import Store
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.node.writer_thread import WriterThread
 from fednode.sync import effects as fx
 from fednode.sync import exchange as ex

@@ -40,6 +40,7 @@ from fednode.node.driver import Report, Session, Welcome
 from fednode.node.hooks import Hooks
 from fednode.node.journal import ALARMING, DONE, FAILED, REFUSED, Journal
 from fednode.node.lag import LagWatch
+from fednode.node.link import Alarm, Link
 from fednode.node.mending import Mender
 from fednode.node.mesh.watcher import Watcher
 from fednode.node.pacing import Pacer
@@ -50,7 +51,7 @@ from fednode.node.timetable import parse_duration
 from fednode.node.tracing import Attributes
 from fednode.node.turns import Turns
 from fednode.node.waking import Rarely, Waking
-from fednode.node.writer import Alarm, Link, Writer
+from fednode.node.writer import Writer
 from fednode.node.writer_thread import WriterThread
 from fednode.sync import clock, versions, wire
 from fednode.sync import effects as fx
@@ -79,15 +80,15 @@ class Engine(Hooks):
 
     def __init__(self, app: App, on_moved: Callable[[], None] = lambda: None) -> None:
         self.app = app
+        self._loop = asyncio.get_running_loop()
         self.store: Store = app.new_store()
         self.sessions: set[Session] = set()
         self._waking = Waking(self.store)
-        self.mender = Mender(self.store, self.sessions, self._keep_damaged)
+        self.mender = Mender(self.store, self.sessions, self._keep_damaged, self.clock_ms)
         self._on_moved = on_moved
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._untold = ""  # trouble of the store that could not be told while it lasted
-        self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self.turns = Turns(app.config.serve_sessions, parse_duration(app.config.serve_quantum) * 1000)
         self.doubts, self.pauses = Doubts(self._loop.time), pauses.Pauses()

@@ -19,9 +19,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fednode.crypto.errors import FednodeError
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.node import sqlite
 from fednode.node.cleaning import clean_log, clean_state
+from fednode.node.mending import DAMAGED
 from fednode.node.projection import Projector
 from fednode.node.room import NO_ROOM
 from fednode.sync.errors import StoreError
@@ -46,6 +47,18 @@ def follow(projector: Projector) -> int:
         return projector.catch_up()
     except StoreError as error:
         if error.code not in NO_ROOM:
+            raise
+        log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
+        return 0
+
+
+def follow_what_came(projector: Projector) -> int:
+    """The same after an exchange, or a stick: that has been taken in whatever lies damaged in the way. It is for the
+    daemon to have it mended, and state.db follows then."""
+    try:
+        return follow(projector)
+    except IntegrityError as error:
+        if error.code != DAMAGED:
             raise
         log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
         return 0

@@ -24,9 +24,10 @@ from fednode.crypto import canonical
 from fednode.crypto.canonical import INTEGER_MAX
 from fednode.crypto.errors import FednodeError
 from fednode.node import fence
+from fednode.node.link import Refusal
 from fednode.node.rows import Held
 from fednode.node.transaction import Transaction
-from fednode.node.writer import Refusal, Writer
+from fednode.node.writer import Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, UPSERT, Change
 from fednode.sync.clock import HybridClock
 from fednode.sync.errors import PeerError, Refused

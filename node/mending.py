@@ -3,7 +3,8 @@
 Rules
 1. What is damaged is neither served nor forwarded: feeds pass it over, and note it (`Store.damaged`). What was found,
    by a feed, the scrub or a verification by hand, is known until it is mended, over restarts, too (`remember`).
-2. Every neighbour with whom a session is open, or opens, is asked for it (`Want.restore`): the parent, and children.
+2. Every neighbour with whom a session is open, or opens, is asked for it (`Want.restore`): the parent, and children;
+   and again every `AGAIN_MS`, for who has not got it may get it.
 3. A neighbour gives only what the asker may hold: to its parent what goes up or came from above, to a child what goes
    down to it and what is of it or below it; a standby and its primary give each other everything.
 4. Bytes are taken where they are the very bytes that were verified when they first came: their hash is the one that
@@ -12,13 +13,13 @@ Rules
    this node only carries it (`Stripping.restored`).
 5. A mended segment is announced (`node.resealed`): whom the feed had passed it over gets it.
 
->>> # mender = Mender(engine.store, engine.sessions, keep); mender.found([("hebei/1301/1/admin-licence", 1000)])
+>>> # mender = Mender(engine.store, engine.sessions, keep, engine.clock_ms); mender.found([("hebei/1301/1/shop", 1000)])
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,13 +37,14 @@ from fednode.sync.wire import Cosignature, Want
 
 if TYPE_CHECKING:
     from fednode.node.driver import Session
-    from fednode.node.writer import Link
+    from fednode.node.link import Link
 
 log = logging.getLogger("fednode.mending")
 Place = tuple[str, int]  # a log's name, and the first change of the segment
 DAMAGED = "FN-6601"
 META = "damaged"
 KNOWN_MAX = 1_000
+AGAIN_MS = 600_000
 
 
 def remember(tx: Transaction, places: Iterable[Place]) -> None:
@@ -71,11 +73,18 @@ def _write(tx: Transaction, places: Sequence[Place]) -> None:
 
 class Mender:
     """What is damaged here, and who was asked for it. Belongs to the event loop, as the sessions do. `keep`: is told
-    what is to be remembered."""
+    what is to be remembered. `clock_ms`: any clock that runs steadily."""
 
-    def __init__(self, store: Store, sessions: set[Session], keep: Callable[[list[Place]], None]) -> None:
-        self._store, self._sessions, self._keep = store, sessions, keep
+    def __init__(
+        self,
+        store: Store,
+        sessions: Collection[Session],
+        keep: Callable[[list[Place]], None],
+        clock_ms: Callable[[], float],
+    ) -> None:
+        self._store, self._sessions, self._keep, self._clock_ms = store, sessions, keep, clock_ms
         self._damaged: set[Place] = set()
+        self._asked_ms = clock_ms()
         self.recall()
 
     def found(self, places: Iterable[Place]) -> None:
@@ -101,6 +110,14 @@ class Mender:
         if self._store.damaged:
             places, self._store.damaged = self._store.damaged, set()
             self.found(places)
+
+    def ask_again(self) -> None:
+        """Every second or so: those who are connected, now and then, for what is damaged still."""
+        now_ms = self._clock_ms()
+        if now_ms - self._asked_ms >= AGAIN_MS:
+            self._asked_ms = now_ms
+            for session in self._sessions if self._damaged else ():
+                self.ask(session)
 
     def ask(self, session: Session) -> None:
         """A session has opened: ask for all that is damaged."""

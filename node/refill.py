@@ -44,7 +44,8 @@ from fednode.sync import wire
 from fednode.sync.change import LogName
 
 if TYPE_CHECKING:
-    from fednode.node.writer import Link, Writer
+    from fednode.node.link import Link
+    from fednode.node.writer import Writer
 
 MISSING_MAX = 20_000
 

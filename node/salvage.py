@@ -21,11 +21,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fednode.crypto.errors import FednodeError
+from fednode.node.link import Link
 from fednode.node.meanwhile import Meanwhile, Place
 from fednode.node.rows import Held
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, ERASE, NODES, Change, Columns, LogName
 from fednode.sync.effects import Commit

@@ -299,14 +299,17 @@ class Store:
         return rows[0][0] if rows and rows[0][1] == size else None
 
     def place(self, lsn: int) -> tuple[LogName, int, bytes] | None:
-        """(log, size after it, root there) of the segment at an arrival number."""
-        rows = self._rows("select data from segment where lsn = ?", lsn)
+        """(log, size after it, root there) of the segment at an arrival number. Raises IntegrityError FN-6601."""
+        rows = self._rows("select sha256, data from segment where lsn = ?", lsn)
         if not rows:
             return None
-        if not isinstance(rows[0][0], bytes):
-            raise IntegrityError("FN-6601", lsn=lsn, path=str(self.path))
-        header = seg.parse(rows[0][0]).header
+        header = seg.parse(self._checked(lsn, *rows[0])).header
         return header.log, header.end, header.root
+
+    def announced(self, lsn: int) -> int:
+        """The arrival number of the segment that was announced under one (`node.resealed`); of all others their own."""
+        rows = self._rows("select segment_lsn from resealed where lsn = ?", lsn)
+        return int(rows[0][0]) if rows else lsn
 
     def chain_at(self, lsn: int) -> bytes:
         """The checksum of the arrival order up to a number: with the number it is a position that no other history has.

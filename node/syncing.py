@@ -21,7 +21,7 @@ from fednode.node.asking import SyncReport
 from fednode.node.dialer import EARLIER_LIFE
 from fednode.node.driver import Report
 from fednode.node.engine import Engine, code_of
-from fednode.node.follower import follow
+from fednode.node.follower import follow_what_came
 from fednode.node.room import if_room
 from fednode.sync import effects as fx
 from fednode.sync.errors import PeerError, StoreError, Unavailable
@@ -73,7 +73,7 @@ async def sync_once(app: App, *, up: bool = True, down: bool = True, limit: int 
 def _project(app: App, report: SyncReport) -> None:
     projector = app.new_projector()
     try:
-        report.applied += follow(projector)
+        report.applied += follow_what_came(projector)
         with if_room():
             erasing.clean(projector.store, projector)  # there may be no daemon to do it
     finally:
@@ -92,7 +92,9 @@ async def new_life(app: App, life: int) -> None:
 
 async def take_back(app: App) -> SyncReport:
     """Take this node's history back from its parent, into the store of `app`. What a cut leaves undone goes on with the
-    next call. Raises as `sync_once` does."""
+    next call. Raises as `sync_once` does; StoreError FN-7630 where there is no room for it: its parent would give it
+    nothing, and it would go on with that."""
+    app.room.check()
     return await _with_parent(app, lambda engine, stream: engine.converse(stream, once=True, feeds=False, restoring=0))
 
 

@@ -17,8 +17,8 @@ import asyncio
 from collections.abc import Callable
 
 from fednode.crypto.errors import FednodeError
+from fednode.node.link import Link
 from fednode.node.store import Store
-from fednode.node.writer import Link
 from fednode.sync.feed import EVERY_CHILD, goes_down_to
 
 MANY, EACH_S = 200, 0.000025  # with 2,000 connected: a look of some 10 ms, at most every 50

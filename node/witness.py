@@ -10,8 +10,8 @@ Rules
    was passed over as no longer the newest, and is of the best now, gets a new number.
 3. Taken is only what verifies: a checkpoint that is held here, by a node above the writer, with a key of one of its
    lives. Another node's word is not needed.
-4. What is told of a head that is not here yet waits for it (`early`, at most `EARLY_MAX`, the newest): a parent tells
-   once, and to a successor it may do so before the segment has come from below.
+4. What is told of a head that is not here yet, or is damaged, waits for it (`early`, at most `EARLY_MAX`, the newest):
+   a parent tells once, and to a successor it may do so before the segment has come from below.
 5. A first parent's cosignature lies with its segment, and is not kept here. But one that was succeeded may have given
    two, and a stamp must count everywhere alike: it counts as it stands higher up. Whoever is shown another one from
    below keeps its own, to be told there, for good (`Keeper.stand`); it takes the place of what they have.
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from fednode.crypto import checkpoint
 from fednode.crypto.certs import ROOT, Identity
-from fednode.crypto.errors import FednodeError
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.crypto.keys import SigningKey
 from fednode.node.checker import cosigned
 from fednode.node.store import Store
@@ -253,15 +253,18 @@ def take(tx: Transaction, trust: Trust, told: Witnessed) -> Iterator[tuple[Witne
     for head in told.heads:
         try:
             name = LogName.parse(head.log)
-            lsn = tx.store.ending_at(name, head.size)
-            place = None if lsn is None else tx.store.place(lsn)
-        except FednodeError:  # no name of a log, or what is held is damaged
+        except PeerError:
             continue
         names = above(trust, name)
         known = [given for given in head.cosignatures if given.witness in names]
+        lsn = tx.store.ending_at(name, head.size)
+        try:
+            place = None if lsn is None else tx.store.place(lsn)
+        except IntegrityError:  # damaged: it waits until that is mended
+            place = None
         if place is None:
-            if head.size > tx.store.log_state(name).size:
-                _wait(tx, head, known)
+            if lsn is not None or head.size > tx.store.log_state(name).size:
+                wait(tx, head.log, head.size, known)
             continue
         there = checkpoint.Checkpoint(str(name), head.size, place[2])
         mine = name.origin == trust.node or trust.node in names
@@ -284,17 +287,17 @@ def _stand(
         keeper.stand(name, size, given)
 
 
-def _wait(tx: Transaction, head: WitnessedHead, given: Sequence[Cosignature]) -> None:
+def wait(tx: Transaction, log: str, size: int, given: Sequence[Cosignature]) -> None:
     """Rule 4."""
     for one in given:
-        row = (head.log, head.size, one.witness, one.time_s, one.signature)
+        row = (log, size, one.witness, one.time_s, one.signature)
         tx.connection.execute("insert or replace into early values (null, ?, ?, ?, ?, ?)", row)
     tx.connection.execute("delete from early where id <= (select max(id) from early) - ?", (EARLY_MAX,))
 
 
 def arrived(tx: Transaction, after: int) -> Witnessed | None:
-    """What was told of the heads that have come after an arrival number, before they did (rule 4). It waits no longer:
-    `take` it."""
+    """What was told of the heads that have come after an arrival number, or were mended, before they did (rule 4). It
+    waits no longer: `take` it."""
     if not tx.store.rows("select 1 from early limit 1"):
         return None
     rows = tx.store.rows(

@@ -8,20 +8,17 @@ Rules
    reported as refused; the rest of the group goes on.
 4. A parent cosigns a checkpoint only in the transaction that stores what leads to it; sizes never go down.
 5. What an erase names is stripped in the transaction that appends the erase (`fednode.node.stripping`).
-6. Where the disk is nearly full, changes and segments are refused; erases, the audit and acknowledgements are not
-   (`fednode.node.room`).
-7. System segments are believed (trust) as soon as they are appended, so that what follows them in the group can be
-   verified.
+6. Where the disk is nearly full, changes and segments are refused; erases, audit, acknowledgements not (`node.room`).
+7. System segments are believed (trust) as soon as they are appended: what follows in the group is verified by them.
 
 >>> # writer.local("admin-licence", "130102001001", [Change(key, payload)])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import msgspec
 
@@ -32,14 +29,14 @@ from fednode.crypto.suite import SUITE_1
 from fednode.node import mending, sqlite
 from fednode.node.fence import FORK, OF_MINE, heads, note, proved, put_up, standing
 from fednode.node.home import NodeKeys
-from fednode.node.refill import Refill
+from fednode.node.link import Alarm, Link, Refusal
 from fednode.node.rewrapping import Rewrapping
 from fednode.node.rewraps import EVIDENCE
 from fednode.node.store import CHECK_BYTES, Store
 from fednode.node.stripping import Stripping
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
-from fednode.node.witness import Keeper, arrived, take
+from fednode.node.witness import Keeper, arrived, take, wait
 from fednode.sync import rewrap, wire
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, NODES, OF_ITSELF, RECEIPTS, Change, Columns, LogName
@@ -55,78 +52,6 @@ from fednode.sync.wire import HEADS_MAX, Cosignature, Cursor, Want
 
 RECENT_EVIDENCE_BYTES = 256 * 1024
 NOT_YET = frozenset({"FN-5411", "FN-5422", "FN-5430", "FN-5431"})  # who it is about may not be known yet
-HOLES_MAX = 10_000  # of one session: what is left out beyond that stops the peer's cursor there
-
-
-@dataclass(slots=True)
-class Link:
-    """A peer as the writer sees it during a session. `holes`: arrival numbers of the peer's that were left out until
-    what precedes them has come, the first `HOLES_MAX` of them, `brink`: the least of the others; `position`: the
-    greatest that was looked at, `check`: the head of the root of what lay there, `seen`: of what was looked at last;
-    `since`: see `rows.Peer`; `restoring`: the child takes its history back; `fenced`: the peer has said that it fenced
-    itself; `gathers`: this node takes from the peer what that holds of its own earlier lives; `gives_back`: the peer
-    does so, of its lives before this one; `told`: what it has said that it holds, by the number of the log here;
-    `refill`: what it lacks; `before`: up to where the peer's feed was held when the session began."""
-
-    peer: Identity
-    peer_id: int
-    store: bytes
-    from_parent: bool
-    have: int
-    holes: set[int] = field(default_factory=set)
-    position: int = 0
-    check: bytes = b""
-    since: int = 0
-    restoring: bool = False
-    fenced: bool = False
-    gathers: bool = False
-    gives_back: int = 0
-    seen: bytes = field(default=b"", compare=False)
-    told: dict[int, int] = field(default_factory=dict)
-    refill: Refill | None = None
-    brink: int = 0
-    before: int = 0
-
-    def leave_out(self, lsn: int) -> None:
-        """What precedes it has not come yet."""
-        if lsn in self.holes or len(self.holes) < HOLES_MAX:
-            self.holes.add(lsn)
-        else:
-            self.brink = min(self.brink or lsn, lsn)
-
-    @property
-    def whole(self) -> int:
-        """Up to where nothing was left out."""
-        out = [*((min(self.holes),) if self.holes else ()), *((self.brink,) if self.brink else ())]
-        return min(out) - 1 if out else self.position
-
-    def holds(self, answered: int) -> int:
-        """Up to where the peer holds this node's feed, once it has answered all that was sent up to there."""
-        return answered if self.refill is None else self.refill.counts(answered)
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """What the levels above must hear of, with signed heads as evidence. `ends`: the session that ends with it."""
-
-    code: str
-    node: str
-    params: Mapping[str, Any]
-    evidence: tuple[str, ...] = ()
-    ends: Link | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something of a peer's was refused for the first time; or (`by_peer`) a peer refused something of this node's.
-    `raw`: the segment."""
-
-    peer: str
-    code: str
-    log: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    raw: bytes = b""
-    by_peer: bool = False
 
 
 class Writer:
@@ -377,7 +302,9 @@ class Writer:
             if first > state.size and self.store.refusals(log, first):
                 return Done(commit.lsn, refused="FN-6413")
             if first < state.size and mending.is_damaged(self.store, envelope):
-                return self._mend(tx, link, commit, envelope)
+                return self._mend(tx, clock, link, commit, envelope)
+            if commit.asked is not None:  # another neighbour was faster
+                return Done(commit.lsn, unfit=commit.asked)
             if header.stripped and self.stripping.handed_back(tx, envelope, self._context(link)):
                 return Done(commit.lsn)
             verified = verify(envelope, lambda _name: state, self._context(link), commit.first_parent)
@@ -397,17 +324,16 @@ class Writer:
         except PeerError as error:
             return self._refuse(tx, link, commit, str(held.state.name), held.envelope.header.first, error)
 
-    def _mend(self, tx: Transaction, link: Link, commit: Commit, envelope: seg.Envelope) -> Done:
+    def _mend(self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, envelope: seg.Envelope) -> Done:
         """What comes for a segment that is damaged here takes its place, or changes nothing."""
         want = Want(str(envelope.header.log), envelope.header.first, restore=True)
         lsn = mending.mend(tx, self.store, envelope, lambda one: seg.unwrap(one, self._key_id, self.keys.seal.private))
-        if lsn is not None:
-            self.stripping.settle(tx, self.store.segments(lsn - 1, 1)[0], announce=True)
-            mending.mended(tx, envelope)
-            return Done(commit.lsn, mended=want)
         try:
-            if self.stripping.restored(tx, envelope, self._context(link)):
+            if lsn is not None:
+                self.stripping.settle(tx, self.store.segments(lsn - 1, 1)[0], announce=True)
+            if lsn is not None or self.stripping.restored(tx, envelope, self._context(link)):
                 mending.mended(tx, envelope)
+                self._signed_meanwhile(tx, clock, link, commit, envelope.header)
                 return Done(commit.lsn, mended=want)
         except PeerError as error:
             refused = self._refuse(tx, link, commit, want.log, want.first, error)
@@ -416,6 +342,27 @@ class Writer:
         first_hand = self.trust.directory.parent_of(envelope.header.log.origin) == self.trust.node
         cosigned = there[4] if there is not None and first_hand and not link.from_parent else None
         return Done(commit.lsn, cosigned, unfit=want)  # what this node cosigned when it came whole, it still has
+
+    def _signed_meanwhile(
+        self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, header: seg.Header
+    ) -> None:
+        """What was signed of a head while its segment was damaged here, and could not be kept; and what this node could
+        not sign for whoever did not hear of it (`node.outcomes`)."""
+        lsn = self.store.ending_at(header.log, header.end)
+        if lsn is None:
+            return
+        if (
+            self.trust.side(header.log) is Side.BELOW
+            and self.trust.directory.parent_of(header.log.origin) != self.trust.node
+        ):
+            keeper = Keeper(tx, self.trust)
+            keeper.keep(header.log, header.end, replace(self._cosign(clock, header), witness=self.trust.node))
+            keeper.settle()
+        if link.from_parent and commit.first_parent is not None:
+            head = (header.log, header.end, header.root, commit.first_parent)
+            tx.set_first_parent(lsn, verify_first_parent(self.trust.directory, *head, self.trust.node, mine=True))
+        if early := arrived(tx, lsn - 1):
+            self._learn(tx, early, link.peer.node)
 
     def _append(
         self, tx: Transaction, clock: HybridClock, link: Link, commit: Commit, verified: VerifiedSegment
@@ -602,8 +549,8 @@ class Writer:
     ) -> None:
         """The peer holds (or refuses) these items of this node's feed, and with them all up to `upto`. Its cosignatures
         are verified, then kept: as first parent's for this node's own logs, as a witness's for what others hold. What a
-        successor had cosigned before its old primary came with its own counts as everybody else has it. Raises
-        PeerError FN-6414 for a cosignature that does not verify."""
+        successor had cosigned before its old primary came with its own counts as everybody else has it. Raises FN-6414.
+        """
         beside = self.trust.me.stands_for == witness.node
         mine = self.trust.directory.parent_of(self.trust.node) == witness.node
         lives = self.trust.directory.lives(witness.node)
@@ -611,7 +558,8 @@ class Writer:
         self.refusals.clear()
         with self.store.write() as tx:
             keeper, newest = Keeper(tx, self.trust), self.store.lsn
-            for lsn, given, refused in outcomes:
+            # a refusal may say that this store has lost what a cosignature beside it is of: it comes first
+            for lsn, given, refused in sorted(outcomes, key=lambda one: not one[2]):
                 if lsn > newest:  # there never was such a thing
                     continue
                 if refused in OF_MINE and mine:
@@ -621,8 +569,13 @@ class Writer:
                     if tx.keep_evidence(self._now_ms(), witness.node, refused, at, lsn, '{"by":"peer"}', b""):
                         self.refusals.append(Refusal(witness.node, refused, at, by_peer=True))
                     continue
-                place = self.store.place(lsn)
-                if given is None or place is None or not mine:
+                lsn = self.store.announced(lsn)
+                try:
+                    place = self.store.place(lsn) if given is not None and mine else None
+                except IntegrityError:
+                    self._wait(tx, lsn, [replace(given, witness=witness.node)] if given else [])
+                    continue
+                if given is None or place is None:
                     continue
                 name, size, root = place
                 try:
@@ -643,6 +596,12 @@ class Writer:
             tx.raise_acked(peer_id, upto)
             if self.refusals:
                 self.on_refusals(tx, self.refusals)
+
+    def _wait(self, tx: Transaction, lsn: int, given: Sequence[Cosignature]) -> None:
+        """Cosignatures of a head whose segment is damaged here wait until that is mended."""
+        sql = "select l.name, s.first + s.count from segment s join log l on l.id = s.log_id where s.lsn = ?"
+        for name, size in self.store.rows(sql, lsn):
+            wait(tx, name, size, given)
 
     def _issuer(self, name: LogName) -> str:
         """The first parent of who wrote a log."""

@@ -24,8 +24,9 @@ from typing import Any
 
 from fednode.crypto.errors import FednodeError
 from fednode.node.lanes import Lanes
+from fednode.node.link import Alarm, Link
 from fednode.node.tracing import OFF, Tracer
-from fednode.node.writer import Alarm, Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import effects as fx
 
 log = logging.getLogger("fednode.driver")

@@ -40,8 +40,8 @@ from fednode.crypto import checkpoint, merkle, seal
 from fednode.crypto.suite import SUITE_1
 from fednode.node import audit, heap, workers
 from fednode.node.app import App
+from fednode.node.link import Link
 from fednode.node.store import Store
-from fednode.node.writer import Link
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, Columns
 from fednode.sync.effects import Commit

@@ -118,13 +118,14 @@ class Again:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Verify, make durable; then call `committed`. `late` instead of `data` for a late cosignature. `ahead`: it comes
-    ahead of its turn, and moves no cursor."""
+    ahead of its turn, and moves no cursor. `asked`: it was asked for in the place of one that is damaged here."""
 
     lsn: int
     data: bytes
     first_parent: wire.Cosignature | None = None
     late: wire.Late | None = None
     ahead: bool = False
+    asked: wire.Want | None = None
 
 
 @dataclass(frozen=True, slots=True)

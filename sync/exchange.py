@@ -256,9 +256,9 @@ class Exchange(Side):
 
     def ask_segment(self, log: str, first: int, now_ms: int) -> list[Effect]:
         """Ask for one segment in the place of one that is damaged here; `missing` or the writer's report ends it."""
-        if self.state is not State.OPEN:
-            return []
         want = wire.Want(log, first, restore=True)
+        if self.state is not State.OPEN or want in self._inbox.mending:
+            return []
         self._inbox.mending.add(want)
         return [self._send(want, now_ms)]
 

@@ -25,7 +25,7 @@ from fednode.crypto.suite import suite
 from fednode.sync import wire
 from fednode.sync.effects import Commit, HalfSegment
 from fednode.sync.errors import PeerError
-from fednode.sync.segment import ENVELOPE_BYTES_MAX
+from fednode.sync.segment import ENVELOPE_BYTES_MAX, beginning
 
 CREDIT_BATCH_BYTES = 64 * 1024
 HELD_BYTES_MAX = 4 * 1024 * 1024
@@ -84,7 +84,13 @@ class Inbox:
         if half.digest and hash_of(data) != half.digest:
             raise PeerError("FN-6405", lsn=chunk.lsn)
         self._committing[half.lsn] = self._committing.get(half.lsn, 0) + half.total
-        return Commit(half.lsn, data, half.first_parent, ahead=half.ahead)
+        return Commit(half.lsn, data, half.first_parent, ahead=half.ahead, asked=self._asked(data))
+
+    def _asked(self, data: bytes) -> wire.Want | None:
+        """For what a segment was asked for, where it was."""
+        header = beginning(data) if self.mending else None
+        want = wire.Want(str(header.log), header.first, restore=True) if header is not None else None
+        return want if want in self.mending else None
 
     def _begin(self, chunk: wire.Chunk) -> HalfSegment:
         whole = chunk.offset == 0 and len(chunk.data) == chunk.total

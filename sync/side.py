@@ -233,7 +233,9 @@ class Side:
         return [self._send(found, now_ms), PullWitnessed(self._told)]
 
     def _say_idle(self, messages: list[wire.Message]) -> None:
-        """In passing where the peer understands that: 40 bytes less for a single change."""
+        """In passing where the peer understands that: 40 bytes less for a single change. With it the peer gives up what
+        it has half: what is sent after that begins at its beginning."""
+        self._outbox.partial = None
         if messages and isinstance(last := messages[-1], wire.Chunk) and self._outbox.brief:
             messages[-1] = replace(last, idle=True)
         else:

@@ -17,11 +17,12 @@ from typing import Any
 
 from fednode.crypto import checkpoint
 from fednode.node import audit
+from fednode.node.link import Link
 from fednode.node.projection import Projector
 from fednode.node.rows import Held
 from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, Columns, LogName
 from fednode.sync.effects import Commit, Done

@@ -15,7 +15,7 @@ from typing import Any
 from chain import WORLD, Node
 from fednode.node import admission, mending, refill, witness
 from fednode.node.clocks import Judge
-from fednode.node.writer import Link
+from fednode.node.link import Link
 from fednode.sync import effects as fx
 from fednode.sync import versions, wire
 from fednode.sync.exchange import Exchange

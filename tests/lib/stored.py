@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fednode.node import sqlite
+from fednode.node.link import Link
 from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync.effects import Commit
 from fednode.sync.identity import Directory
 from fednode.sync.log import OwnSegment

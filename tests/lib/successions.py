@@ -13,9 +13,9 @@ import msgspec
 from fednode.crypto import canonical, certs, issuing
 from fednode.node import bundle_out, bundles, succession
 from fednode.node.app import App
+from fednode.node.link import Link
 from fednode.node.projection import Projector
 from fednode.node.rows import Row as Record
-from fednode.node.writer import Link
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import segment as seg
 from fednode.sync.change import UPSERT, Change, LogName

@@ -12,8 +12,8 @@ import pytest
 
 from fednode.node.driver import TICK_S, Session, Welcome
 from fednode.node.hooks import Hooks
+from fednode.node.link import Link
 from fednode.node.profile import NORMAL, Profile
-from fednode.node.writer import Link
 from fednode.sync import wire
 from fednode.sync.effects import Admission, Close, Commit, Done, HalfSegment, Item
 from fednode.sync.errors import Unavailable

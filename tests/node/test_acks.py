@@ -14,7 +14,8 @@ from chain import TOWNSHIP, VILLAGE, WORLD, Chain, Node
 from fednode.node import admission
 from fednode.node.acks import Acks
 from fednode.node.config import Config
-from fednode.node.writer import Link, Writer
+from fednode.node.link import Link
+from fednode.node.writer import Writer
 from fednode.sync import effects as fx
 from parties import NOW_MS, meet, settle
 from world import shop

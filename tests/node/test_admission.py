@@ -16,9 +16,10 @@ from fednode.crypto import certs, issuing
 from fednode.crypto.certs import Identity
 from fednode.node import admission, fence
 from fednode.node.clocks import Judge, Reference
+from fednode.node.link import Link
 from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import frames
 from fednode.sync.change import AUDIT, NODES, Change
 from fednode.sync.effects import Commit

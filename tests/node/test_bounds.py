@@ -19,7 +19,7 @@ from fednode.node.daemon import Daemon
 from fednode.node.driver import Session
 from fednode.node.engine import ENOUGH, RENEWALS_MAX, Engine
 from fednode.node.journal import SUBJECTS_MAX, TEXT_BYTES_MAX, WINDOW_MS
-from fednode.node.writer import Alarm, Link
+from fednode.node.link import Alarm, Link
 from fednode.proto import fednode_pb2 as pb
 from fednode.sync import effects as fx
 from fednode.sync.change import NODES

@@ -13,9 +13,9 @@ from fednode.crypto.errors import IntegrityError
 from fednode.node import writer_thread
 from fednode.node.driver import OUT_BYTES_MAX, REFUSED_AT_ONCE, REFUSED_MAX, STORING_MAX, Session, Welcome
 from fednode.node.hooks import Hooks
+from fednode.node.link import Link
 from fednode.node.profile import NORMAL
 from fednode.node.shares import Shares
-from fednode.node.writer import Link
 from fednode.node.writer_thread import WriterThread
 from fednode.sync import wire
 from fednode.sync.effects import Admission, Close, Commit, Done, Effect, PeerFenced, RenewAsked

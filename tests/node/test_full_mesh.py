@@ -10,6 +10,7 @@ import pytest
 
 from fednode.node import shipped, status, syncing
 from fednode.node.app import App
+from fednode.node.room import Room
 from fednode.sync.change import ALERTS, AUDIT
 from fednode.sync.errors import StoreError, Unavailable
 from mesh import Mesh, Running
@@ -139,3 +140,16 @@ async def test_a_daemon_starts_on_a_disk_that_is_full_and_serves_what_it_has(tmp
             disk.empty()
             city.write("k1", {"name": "1"})
             await mesh.until(lambda: "k1" in province.records())
+
+
+async def test_regression_history_is_not_taken_back_without_room(tmp_path: Path) -> None:
+    """Found by the simulator with disks that are full: a node that recovered asked for nothing, took the answer for all
+    that its parent has, and went on with that."""
+    async with Mesh(tmp_path) as mesh:
+        province = await mesh.found()
+        city = await mesh.child(province, "1301", "city")
+        await mesh.until(lambda: city.app.trust.catalog_version == 1)
+        await mesh.halt(city)
+        city.app.room = city.app.store.room = Room(city.app.home.path, MIB, free=lambda _: 0)
+        with pytest.raises(StoreError, match="FN-7630"):
+            await syncing.take_back(city.app)

@@ -24,12 +24,13 @@ from fednode.node.journal import (
     Journal,
     alert_key,
 )
+from fednode.node.link import Link
 from fednode.node.messages import error_text
 from fednode.node.rows import Peer
 from fednode.node.store import Store
 from fednode.node.transaction import Transaction
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync.change import ALERTS, AUDIT, KEY_BYTES_MAX, Change
 from fednode.sync.effects import Commit
 from fednode.sync.errors import PeerError, StoreError

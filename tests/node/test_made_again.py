@@ -14,10 +14,10 @@ from fednode.crypto import checkpoint
 from fednode.node import admission, bundle_out, bundles, refill, sqlite, urgent
 from fednode.node.app import App, real_clock
 from fednode.node.audit import verify_store
+from fednode.node.link import Link
 from fednode.node.rows import Peer
 from fednode.node.salvage import Salvage
 from fednode.node.store import Store
-from fednode.node.writer import Link
 from fednode.sync import effects as fx
 from fednode.sync import rewrap
 from fednode.sync import segment as seg

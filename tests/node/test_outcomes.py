@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from chain import COUNTY, TOWNSHIP, VILLAGE, Chain, Node
+from chain import COUNTY, TOWNSHIP, VILLAGE, WORLD, Chain, Node
+from fednode.node import fence
 from fednode.node.outcomes import outcomes
 from fednode.node.rows import Peer
 from fednode.node.transaction import REFUSED_MAX
+from fednode.sync.change import Change
 from fednode.sync.effects import Commit
+from fednode.sync.errors import PeerError
 from fednode.sync.wire import Outcome
 from parties import Party, meet, settle
 from world import shop
@@ -100,3 +103,21 @@ def test_another_store_has_another_order(chain: Chain) -> None:
     with township.store.write() as tx:
         tx.meet_store(row(township, VILLAGE).id, bytes(16))
     assert township.store.rows("select * from refused_at") == []
+
+
+def test_regression_a_fork_that_is_told_beside_a_cosignature_of_what_was_lost_fences_the_store(chain: Chain) -> None:
+    """Found by the simulator (seed 117 with disks that are full): an old backup in the place of a village's store, that
+    sticks alone carry. It refused its parent's cosignature of what the backup has not got (FN-6414), each time, and
+    what came with it never said that its log has another history above."""
+    village = chain[VILLAGE]
+    (lost,) = village.write(shop("a", VILLAGE))
+    (other,) = village.write(shop("b", VILLAGE))
+    link = village.link(TOWNSHIP)
+    of_another = WORLD.cosignature(TOWNSHIP, WORLD.segment(VILLAGE, [Change(b"other", b"{}")]).raw)
+    told = [(lost, of_another, ""), (other, None, "FN-6420")]
+    village.writer.acknowledged(link.peer_id, told, WORLD.identity(TOWNSHIP), other)
+    assert fence.standing(village.store) is not None
+    with village.store.write() as tx:
+        fence.lift(tx)
+    with pytest.raises(PeerError, match="FN-6414"):
+        village.writer.acknowledged(link.peer_id, told[:1], WORLD.identity(TOWNSHIP), other)

@@ -10,9 +10,9 @@ import pytest
 
 from fednode.node.driver import Session, Welcome
 from fednode.node.hooks import Hooks
+from fednode.node.link import Link
 from fednode.node.pacing import AHEAD_BYTES, Pacer
 from fednode.node.profile import NORMAL
-from fednode.node.writer import Link
 from fednode.sync import effects as fx
 from fednode.sync import wire
 from fednode.sync.exchange import WINDOW_BYTES, Exchange

@@ -12,11 +12,12 @@ import pytest
 
 from fednode.node import fence, rewrapping
 from fednode.node.audit import verify_store
+from fednode.node.link import Link
 from fednode.node.projection import Projector
 from fednode.node.room import MIB, Room
 from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import rewrap
 from fednode.sync import segment as seg
 from fednode.sync.change import NODES, UPSERT, Change, Columns, LogName

@@ -13,10 +13,11 @@ from fednode.node import erasures, fence
 from fednode.node.admission import feeds
 from fednode.node.erasures import own_erasures
 from fednode.node.fence import Place, place
+from fednode.node.link import Link
 from fednode.node.store import Store
 from fednode.node.stripping import HANDED_BACK_MAX
 from fednode.node.trust import Trust
-from fednode.node.writer import CHECK_BYTES, Link, Writer
+from fednode.node.writer import CHECK_BYTES, Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import ERASE, Change, Columns, LogName
 from fednode.sync.effects import Commit, Done, HalfSegment, Item

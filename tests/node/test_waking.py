@@ -10,9 +10,9 @@ import pytest
 
 from chain import CITY, COUNTY, TOWNSHIP, VILLAGE, Node
 from fednode.node.engine import Engine
+from fednode.node.link import Link
 from fednode.node.store import Store
 from fednode.node.waking import MANY, Waking
-from fednode.node.writer import Link
 from fednode.sync.errors import StoreError
 from fednode.sync.side import PULL_BYTES
 from mesh import Mesh

@@ -13,14 +13,15 @@ import msgspec
 import pytest
 
 from fednode.crypto.errors import IntegrityError
+from fednode.node import link as links
 from fednode.node import projection, resealed, sqlite, transaction
 from fednode.node import trust as trusting
-from fednode.node import writer as writing
+from fednode.node.link import Link
 from fednode.node.projection import Projector
 from fednode.node.room import MIB, Room
 from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link, Writer
+from fednode.node.writer import Writer
 from fednode.sync import segment as seg
 from fednode.sync.change import CATALOG, NODES, UPSERT, Change, Columns
 from fednode.sync.effects import Commit, Done
@@ -293,7 +294,7 @@ def test_regression_what_is_left_out_is_remembered_within_bounds(
     township: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A number was kept for each segment that came before what precedes it, which need not ever come."""
-    monkeypatch.setattr(writing, "HOLES_MAX", 2)
+    monkeypatch.setattr(links, "HOLES_MAX", 2)
     link = township.link(VILLAGE)
     made = chain_of(6)
     township.take(link, Commit(1, made[0].raw))

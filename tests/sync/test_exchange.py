@@ -570,3 +570,18 @@ def test_renewal_goes_up_and_comes_down() -> None:
     settle(child, parent)
     assert child.of(RenewAnswered) == [RenewAnswered((b"own", b"root"), "")]
     assert child.closed == Close(None, 0)
+
+
+def test_regression_what_is_asked_for_after_idle_begins_at_its_beginning() -> None:
+    """Found by the simulator with bits that flip: a peer gives up what it has half when it hears that there is no more,
+    and what it then asked for in the place of a damaged segment came from the middle on (FN-5507)."""
+    big = item(1, 10 * CHUNK_BYTES_START)
+    half = HalfSegment(1, len(big.data), big.digest, bytearray(big.data[:CHUNK_BYTES_START]))
+    partial = wire.Partial(1, big.digest, CHUNK_BYTES_START)
+    child, parent = pair([], parent={"half": half, "partial": partial})
+    settle(child, parent)
+    assert parent.exchange.half is None
+    child.do(child.exchange.resend("log", 0, [big], NOW))
+    settle(child, parent)
+    assert [one.offset for one in child.messages(wire.Chunk)][:1] == [0]
+    assert parent.held == {1: big.data}

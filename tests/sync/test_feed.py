@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednode.node import admission
+from fednode.node.link import Link
 from fednode.node.store import Store
 from fednode.node.trust import Trust
-from fednode.node.writer import Link
 from fednode.sync import segment as seg
 from fednode.sync.change import Change, LogName
 from fednode.sync.errors import PeerError

@@ -53,7 +53,7 @@ class Shape:
     do not take what is written. `open_max`: so many nodes are open at once, the others sleep (`sim.sleeping`), and
     meet their parents in windows: a village `meetings` times, everybody else `OFTEN` times as often; 0: all are open,
     and connected, all the time. `naps`: nodes of any level that stop and start again. `calm`: what goes
-    wrong by chance (`Faults`) does so many times less often."""
+    wrong by chance (`Faults`) does so many times less often. `full`: disks that are, for a while; `flipped`: bits."""
 
     tree: tuple[tuple[str, tuple[str, ...]], ...]
     faults_ms: int
@@ -77,6 +77,8 @@ class Shape:
     meetings: int = 8
     naps: int = 12
     calm: int = 1
+    full: int = 3
+    flipped: int = 6
 
 
 OFTEN = 4  # times as often as a village whoever else meets its parent, where there are windows

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fednode.crypto import certs
 from fednode.crypto.certs import Identity
 from fednode.crypto.errors import FednodeError
-from fednode.node import admission, fence, refill, urgent, witness
-from fednode.node.writer import Link
+from fednode.node import admission, fence, mending, refill, urgent, witness
+from fednode.node.link import Link
 from fednode.sync import clock as hlc
 from fednode.sync import effects as fx
 from fednode.sync import rewrap, wire
@@ -135,13 +135,20 @@ class End:
         self._hurried = admission.hurry(node.store, node.trust, entry.link)
         renew = node.recovery.asks() if restoring else None
         self.handle(self.exchange.admitted(replace(entry.admission, renew=renew), now))
+        if self.session.open:
+            node.mender.ask(self)  # type: ignore[arg-type]
         if node.acks is not None and self.session.open:
             node.acks.begun(self.talk, entry.owed)  # type: ignore[arg-type]
         node.watch_alarms()
 
+    def ask_segment(self, log: str, first: int) -> None:
+        """For what is damaged here."""
+        self.handle(self.exchange.ask_segment(log, first, self.now_ms()))
+
     def _pull(self, effect: fx.Pull) -> None:
         assert self._feed is not None
         items, drained = self._feed(effect.after, effect.bytes_max)
+        self.node.mender.look()
         self.handle(self.exchange.feed(items, drained, self.now_ms()))
 
     def _hurry(self, effect: fx.Hurry) -> None:
@@ -152,7 +159,10 @@ class End:
 
     def _resend(self, effect: fx.Again) -> None:
         assert self._again is not None
-        items = self._again(effect.log, effect.first, effect.until)
+        if effect.restore and self.link is not None:
+            items = mending.one(self.node.store, self.node.trust, self.link)(effect.log, effect.first)
+        else:
+            items = self._again(effect.log, effect.first, effect.until)
         self.handle(self.exchange.resend(effect.log, effect.first, items, self.now_ms()))
 
     def _pullwitnessed(self, effect: fx.PullWitnessed) -> None:
@@ -309,6 +319,7 @@ class SimSession:
         for end in self.ends:
             if self.open:
                 end.handle(end.exchange.tick(end.now_ms()))
+                end.node.mender.ask_again()
         self._rests = self.world.stretch > 1 and self.world.clock.now_ms - self._stirred_ms > REST_MS
         if self.open and not self._rests:
             self.world.clock.at(TICK_MS, self._tick)

@@ -22,7 +22,7 @@ from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.node.store import Store
 from fednode.node.writer import Writer
-from sim.disk import IO_CODE
+from sim import ailments
 
 if TYPE_CHECKING:
     from sim.world import SimNode, World
@@ -46,6 +46,7 @@ class SimApp(App):
         home, rng = Home(node.folder), node.world.clock.rng.randbytes
         super().__init__(home, node.config, node.member.keys, node.store, node.trust, node.wall_ms, rng, "sim")
         self._node = node
+        self.room = node.store.room = node.disk
         if node.shown != node.member.chain:
             home.write_chain(node.member.chain)
             node.shown = node.member.chain
@@ -120,7 +121,7 @@ def _remembered(world: World, node: SimNode) -> Iterator[None]:
 
     def acknowledged(peer_id: int, outcomes: Any, witness: Identity, upto: int) -> None:
         for lsn, _, refused in outcomes:
-            place = node.store.place(lsn)
+            place = ailments.place(node, lsn)
             if place is None or refused or node.liar is not None:  # a liar deceives itself (--open 8, seed 1)
                 continue
             if not world.restored & {witness.node, place[0].origin}:
@@ -151,7 +152,7 @@ def _bring(world: World, folder: Path, to: SimNode, back: SimNode | None, by: di
         told = one.error.code if one.error is not None else ""
         world.note("brought", to.id, one.sender, told, one.segments, one.held, one.acked)
         world.brought += one.held
-        if told and told not in (bundles.TOO_LATE, IO_CODE):  # it is asked to begin earlier, or brought again
+        if told and told not in (bundles.TOO_LATE, *ailments.OF_DISKS):  # it is to begin earlier, or is brought again
             world.refusals.append((to.id, one.sender, told, str(one.error)))
         for word, code in one.refused:
             world.refusals.append((to.id, one.sender, code, f"stick, by {word}"))

@@ -15,6 +15,7 @@ import msgspec
 from fednode.node import witness
 from fednode.sync.change import CATALOG, DELETE, NODES, UPSERT, Change
 from fednode.sync.merge import RULES
+from sim import ailments
 from sim.byzantine import liars
 from sim.check import check
 from sim.datasets import catalog
@@ -40,7 +41,8 @@ EPOCH_2036_MS, EPOCH_2099_MS = 2_082_758_400_000, 4_070_908_800_000
 class Result:
     """What a run came to. `digest`: of the trace; `records`: at the province; `resumed`: segments that a cut had
     left half received, and that went on from there; `brought`: what sticks brought that was not there yet; `promoted`:
-    nodes that were succeeded; `ailments`: commits that a disk did not take; `lies`: frames in which somebody lied.
+    nodes that were succeeded; `ailments`: commits that a disk did not take, or had no room for; `mended`: segments in
+    which a bit had flipped; `lies`: frames in which somebody lied.
     Where nodes sleep, `open_most`: how many were open at one time; `woken`: how often one woke; `asleep_bytes`: what
     the files of those take that sleep in the end."""
 
@@ -59,6 +61,7 @@ class Result:
     open_most: int = 0
     woken: int = 0
     asleep_bytes: int = 0
+    mended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def _tell(seed: int, told: Told, faults: Faults) -> tuple[Result, list[Planned]]
         moved = (world.resumed, world.hurried, world.brought, len(world.promoted), world.ailments, world.lies)
         node_days = len(world.nodes) * (world.shape.faults_ms + quiet) / DAY_MS
         slept = (world.dormitory.most, world.dormitory.woken, world.dormitory.packed_bytes)
-        return Result(seed, *happened, records, quiet, *moved, node_days, *slept), plan
+        return Result(seed, *happened, records, quiet, *moved, node_days, *slept, world.mended), plan
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}\nreplay: {told.replay(seed)}") from error
     finally:
@@ -158,6 +161,8 @@ def _plan(world: World, told: Told) -> list[Planned]:
         _operators(world)
         if world.shape.frail:
             _lines(world, random.Random(f"lines {world.seed}"))
+            if not (world.shape.open_max or told.burning or told.promoting or told.byzantine):
+                ailments.ailments(world, random.Random(f"ailments {world.seed}"))
         if world.shape.open_max:
             _naps(world, random.Random(f"naps {world.seed}"))
         if told.burning:
@@ -436,6 +441,7 @@ def _peace(world: World) -> None:
         end.session.stir()
     for node in (*world.nodes.values(), *(one for each in world.former.values() for one in each)):
         node.boot()
+    ailments.peace(world)
 
 
 def _round(world: World) -> int:
@@ -524,6 +530,8 @@ def _owes_now(world: World, node: SimNode) -> str:
     up, down = node.store.peer(parent.node), above.store.peer(node.id)
     if up is None or down is None:
         return "never met its parent"
+    if ailments.damaged(node):
+        return "something is damaged"
     if node.store.backlog_up(up.acked).segments:
         return "the parent lacks something of it"
     if node.trust.me.stands_for:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednode.crypto import certs
-from fednode.node import erasing, fence, reconsider, succession, witness
+from fednode.crypto.errors import IntegrityError
+from fednode.node import erasing, fence, mending, reconsider, succession, witness
 from fednode.node.acks import Acks
 from fednode.node.admission import STOOD_FOR
 from fednode.node.clocks import Judge, Reference
 from fednode.node.config import Config
 from fednode.node.journal import Journal
-from fednode.node.projection import Projector
 from fednode.node.trust import Trust
 from fednode.node.waking import Waking
 from fednode.node.writer import Writer
@@ -35,8 +35,8 @@ from fednode.sync import effects as fx
 from fednode.sync.change import Change, LogName
 from fednode.sync.errors import PeerError, Refused, StoreError, Unavailable
 from fednode.sync.strip import erase_change
-from sim import byzantine, promotion, recovery
-from sim.disk import IO_CODE, Crash, CrashingStore
+from sim import ailments, byzantine, promotion, recovery
+from sim.disk import Crash, CrashingStore
 from sim.hierarchy import LARGE, START_MS, Member, Shape, children_in, copy_to, fast_folder, members
 from sim.network import Clockwork, Faults
 from sim.session import End as End
@@ -48,7 +48,7 @@ BACK_OFF = 7  # doublings of the time to the next dialling
 REDIAL_MS = (200, 8_000)
 BOOT_MS = (100, 20_000)
 NO_ROOM_MS = (500, 5_000)
-LOADED = ("store", "trust", "writer", "projector", "reference")  # of the program: a node that sleeps has none
+LOADED = ("store", "trust", "writer", "projector", "reference", "mender")  # of the program: a node that sleeps has none
 
 
 class SimNode:
@@ -60,6 +60,7 @@ class SimNode:
         self.recovery = recovery.SimRecovery(self)
         self.up = self.gone = self.off = self.asleep = False
         self.config = Config()
+        self.disk = ailments.Disk()
         self.acks: Acks | None = None
         self.liar: byzantine.Liar | None = None
         self.shown: tuple[bytes, ...] = ()  # the certificates that lie in its home
@@ -101,10 +102,12 @@ class SimNode:
         self.store.doomed = lambda: self.world.clock.chance(self.world.faults.crash_inside)
         self.store.changing = self._changing
         self.store.ailing = lambda: self.world.fails(self.world.faults.io_error)
+        self.store.room = self.disk
         self.waking = Waking(self.store)
         self.trust = Trust.load(self.store, self.member.chain, self.id)
         self.writer = Writer(self.store, self.trust, self.member.keys, self.now_ms, self.world.clock.rng.randbytes)
         self.writer.on_late = lambda lsns: succession.late_writes(SimApp(self), self.writer, lsns)
+        self.mender = ailments.mender(self)
         vars(self).pop("projector", None)
         if not self.world.shape.open_max:
             self._project()
@@ -176,7 +179,7 @@ class SimNode:
             self.world.clock.at(0, self._settle)  # whoever wakes it may be in the middle of something
 
     def _project(self) -> None:
-        self.projector = Projector(self.folder / "state.db", self.store, self.trust)
+        self.projector = ailments.Projection(self.folder / "state.db", self.store, self.trust)
 
     if not TYPE_CHECKING:
 
@@ -246,11 +249,21 @@ class SimNode:
             self.crash("inside a transaction")
         except StoreError as error:
             self.ailed(error)
+        except IntegrityError as error:
+            self.unreadable(error)
         return None
+
+    def unreadable(self, error: IntegrityError) -> None:
+        """As the daemon has it: whoever is connected hears what could not be read."""
+        if error.code != mending.DAMAGED:
+            raise error
+        self.world.note("unreadable", self.id)
+        for end in list(self.sessions):
+            end.handle(end.exchange.refuse(error, end.now_ms()))
 
     def ailed(self, error: StoreError) -> None:
         """As the daemon has it: sessions end, so that nothing is taken for stored, and begin again."""
-        if error.code != IO_CODE:
+        if error.code not in ailments.OF_DISKS:
             raise error
         self.world.note("disk", self.id)
         self.world.ailments += 1
@@ -263,7 +276,8 @@ class SimNode:
         parent = self.world.parent_of(self)
         if parent is None or not self.up or any(end is end.session.ends[0] for end in self.sessions):
             return
-        if not parent.up or parent.restoring or self.world.parted(self, parent):
+        full = self.restoring and self.disk.full  # `syncing.take_back`: run it again when there is room
+        if full or not parent.up or parent.restoring or self.world.parted(self, parent):
             self.tries += 1
             self.in_vain += 1
             self.world.clock.at(self.redial_ms(), self.dial)
@@ -322,6 +336,10 @@ class SimNode:
         for (end, commit), (_, done) in zip(group, reports, strict=True):
             log, end_size = end.commits.get(commit.lsn, ("late", 0))
             self.world.note("stored", self.id, log, end_size, done.refused, done.gap is not None)
+            if done.mended is not None:
+                self.world.mended += 1
+                self.world.note("mended", self.id, done.mended.log, done.mended.first)
+                self.mender.mended(done.mended)
         self._watch_refusals()
         if self.world.clock.chance(self.world.faults.crash_after):
             self.crash("after a commit, before its acks")
@@ -373,7 +391,7 @@ class SimNode:
         if end.link is None:
             return
         for outcome in effect.outcomes:
-            place = self.store.place(outcome.lsn)
+            place = ailments.place(self, outcome.lsn)
             if place is not None and not outcome.refused and not self.liar:  # who sent something else deceives itself
                 name, size, _ = place
                 self.world.acked.add((end.peer.node.id, str(name), size))
@@ -393,6 +411,7 @@ class SimNode:
         """The store has grown: whoever is owed more is told; the projection follows, sometimes."""
         self.pass_on_what_was_heard()
         self.take_after_all()
+        self.mender.look()
         may_have_grown = self.waking.look()
         for end in list(self.sessions):
             if self.up and (error := self._out_of_force(end)) is not None:
@@ -492,7 +511,10 @@ class SimNode:
     def erase(self, dataset: str, area: str, places: list[tuple[LogName, int]], *, for_good: bool = False) -> None:
         """An operator erases these versions. `for_good`: nobody writes the same again, so that their contents are to be
         nowhere in the end."""
-        contents = [self._content(log, seq) for log, seq in places]
+        try:
+            contents = [self._content(log, seq) for log, seq in places]
+        except IntegrityError:  # the operator hears of it
+            return
         if self.write(dataset, area, [erase_change(log, seq, "by order") for log, seq in places]):
             self.world.erased |= {(self.id, str(log), seq) for log, seq in places}
             self.world.note("erased", self.id, [(str(log), seq) for log, seq in places])
@@ -519,7 +541,7 @@ class World:
         self.faults = faults or Faults()
         self.lines: dict[tuple[str, bool], Faults] = {}  # of a child, up or down, where they are of their own kind
         self._disks = random.Random(f"disks {seed}")
-        self.ailments = self.lies = 0
+        self.ailments = self.lies = self.mended = 0
         self.liars: set[str] = set()
         self.folder = Path(tempfile.mkdtemp(prefix=f"fednode-sim-{seed}-", dir=fast_folder()))
         if not shape.open_max:
@@ -532,6 +554,8 @@ class World:
         self.acked: set[tuple[str, str, int]] = set()
         self.written: set[tuple[str, str, int]] = set()
         self.revoked: set[str] = set()
+        self.flipped: set[str] = set()  # machines where a bit of what lies there is another one now
+        self.spoilt: set[tuple[str, int]] = set()  # of which segments
         self.alarms: set[tuple[str, str]] = set()
         self.restored: set[str] = set()
         self.burnt: set[str] = set()
