@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fednode.node import pauses, shipped
+from fednode.node import lanes, pauses, shares, shipped
 from fednode.node.app import App
 from fednode.node.doubts import DOUBTED
 from fednode.node.engine import Engine
@@ -155,6 +155,8 @@ async def test_regression_who_refuses_what_it_was_never_sent_is_not_heard_for_lo
 ) -> None:
     """25 thieves who did nothing else had half of the writer's time."""
     monkeypatch.setattr(pauses, "HOLD_S", 0.0)
+    monkeypatch.setattr(lanes, "ASIDE", 1.0)  # it is not what is tested that the doubted wait
+    monkeypatch.setattr(shares, "SHARE_DOUBTED", 1.0)
     monkeypatch.setattr(pauses, "PAUSE_MS_MIN", pauses.PAUSE_MS_MAX)  # it is over on no slow machine
     province = Province(tmp_path)
     thief, _ = province.guests

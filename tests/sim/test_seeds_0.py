@@ -7,7 +7,7 @@ import pytest
 from sim.story import run
 
 FAST = range(0, 10, 2)
-REST = range(0 + 10, 70, 2)
+REST = range(0 + 10, 50, 2)
 
 
 @pytest.mark.sim

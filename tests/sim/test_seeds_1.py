@@ -7,7 +7,7 @@ import pytest
 from sim.story import run
 
 FAST = range(1, 10, 2)
-REST = range(1 + 10, 70, 2)
+REST = range(1 + 10, 50, 2)
 
 
 @pytest.mark.sim
