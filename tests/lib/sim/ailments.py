@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sim.world import SimNode, World
 
 LOW = "FN-7630"
-OF_DISKS = (IO_CODE, LOW)
+OF_DISKS = (IO_CODE, LOW, mending.DAMAGED)
 NOTICED_MS = 1_000  # until the daemon looks at its disk
 FULL_MS = (20_000, 120_000)
 SCRUBBED_MS = (1_000, 60_000)
