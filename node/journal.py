@@ -22,7 +22,7 @@ from typing import Any
 
 from fednode.crypto import canonical
 from fednode.crypto.canonical import INTEGER_MAX
-from fednode.crypto.errors import FednodeError
+from fednode.crypto.errors import FednodeError, IntegrityError
 from fednode.node import fence
 from fednode.node.link import Refusal
 from fednode.node.rows import Held
@@ -322,7 +322,10 @@ class Journal:
 
     def _rejected(self, lsn: int) -> tuple[str, dict[str, Any]]:
         """Whose segment a peer refused, and what there is to say of it: the peer told a code alone."""
-        place = self._store.place(lsn)
+        try:
+            place = self._store.place(lsn)
+        except IntegrityError:  # damaged meanwhile
+            place = None
         if place is None:
             return self._trust.node, {"log": f"lsn:{lsn}"}
         name, size, _ = place
@@ -340,10 +343,18 @@ class Journal:
 
     def _own_alert(self, key: str) -> dict[str, Any] | None:
         """The newest version of an alert of this node's own. Its log is short, and read on from where it was left; the
-        projection may be far behind. From its start where that place has changed (a transaction was rolled back)."""
+        projection may be far behind. From its start where that place has changed (a transaction was rolled back); up to
+        what is damaged in it: rather than none an alert is written twice."""
         log_id = self._store.log_id(self._trust.log_name(ALERTS, self._trust.area))
         if log_id is None:
             return None
+        try:
+            self._read_on(log_id)
+        except IntegrityError:
+            self._last = None
+        return self._alerts.get(key)
+
+    def _read_on(self, log_id: int) -> None:
         if self._last is None or self._store.segment_at(log_id, self._read - 1) != self._last:
             self._alerts, self._read = {}, 0
         while (held := self._store.segment_at(log_id, self._read)) is not None:
@@ -352,4 +363,3 @@ class Journal:
                 if columns is not None and columns.ops[position] == UPSERT and position not in columns.leaves:
                     self._alerts[changed.decode()] = canonical.loads(columns.payloads[position])
             self._last, self._read = held, held.first + held.count
-        return self._alerts.get(key)

@@ -14,10 +14,11 @@ from chain import COUNTY, TOWNSHIP, VILLAGE, WORLD, Chain, Node
 from fednode.crypto.errors import IntegrityError
 from fednode.node import mending, witness
 from fednode.node.follower import follow, follow_what_came
+from fednode.node.journal import Journal
 from fednode.node.projection import Projector
 from fednode.sync import effects as fx
 from fednode.sync import segment as seg
-from fednode.sync.change import LogName
+from fednode.sync.change import ALERTS, LogName
 from fednode.sync.effects import Commit
 from fednode.sync.wire import Cosignature, Want
 from parties import meet, settle
@@ -200,3 +201,24 @@ def test_regression_a_cosignature_of_what_was_announced_is_kept(chain: Chain) ->
     township.writer.acknowledged(township.link(COUNTY).peer_id, told, WORLD.identity(COUNTY), announced)
     assert COUNTY in kept(township)
     assert seg.parse(raw).header.log == LOG
+
+
+def test_regression_an_alert_is_written_though_one_before_it_is_damaged(chain: Chain) -> None:
+    """Found by the simulator (seed 263): a township could not write that a child had fenced itself."""
+    township = chain[TOWNSHIP]
+    Journal(township.writer, lambda: township.now_ms, "test", "test").alert("FN-6420", VILLAGE, {"log": "one"})
+    name = township.trust.log_name(ALERTS, township.trust.area)
+    damage(township, name)
+    journal = Journal(township.writer, lambda: township.now_ms, "test", "test")
+    journal.alert("FN-6422", VILLAGE, {"log": "other"})
+    assert township.store.log_state(name).size == 2
+
+
+def test_what_was_refused_of_what_is_damaged_is_told_of_by_its_number(chain: Chain) -> None:
+    village = chain[VILLAGE]
+    journal = Journal(village.writer, lambda: village.now_ms, "test", "test")
+    village.writer.on_refusals = journal.refused
+    lsn, _ = damage(village)
+    told = [(lsn, None, "FN-6406")]
+    village.writer.acknowledged(village.link(TOWNSHIP).peer_id, told, WORLD.identity(TOWNSHIP), lsn)
+    assert village.refusals() == {"FN-6406"}
