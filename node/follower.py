@@ -48,8 +48,12 @@ def follow(projector: Projector) -> int:
     except StoreError as error:
         if error.code not in NO_ROOM:
             raise
-        log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
-        return 0
+        return _behind(projector, error)
+
+
+def _behind(projector: Projector, error: FednodeError) -> int:
+    log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
+    return 0
 
 
 def follow_what_came(projector: Projector) -> int:
@@ -60,8 +64,7 @@ def follow_what_came(projector: Projector) -> int:
     except IntegrityError as error:
         if error.code != DAMAGED:
             raise
-        log.warning("state.db is behind", extra={"code": error.code, "behind": projector.store.lsn - projector.cursor})
-        return 0
+        return _behind(projector, error)
 
 
 class Lull:

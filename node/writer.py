@@ -569,13 +569,16 @@ class Writer:
                     if tx.keep_evidence(self._now_ms(), witness.node, refused, at, lsn, '{"by":"peer"}', b""):
                         self.refusals.append(Refusal(witness.node, refused, at, by_peer=True))
                     continue
-                lsn = self.store.announced(lsn)
-                try:
-                    place = self.store.place(lsn) if given is not None and mine else None
-                except IntegrityError:
-                    self._wait(tx, lsn, [replace(given, witness=witness.node)] if given else [])
+                if given is None or not mine:
                     continue
-                if given is None or place is None:
+                lsn = self.store.announced(lsn)
+                named = Cosignature(given.time_s, given.signature, witness.node)
+                try:
+                    place = self.store.place(lsn)
+                except IntegrityError:
+                    self._wait(tx, lsn, named)
+                    continue
+                if place is None:
                     continue
                 name, size, root = place
                 try:
@@ -584,7 +587,6 @@ class Writer:
                     if standing(self.store) is None:
                         raise
                     continue  # it is of the history that this store has lost
-                named = Cosignature(given.time_s, given.signature, witness.node)
                 first_hand = name.origin == self.trust.node
                 if first_hand:
                     tx.set_first_parent(lsn, named, tell=tell)
@@ -597,11 +599,11 @@ class Writer:
             if self.refusals:
                 self.on_refusals(tx, self.refusals)
 
-    def _wait(self, tx: Transaction, lsn: int, given: Sequence[Cosignature]) -> None:
-        """Cosignatures of a head whose segment is damaged here wait until that is mended."""
+    def _wait(self, tx: Transaction, lsn: int, given: Cosignature) -> None:
+        """A cosignature of a head whose segment is damaged here waits until that is mended."""
         sql = "select l.name, s.first + s.count from segment s join log l on l.id = s.log_id where s.lsn = ?"
         for name, size in self.store.rows(sql, lsn):
-            wait(tx, name, size, given)
+            wait(tx, name, size, [given])
 
     def _issuer(self, name: LogName) -> str:
         """The first parent of who wrote a log."""

@@ -40,7 +40,7 @@ from fednode.sync.identity import Directory, covers
 from fednode.sync.segment import HASH_BYTES, Envelope, Header, Reader, Rng, encode_body, leaf_hashes, seal_again
 
 REASON_MAX = 500
-_INCARNATION = re.compile("[1-9][0-9]{0,8}")
+_SEALER = re.compile("(.+)/([1-9][0-9]{0,8})", re.DOTALL)  # node and incarnation
 
 
 def strip(columns: Columns, positions: Iterable[int], suite: int = 1) -> Columns:
@@ -87,8 +87,8 @@ def reseal(
 
 def life_named(sealer: str, directory: Directory) -> Identity | None:
     """Whom an envelope names as its sealer (`130102/1`), where that is known."""
-    node, _, incarnation = sealer.rpartition("/")
-    return directory.life(node, int(incarnation)) if _INCARNATION.fullmatch(incarnation) else None
+    named = _SEALER.fullmatch(sealer)
+    return directory.life(named[1], int(named[2])) if named else None
 
 
 def sealer_of(header: Header, origin: Identity, directory: Directory) -> Identity:
@@ -96,9 +96,7 @@ def sealer_of(header: Header, origin: Identity, directory: Directory) -> Identit
     by nobody that is known here, yet or at all."""
     if not header.sealer and not header.stripped:
         return origin
-    node, _, incarnation = header.sealer.rpartition("/")
-    named = node and _INCARNATION.fullmatch(incarnation)
-    if not named or not header.stripped or header.log.dataset.startswith(SYSTEM_PREFIX):
+    if not _SEALER.fullmatch(header.sealer) or not header.stripped or header.log.dataset.startswith(SYSTEM_PREFIX):
         raise PeerError("FN-5419", sealer=header.sealer, node=origin.node)
     sealer = life_named(header.sealer, directory)
     if sealer is None:
