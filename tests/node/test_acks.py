@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from chain import TOWNSHIP, VILLAGE, WORLD, Chain, Node
 from fednode.node import admission
@@ -19,13 +16,6 @@ from fednode.node.writer import Writer
 from fednode.sync import effects as fx
 from parties import NOW_MS, meet, settle
 from world import shop
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def acks_of(node: Node) -> Acks:

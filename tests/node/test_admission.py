@@ -212,13 +212,6 @@ VILLAGE, TOWNSHIP, COUNTY = "130102001001", "130102001", "130102"
 NOW = Judge(NOW_S)
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    made = Chain(tmp_path)
-    yield made
-    made.close()
-
-
 def greeting(node: str, **more: Any) -> admission.wire.Hello:
     return admission.wire.Hello(node, (), NOW_S * 1000, bytes(16), **more)
 

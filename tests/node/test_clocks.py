@@ -4,7 +4,7 @@ that everything converges the same whatever a village's clock says."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -271,13 +271,6 @@ def test_a_clock_is_believed_when_it_is_sure_or_inside_of_the_own_certificate(
     machine = Machine(epoch_ms(year))
     time = met(machine, TRUE_MS) if sure else machine.reference()
     assert time.judge((OWN,)).believed is believed
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    made = Chain(tmp_path)
-    yield made
-    made.close()
 
 
 def greeting(node: str) -> wire.Hello:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from chain import COUNTY, TOWNSHIP, VILLAGE, WORLD, Chain, Node
@@ -18,13 +15,6 @@ from fednode.sync.errors import PeerError
 from fednode.sync.wire import Outcome
 from parties import Party, meet, settle
 from world import shop
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def unheard_of(village: Node, township: Node) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ async def become(mesh: Mesh, standby: Running, chain: tuple[bytes, ...], address
     standby.app.close()
     standby.app = App.open(standby.app.home.path, standby.app.config, clock=mesh.clock)
     await mesh.run(standby)
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def exchange(child: Node, parent: Node) -> tuple[Party, Party]:

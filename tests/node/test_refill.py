@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from parties import Party, meet, settle
 from world import seed, shop
 
 LOG = LogName.parse(f"hebei/{VILLAGE}/1/shop")
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def successor(node: Node, folder: Path) -> Node:
